@@ -1,0 +1,20 @@
+"""Tells galaxies, quasars and stars apart in survey images. Gao, Tu, Li & Li 2023, and beyond."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gqs.classify.classifier import Classifier, load_classifier
+
+__version__ = "0.1.0"
+__all__ = ["Classifier", "__version__", "load_classifier"]
+
+
+def __getattr__(name: str) -> object:
+    # torch and astropy take seconds to import; `gqs --help` must not wait for them.
+    if name in ("Classifier", "load_classifier"):
+        from gqs.classify import classifier
+
+        return getattr(classifier, name)
+    raise AttributeError(f"module 'gqs' has no attribute {name!r}")

@@ -1,0 +1,247 @@
+"""Files that are whole or absent: temporary name, fsync, rename; hashes; one writer a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from gqs.errors import IntegrityError, ResourceError
+
+STALE_AFTER_S = 3600.0
+_DISK = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file would pass the limit on file sizes",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission is denied",
+    errno.EPERM: "permission is denied",
+}
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path, stage: str) -> Iterator[None]:
+    """Turn the system's refusals into one sentence that names file, stage and next step.
+
+    Parameters
+    ----------
+    path : Path
+        What is being written.
+    stage : str
+        What was being done, as in "writing the catalogue".
+
+    Yields
+    ------
+    None
+        The block in which files are written.
+
+    Raises
+    ------
+    ResourceError
+        Where the disk is full, read-only or forbidden.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        raise ResourceError(
+            f"{path}: {_DISK[error.errno]} while {stage}. "
+            "Make room or name another folder; then run the same command again."
+        ) from error
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> Path:
+    """Write a file under a temporary name, flush it to disk, and only then give it its name.
+
+    Parameters
+    ----------
+    path : Path
+        Final name; an existing file is replaced as a whole.
+    write : callable
+        Gets the open binary file.
+
+    Returns
+    -------
+    Path
+        The final name.
+
+    Raises
+    ------
+    ResourceError
+        Where the disk is full, read-only or forbidden; no trace is left then.
+    """
+    path = Path(path)
+    with disk_errors(path, "writing"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.parent / f".{path.name}.{os.getpid()}.{os.urandom(3).hex()}.tmp"
+        try:
+            with temporary.open("xb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+    return path
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write a value as indented JSON, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Final name.
+    value : object
+        Anything that JSON can hold; NaN is refused, since JSON has none.
+
+    Returns
+    -------
+    Path
+        The final name.
+    """
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return write_atomically(path, lambda file: _write(file, text.encode()))
+
+
+def _write(file: IO[bytes], data: bytes) -> None:
+    file.write(data)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes.
+
+    Parameters
+    ----------
+    path : Path
+        The file; read in pieces, so that memory stays flat.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_of(value: Any) -> str:
+    """Return the SHA-256 of a value's canonical JSON: equal values, equal hashes.
+
+    Parameters
+    ----------
+    value : object
+        Anything that JSON can hold; paths and numbers of numpy count as text.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def sweep(folder: Path, older_than_s: float = STALE_AFTER_S) -> int:
+    """Remove temporary files that a killed process of this user left behind.
+
+    Parameters
+    ----------
+    folder : Path
+        Looked through, not its subfolders.
+    older_than_s : float
+        Age in seconds under which a temporary file may still be somebody's.
+
+    Returns
+    -------
+    int
+        How many were removed.
+    """
+    removed = 0
+    for path in Path(folder).glob(".*.tmp"):
+        with contextlib.suppress(FileNotFoundError):
+            state = path.stat()
+            if state.st_uid == os.getuid() and time.time() - state.st_mtime > older_than_s:
+                path.unlink()
+                removed += 1
+    return removed
+
+
+@contextlib.contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Hold a folder's writer lock; the lock goes with the process, however it ends.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is not there.
+
+    Yields
+    ------
+    None
+        The block in which this process alone writes.
+
+    Raises
+    ------
+    ResourceError
+        If another process holds the lock; the sentence names the holder.
+    """
+    folder = Path(folder)
+    with disk_errors(folder, "taking the writer's lock"):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / ".lock").open("a+")
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            handle.seek(0)
+            raise ResourceError(
+                f"{folder}: {handle.read().strip() or 'another process'} is writing here. "
+                "Wait until it has ended, or name another folder."
+            ) from error
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()} on {socket.gethostname()}")
+        handle.flush()
+        sweep(folder, older_than_s=0.0)
+        yield
+
+
+def check_hash(path: Path, expected: str) -> None:
+    """Refuse a file whose bytes are not those that its manifest names.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    expected : str
+        Its SHA-256 as the manifest has it.
+
+    Raises
+    ------
+    IntegrityError
+        If the hash differs.
+    """
+    found = sha256(path)
+    if found != expected:
+        raise IntegrityError(
+            f"{path}: its SHA-256 is {found[:12]}..., its manifest says {expected[:12]}...: "
+            "the file was changed or damaged. Delete it and run the command that made it again."
+        )

@@ -1,0 +1,40 @@
+"""The three classes: their order, SDSS's spelling, their colours. Nothing else spells a class."""
+
+from __future__ import annotations
+
+from typing import Final
+
+GALAXY: Final = "GALAXY"
+QSO: Final = "QSO"
+STAR: Final = "STAR"
+
+# The order of logits, probabilities, confusion matrices and legends (paper, Table 9).
+CLASSES: Final = (GALAXY, QSO, STAR)
+
+# Told apart also by readers with colour-blindness (Okabe & Ito 2008).
+COLOURS: Final = {GALAXY: "#D55E00", QSO: "#0072B2", STAR: "#E69F00"}
+
+PROBABILITY_COLUMNS: Final = tuple(f"p_{name.lower()}" for name in CLASSES)
+
+
+def index(name: str) -> int:
+    """Return the position of a class in the order of the logits.
+
+    Parameters
+    ----------
+    name : str
+        Class in SDSS's spelling.
+
+    Returns
+    -------
+    int
+        0, 1 or 2.
+
+    Raises
+    ------
+    ValueError
+        If the name is none of the three.
+    """
+    if name not in CLASSES:
+        raise ValueError(f"Unknown class {name!r}. The classes are {', '.join(CLASSES)}.")
+    return CLASSES.index(name)
