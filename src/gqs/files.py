@@ -96,6 +96,28 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> Path:
     return path
 
 
+def write_bytes(path: Path, data: bytes | memoryview) -> Path:
+    """Write bytes that are at hand, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Final name.
+    data : bytes
+        The content.
+
+    Returns
+    -------
+    Path
+        The final name.
+    """
+
+    def write(file: IO[bytes]) -> None:
+        file.write(data)
+
+    return write_atomically(path, write)
+
+
 def write_json(path: Path, value: Any) -> Path:
     """Write a value as indented JSON, whole or not at all.
 
@@ -112,11 +134,7 @@ def write_json(path: Path, value: Any) -> Path:
         The final name.
     """
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    return write_atomically(path, lambda file: _write(file, text.encode()))
-
-
-def _write(file: IO[bytes], data: bytes) -> None:
-    file.write(data)
+    return write_bytes(path, text.encode())
 
 
 def _sync_folder(folder: Path) -> None:

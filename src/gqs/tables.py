@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gqs import labels
 from gqs.errors import BadInputError, IntegrityError, UsageError
-from gqs.files import write_atomically
+from gqs.files import write_bytes
 
 ENDINGS: Final = (".parquet", ".fits", ".vot", ".ecsv", ".csv")
 FIELD_COLUMNS: Final = ("run", "camcol", "field")
@@ -93,6 +93,30 @@ def read(path: Path) -> Table:
     return table
 
 
+def check_ending(path: Path) -> str:
+    """Refuse a name whose ending tells no format, before any work is done for it.
+
+    Parameters
+    ----------
+    path : Path
+        Where a table is to be written.
+
+    Returns
+    -------
+    str
+        The ending in lower case.
+
+    Raises
+    ------
+    UsageError
+        If the ending is unknown.
+    """
+    ending = Path(path).suffix.lower()
+    if ending not in ENDINGS:
+        raise UsageError(f"{path}: unknown ending. Tables end in {', '.join(ENDINGS)}.")
+    return ending
+
+
 def write(table: Table, path: Path) -> Path:
     """Write a table whole or not at all, its format told by its ending.
 
@@ -113,10 +137,7 @@ def write(table: Table, path: Path) -> Path:
     UsageError
         If the ending is unknown.
     """
-    path = Path(path)
-    ending = path.suffix.lower()
-    if ending not in ENDINGS:
-        raise UsageError(f"{path}: unknown ending. Tables end in {', '.join(ENDINGS)}.")
+    path, ending = Path(path), check_ending(path)
     table = table.copy(copy_data=False)
     if ending == ".vot":  # VOTable has no unsigned 64-bit integers
         for name in table.colnames:
@@ -137,11 +158,7 @@ def write(table: Table, path: Path) -> Path:
         text = io.StringIO()
         table.write(text, format="ascii.ecsv" if ending == ".ecsv" else "ascii.csv")
         buffer.write(text.getvalue().encode())
-    return write_atomically(path, lambda file: _copy(buffer, file))
-
-
-def _copy(buffer: io.BytesIO, file: object) -> None:
-    file.write(buffer.getbuffer())  # type: ignore[attr-defined]
+    return write_bytes(path, buffer.getbuffer())
 
 
 def _write_parquet(table: Table, buffer: io.BytesIO) -> None:
