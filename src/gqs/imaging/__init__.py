@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: frames, one pixel grid, colour pictures, sources, cutouts, magnitudes."""
