@@ -1,0 +1,105 @@
+"""Whether a probability of 0.8 is right eight times in ten."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gqs.evaluation.intervals import Estimate, wilson
+from gqs.evaluation.judged import Judged
+
+BINS = 15  # of confidence, equal in width (Guo et al. 2017)
+
+
+def log_losses(judged: Judged) -> NDArray[np.float64]:
+    """Log loss of each object: minus the logarithm of its true class's probability.
+
+    Parameters
+    ----------
+    judged : Judged
+        Objects with truth and probabilities.
+
+    Returns
+    -------
+    ndarray
+        (n,) nats; a probability of 0 counts as the smallest step of float64 above it.
+    """
+    given = judged.probability[np.arange(len(judged)), judged.truth]
+    return np.asarray(-np.log(np.maximum(given, np.finfo(np.float64).eps)))
+
+
+def brier_scores(judged: Judged) -> NDArray[np.float64]:
+    """Brier score of each object: squared distance of probabilities and truth. Brier 1950.
+
+    Parameters
+    ----------
+    judged : Judged
+        Objects with truth and probabilities.
+
+    Returns
+    -------
+    ndarray
+        (n,) from 0 to 2, summed over the three classes.
+    """
+    truth = np.eye(judged.probability.shape[1])[judged.truth]
+    return np.asarray(((judged.probability - truth) ** 2).sum(axis=1))
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Objects of like confidence: how sure the network was, and how often it was right."""
+
+    count: int
+    confidence: float
+    right: Estimate
+
+
+def reliability(
+    score: NDArray[np.float64], right: NDArray[np.bool_], bins: int = BINS
+) -> list[ReliabilityBin]:
+    """Sort objects into bins of confidence, equal in width, and count how often each was right.
+
+    Parameters
+    ----------
+    score : ndarray
+        (n,) probabilities.
+    right : ndarray
+        (n,) whether what they were given to is true.
+    bins : int
+        Number of bins from 0 to 1.
+
+    Returns
+    -------
+    list of ReliabilityBin
+        The bins that hold objects; with Wilson intervals.
+    """
+    which = np.minimum((score * bins).astype(int), bins - 1)
+    found = []
+    for i in np.unique(which):
+        inside = which == i
+        count, hits = int(inside.sum()), int(right[inside].sum())
+        found.append(ReliabilityBin(count, float(score[inside].mean()), wilson(hits, count)))
+    return found
+
+
+def expected_calibration_error(judged: Judged, bins: int = BINS) -> float:
+    """Mean gap between confidence and accuracy, weighted by count. Guo et al. 2017, eq. 5.
+
+    Parameters
+    ----------
+    judged : Judged
+        Objects with truth and probabilities.
+    bins : int
+        Number of bins of confidence.
+
+    Returns
+    -------
+    float
+        From 0, which is calibrated, to 1. Small samples push it upwards.
+    """
+    confidence = judged.probability.max(axis=1)
+    found = reliability(confidence, judged.correct, bins)
+    gaps = [part.count * abs(part.right.value - part.confidence) for part in found]
+    return float(sum(gaps) / len(judged)) if len(judged) else float("nan")

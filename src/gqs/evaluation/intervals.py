@@ -1,0 +1,141 @@
+"""How far a number may be trusted: percentile bootstrap by object or by group, and Wilson's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+LEVEL: Final = 0.95
+RESAMPLES: Final = 1000
+_AT_ONCE: Final = 2_000_000  # weights held in memory at a time
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measured value and its 95 % interval; NaN where something is not defined."""
+
+    value: float
+    low: float = float("nan")
+    high: float = float("nan")
+
+    def to_json(self) -> dict[str, float | None]:
+        """Return value, low and high; None for what is not defined."""
+        return {"value": finite(self.value), "low": finite(self.low), "high": finite(self.high)}
+
+
+def finite(value: float) -> float | None:
+    """Return a float that JSON can hold.
+
+    Parameters
+    ----------
+    value : float
+        Any.
+
+    Returns
+    -------
+    float or None
+        None for NaN and infinities.
+    """
+    return float(value) if np.isfinite(value) else None
+
+
+def wilson(hits: int, count: int, level: float = LEVEL) -> Estimate:
+    """Wilson's interval of a proportion. Wilson 1927.
+
+    Good for a handful of objects and for 0 or all of them right, where a bootstrap sees no spread.
+
+    Parameters
+    ----------
+    hits, count : int
+        How many of how many.
+    level : float
+        Coverage.
+
+    Returns
+    -------
+    Estimate
+        NaN where `count` is 0.
+    """
+    if count == 0:
+        return Estimate(float("nan"))
+    share, z = hits / count, float(norm.ppf((1 + level) / 2))
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    return Estimate(share, float(max(0.0, middle - half)), float(min(1.0, middle + half)))
+
+
+def resamplings(
+    n: int, groups: NDArray[np.int64] | None, resamples: int, seed: int
+) -> Iterator[NDArray[np.float64]]:
+    """Draw bootstrap samples, each as the number of times that every object was drawn.
+
+    Parameters
+    ----------
+    n : int
+        Number of objects.
+    groups : ndarray or None
+        (n,) group of each object: whole groups are then drawn, since the objects of one field
+        share its seeing, noise and calibration and are not independent.
+    resamples : int
+        Number of samples.
+    seed : int
+        Of the random numbers: the same seed, the same samples.
+
+    Yields
+    ------
+    ndarray
+        (b, n) weights; the b of all pieces sum to `resamples`.
+    """
+    rng = np.random.default_rng(seed)
+    member = np.arange(n) if groups is None else groups
+    units = int(member.max()) + 1 if n else 0
+    step = max(1, _AT_ONCE // max(n, 1))
+    for first in range(0, resamples, step):
+        rows = min(step, resamples - first)
+        drawn = rng.integers(0, units, size=(rows, units))
+        times = np.stack([np.bincount(row, minlength=units) for row in drawn])
+        yield times[:, member].astype(np.float64)
+
+
+def bootstrap(
+    statistics: Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]],
+    n: int,
+    groups: NDArray[np.int64] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> dict[str, Estimate]:
+    """Percentile bootstrap of several statistics at once. Efron 1979.
+
+    Parameters
+    ----------
+    statistics : callable
+        Gets weights (b, n), returns an array (b,) for each name.
+    n : int
+        Number of objects.
+    groups : ndarray or None
+        (n,) group of each object, to draw whole groups.
+    resamples, seed, level
+        Number of samples, seed of the random numbers, coverage.
+
+    Returns
+    -------
+    dict
+        By name: the value on the objects themselves, and the percentiles around it. Samples in
+        which a statistic is not defined do not count.
+    """
+    values = statistics(np.ones((1, n)))
+    parts = [statistics(weights) for weights in resamplings(n, groups, resamples, seed)]
+    found = {}
+    for name, value in values.items():
+        drawn = np.concatenate([part[name] for part in parts])
+        drawn = drawn[np.isfinite(drawn)]
+        ends = [(1 - level) / 2, (1 + level) / 2]
+        low, high = np.quantile(drawn, ends) if len(drawn) else (np.nan, np.nan)
+        found[name] = Estimate(float(value[0]), float(low), float(high))
+    return found
