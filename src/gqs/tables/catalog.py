@@ -1,0 +1,61 @@
+"""Catalogues from outside: what cannot be used is set aside with a reason, never mended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from astropy.table import Table
+
+from gqs import labels
+from gqs.tables.contracts import FIELD_COLUMNS, positions_usable, require_columns, require_unique
+from gqs.tables.formats import read
+
+
+def read_catalog(
+    path: Path, needs: tuple[str, ...] = ("objid", "ra", "dec", *FIELD_COLUMNS, "class")
+) -> tuple[Table, list[str]]:
+    """Read a catalogue and set aside the rows that cannot be used.
+
+    Parameters
+    ----------
+    path : Path
+        A table in any format that `read` knows.
+    needs : tuple of str
+        Columns that must be there.
+
+    Returns
+    -------
+    table : Table
+        The usable rows in their order; `objid` unique, `ra` in [0, 360), `dec` in [-90, 90],
+        `class` one of the three.
+    set_aside : list of str
+        A sentence for each row left out.
+
+    Raises
+    ------
+    UsageError
+        If a column is missing.
+    IntegrityError
+        If an objid comes twice.
+    """
+    table = read(path)
+    require_columns(table, needs, path)
+    keep, reasons = np.ones(len(table), dtype=bool), []
+    usable = positions_usable(table)
+    for row in np.flatnonzero(~usable):
+        keep[row] = False
+        reasons.append(f"{path}, row {row + 1}: ra or dec is no position on the sky; set aside.")
+    if "class" in needs:
+        names = np.char.strip(np.ma.filled(table["class"].astype(str), ""))
+        for row in np.flatnonzero(~np.isin(names, labels.CLASSES) & keep):
+            keep[row] = False
+            reasons.append(
+                f"{path}, row {row + 1}: class {names[row]!r} is none of "
+                f"{', '.join(labels.CLASSES)}; set aside."
+            )
+        table["class"] = names
+    table = table[keep]
+    if "objid" in needs:
+        require_unique(table["objid"], path)
+    return table, reasons

@@ -1,0 +1,168 @@
+"""What must be true of a table's columns, whatever file they came from."""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from gqs.errors import IntegrityError, UsageError
+
+FIELD_COLUMNS: Final = ("run", "camcol", "field")
+UNITS: Final = {"ra": "deg", "dec": "deg", "x": "pix", "y": "pix"}
+_OBJID_DIGITS: Final = 20  # of 2^64 - 1
+
+
+class Flag(enum.IntFlag):
+    """What is unusual about an object; the column `flags` is their sum."""
+
+    EDGE = 1  # the cutout reaches over the frame's edge and is padded there
+    MASKED = 2  # some of its pixels are bad or not covered in some band
+    SATURATED = 4  # some of its pixels are saturated in some band
+    MISSING_BAND = 8  # a band that the model takes is not there
+    BLENDED = 16  # detection had to part it from a neighbour
+    OUTSIDE = 32  # the position lies on none of the frames, or is no position
+    NO_SIGNAL = 64  # the reference band is constant: there is nothing to see
+    NOT_JUDGED = 128  # no class: centre invalid (3 px, r band), or over half of it masked
+
+
+def exact_objid(values: object, where: object = "catalogue") -> NDArray[np.uint64]:
+    """Return identifiers as uint64, or refuse those that lost digits on the way.
+
+    Parameters
+    ----------
+    values : array_like
+        Whole numbers, or text that spells them.
+    where : object
+        Named in the error.
+
+    Returns
+    -------
+    ndarray
+        (n,) uint64.
+
+    Raises
+    ------
+    IntegrityError
+        If any value is a float, negative, missing, or no number.
+    """
+    column = np.asarray(values)
+    if column.dtype.kind == "f":
+        raise IntegrityError(
+            f"{where}: objid was saved as a decimal number, which loses its last digits. "
+            "Export it as text or as a 64-bit integer."
+        )
+    masked = np.ma.getmaskarray(values) if np.ma.isMaskedArray(values) else np.zeros(len(column))
+    whole = column.dtype.kind == "u" or (column.dtype.kind == "i" and (column >= 0).all())
+    if whole and not masked.any():
+        return column.astype(np.uint64)
+    if column.dtype.kind == "S":
+        column = np.char.decode(column, "ascii", "replace")
+    text = [str(value).strip().strip('"') for value in column.tolist()]
+    for row, value in enumerate(text):
+        number = value.isascii() and value.isdigit() and len(value.lstrip("0")) <= _OBJID_DIGITS
+        if masked[row] or not number or int(value) >= 2**64:
+            raise IntegrityError(
+                f"{where}, row {row + 1}: objid {'' if masked[row] else value[:30]!r} is no whole "
+                "number below 2^64. Export it as text or as a 64-bit integer."
+            )
+    return np.array([int(value) for value in text], dtype=np.uint64)
+
+
+def as_float(column: object) -> NDArray[np.float64]:
+    """Return a column as numbers; what is no number, or masked, is NaN.
+
+    Parameters
+    ----------
+    column : array_like
+        Numbers or text.
+
+    Returns
+    -------
+    ndarray
+        (n,) float64.
+    """
+    values = np.ma.getdata(column) if np.ma.isMaskedArray(column) else np.asarray(column)
+    if values.dtype.kind in "fiu":
+        numbers = values.astype(np.float64)
+    else:
+        numbers = np.array([_number(value) for value in values.tolist()], dtype=np.float64)
+    if np.ma.isMaskedArray(column):
+        numbers[np.ma.getmaskarray(column)] = np.nan
+    return numbers
+
+
+def _number(text: object) -> float:
+    try:
+        return float(text.decode() if isinstance(text, bytes) else str(text))
+    except ValueError:
+        return float("nan")
+
+
+def positions_usable(table: Table) -> NDArray[np.bool_]:
+    """Tell which rows have a position on the sky.
+
+    Parameters
+    ----------
+    table : Table
+        With `ra` and `dec` in degrees; text such as "null" counts as no position.
+
+    Returns
+    -------
+    ndarray
+        (n,) bool. As a side effect `ra` and `dec` become float64.
+    """
+    for name in ("ra", "dec"):
+        table[name] = as_float(table[name])
+    ra, dec = np.asarray(table["ra"]), np.asarray(table["dec"])
+    return np.asarray((ra >= 0) & (ra < 360) & (np.abs(dec) <= 90))
+
+
+def require_columns(table: Table, names: tuple[str, ...], where: object) -> None:
+    """Refuse a table that lacks a column.
+
+    Parameters
+    ----------
+    table : Table
+        The table.
+    names : tuple of str
+        Columns that must be there.
+    where : object
+        Named in the error.
+
+    Raises
+    ------
+    UsageError
+        If one is missing; the sentence lists what is there.
+    """
+    missing = [name for name in names if name not in table.colnames]
+    if missing:
+        raise UsageError(
+            f"{where}: has no column {', '.join(missing)}; it has {', '.join(table.colnames[:20])}."
+        )
+
+
+def require_unique(objid: object, where: object) -> None:
+    """Refuse identifiers that come twice.
+
+    Parameters
+    ----------
+    objid : array_like
+        (n,) identifiers.
+    where : object
+        Named in the error.
+
+    Raises
+    ------
+    IntegrityError
+        If any comes twice.
+    """
+    values, counts = np.unique(np.asarray(objid), return_counts=True)
+    if (counts > 1).any():
+        raise IntegrityError(
+            f"{where}: {int((counts > 1).sum())} objid come more than once, "
+            f"{values[counts > 1][0]} among them. Keep one row for each object."
+        )
