@@ -1,0 +1,124 @@
+"""The small network: measured light and a little convolution, joined. Any bands, masks included.
+
+Magnitudes and colours hold most of what tells the classes apart and a convolution learns them
+slowly; shapes, neighbours and faults are what it learns well. So the network measures the former
+inside itself (`measure`) and looks for the latter.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from gqs.errors import UsageError
+from gqs.labels import CLASSES
+from gqs.networks.measure import Measure
+
+SEEN: Final = 40  # the trunk looks at the middle 40 x 40 pixels; the apertures see all
+SOFT: Final = 2.0  # sky noises at which the pixels' asinh turns from linear to logarithmic
+
+
+class Compact(nn.Module):
+    """Measured features and a convolutional trunk to (n, 3) logits.
+
+    Parameters
+    ----------
+    channels : int
+        Twice the number of bands: flux in units of sky noise, then one mask channel a band.
+    width : int
+        Channels of the trunk's first stage.
+    hidden : int
+        Width of the dense layers.
+    dropout : float
+        Share of the joined features that training leaves out.
+
+    Raises
+    ------
+    UsageError
+        If the channels are no flux with masks.
+    """
+
+    def __init__(
+        self, channels: int = 10, width: int = 24, hidden: int = 160, dropout: float = 0.2
+    ) -> None:
+        super().__init__()
+        if channels < 2 or channels % 2:
+            raise UsageError(
+                f"Network 'compact' takes a flux and a mask channel a band, not {channels} "
+                "channels: use cutouts of form 'flux'."
+            )
+        self.bands = channels // 2
+        self.measure = Measure(self.bands)
+        features = self.measure.features
+        self.dense = nn.Sequential(
+            nn.Linear(features, hidden),
+            nn.BatchNorm1d(hidden),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, hidden),
+            nn.SiLU(),
+        )
+        self.trunk = nn.Sequential(
+            nn.Conv2d(channels, width, 4, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.SiLU(inplace=True),
+            _Residual(width),
+            _down(width, 2 * width),
+            _Residual(2 * width),
+            _down(2 * width, 4 * width),
+            _Residual(4 * width),
+        )
+        self.head = nn.Sequential(
+            nn.Linear(hidden + 8 * width, hidden),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, len(CLASSES)),
+        )
+
+    def fit(self, x: Tensor) -> None:
+        """Set the constants of the measured features from cutouts of the training set.
+
+        Parameters
+        ----------
+        x : Tensor
+            (n, channel, 50, 50), not augmented.
+        """
+        self.measure.fit(x[:, : self.bands], x[:, self.bands :])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, channel, 50, 50) -> (n, 3) logits in the order of `gqs.labels`."""
+        flux, mask = x[:, : self.bands], x[:, self.bands :]
+        measured = self.dense(self.measure(flux, mask))
+        edge = (x.shape[-1] - SEEN) // 2
+        seen = torch.cat([torch.asinh(flux * mask / SOFT), mask], dim=1)
+        seen = self.trunk(seen[..., edge : edge + SEEN, edge : edge + SEEN])
+        looks = torch.cat([seen.mean(dim=(2, 3)), seen.amax(dim=(2, 3))], dim=1)
+        logits: Tensor = self.head(torch.cat([measured, looks], dim=1))
+        return logits
+
+
+class _Residual(nn.Module):
+    """x -> silu(x + bn(3x3(silu(bn(3x3(x))))))."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.SiLU(inplace=True),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.silu(x + self.body(x))
+
+
+def _down(before: int, after: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(after),
+        nn.SiLU(inplace=True),
+    )

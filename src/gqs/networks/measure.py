@@ -1,0 +1,174 @@
+"""Photometry as a layer: aperture sums, colours, concentration and sizes with fixed weights.
+
+All linear sums over a cutout are one matrix product; what is not linear is a few formulas after
+it. Flux comes in units of the sky noise of a pixel, so nothing here knows a survey. Everything
+stays in float32, whatever the rest of a network runs in: a magnitude of a bright star does not
+fit bfloat16's eight bits.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+SIZE: Final = 50
+CENTRE: Final = 24.5  # a source lies at 24 < x <= 25, 0-based
+RADII: Final = (2.0, 3.0, 4.5, 7.0, 10.0, 15.0)  # pixels
+COLOUR_RADII: Final = (1, 2)  # positions in RADII: good signal, little of the neighbours
+ERROR_RADII: Final = (1, 3, 5)
+RING: Final = (18.0, 25.0)  # where there is sky and neighbours, seldom the source
+SIGMAS: Final = (2.0, 4.0)  # of the Gaussians under which sizes are measured, pixels
+CLIP_SKY: Final = 4.0  # sky noises; keeps neighbours out of the noise estimate
+POGSON: Final = 1.0857362047581294  # 2.5 / ln 10
+LIMIT: Final = 6.0  # standardised features beyond this say no more than "far out"
+
+
+class Measure(nn.Module):
+    """Measure (n, band, 50, 50) cutouts and give standardised features.
+
+    For a band: asinh magnitudes in six apertures (Lupton et al. 1999, softened at the aperture's
+    own noise), three of their errors, five concentrations, and for two Gaussian weights size,
+    ellipticity and distance of the centroid; the ring's level and noise; the share of valid
+    pixels. Then the shapes again for the sum of the bands, and every colour in two apertures.
+    What a missing or masked band would have given is 0 after standardising, never NaN.
+
+    Parameters
+    ----------
+    bands : int
+        Number of bands.
+
+    Attributes
+    ----------
+    middle, spread : Tensor
+        (feature,) median and half the central 68 %, set once from training data by `fit`.
+    """
+
+    weights: Tensor
+    area: Tensor
+    middle: Tensor
+    spread: Tensor
+
+    def __init__(self, bands: int) -> None:
+        super().__init__()
+        self.bands = bands
+        self.pairs = [(i, j) for i in range(bands) for j in range(i + 1, bands)]
+        weights = _weights()
+        # Fixed by formula, so not saved with the weights.
+        self.register_buffer("weights", weights, persistent=False)
+        self.register_buffer("area", weights[:, : len(RADII)].sum(0), persistent=False)
+        shapes = (len(RADII) - 1) + 3 * len(SIGMAS)
+        per_band = len(RADII) + len(ERROR_RADII) + shapes + 3
+        self.features = bands * per_band + shapes + len(COLOUR_RADII) * len(self.pairs)
+        self.register_buffer("middle", torch.zeros(self.features))
+        self.register_buffer("spread", torch.ones(self.features))
+
+    @torch.no_grad()
+    def fit(self, flux: Tensor, mask: Tensor) -> None:
+        """Set the constants of standardising from cutouts of the training set.
+
+        Parameters
+        ----------
+        flux, mask : Tensor
+            (n, band, 50, 50), as in `forward`; a few thousand cutouts are enough.
+        """
+        raw, valid = self.measure(flux, mask)
+        raw = torch.where(valid, raw, torch.nan)
+        low, middle, high = torch.nanquantile(raw, torch.tensor([0.16, 0.5, 0.84]).to(raw), dim=0)
+        self.middle.copy_(torch.nan_to_num(middle))
+        self.spread.copy_(torch.nan_to_num((high - low) / 2, nan=1.0).clamp_min(1e-3))
+
+    def forward(self, flux: Tensor, mask: Tensor) -> Tensor:
+        """Return (n, feature) float32, each about standard normal and within +-6.
+
+        Parameters
+        ----------
+        flux : Tensor
+            (n, band, 50, 50) in units of sky noise; any value, but never NaN, where masked.
+        mask : Tensor
+            (n, band, 50, 50), 1 where a pixel is valid, else 0.
+        """
+        device = flux.device.type
+        if device != "meta" and torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                return self._standardised(flux.float(), mask.float())
+        return self._standardised(flux, mask)
+
+    def _standardised(self, flux: Tensor, mask: Tensor) -> Tensor:
+        raw, valid = self.measure(flux, mask)
+        return ((raw - self.middle) / self.spread).clamp(-LIMIT, LIMIT) * valid
+
+    def measure(self, flux: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return raw features and where they are valid, both (n, feature)."""
+        n, discs = len(flux), len(RADII)
+        pixels = (flux * mask).flatten(2)
+        sums = pixels @ self.weights  # (n, band, disc + ring + 6 moments a sigma)
+        counts = mask.flatten(2) @ self.weights[:, : discs + 1]
+        there = counts[..., 1] > 0.5 * self.area[1]  # half of the 3-pixel aperture is valid
+
+        ring_count = counts[..., discs].clamp_min(1.0)
+        ring_level = sums[..., discs] / ring_count
+        clipped = pixels.clamp(-CLIP_SKY, CLIP_SKY).square() @ self.weights[:, discs]
+        noise = (clipped / ring_count).sqrt().clamp(0.3, CLIP_SKY)  # (n, band)
+
+        # A masked share of an aperture counts as filled like the rest.
+        flux_in = sums[..., :discs] * self.area / counts[..., :discs].clamp_min(1.0)
+        soft = 2 * self.area.sqrt()
+        magnitude = -POGSON * torch.asinh(flux_in / soft)
+        error = POGSON * noise[..., None] * self.area.sqrt() / (flux_in.square() + soft**2).sqrt()
+        share = counts[..., 4] / self.area[4]
+        shapes = _shapes(flux_in, sums[..., discs + 1 :])
+        single = [magnitude, error[..., list(ERROR_RADII)], shapes]
+        single += [torch.stack([ring_level.clamp(-CLIP_SKY, CLIP_SKY), noise.log(), share], dim=-1)]
+        of_bands = torch.cat(single, dim=-1)
+
+        together = _shapes(flux_in.sum(1), sums[..., discs + 1 :].sum(1))
+        colours = [
+            magnitude[:, i, list(COLOUR_RADII)] - magnitude[:, j, list(COLOUR_RADII)]
+            for i, j in self.pairs
+        ]
+        valid = [
+            there[..., None].expand_as(of_bands).flatten(1),
+            there.any(1)[:, None].expand_as(together),
+        ]
+        valid += [
+            (there[:, i] & there[:, j])[:, None].expand(n, len(COLOUR_RADII)) for i, j in self.pairs
+        ]
+        raw = torch.cat([of_bands.flatten(1), together, *colours], dim=1)
+        return raw, torch.cat(valid, dim=1)
+
+
+def _shapes(flux_in: Tensor, moments: Tensor) -> Tensor:
+    """Concentrations, then size, ellipticity and offset under each Gaussian.
+
+    Moments are taken about the centroid, so that where in its pixel a source lies does not
+    matter; where there is no signal the denominator's floor keeps them near 0.
+    """
+    outer = 4 * RADII[-1]
+    logs = torch.asinh(flux_in / outer)
+    found = [logs[..., 1:] - logs[..., :-1]]
+    for number, sigma in enumerate(SIGMAS):
+        total, x, y, xx, yy, xy = moments[..., 6 * number : 6 * number + 6].unbind(-1)
+        floor = 6 * sigma  # about 3 times the noise of `total`
+        total = (total.square() + floor**2).sqrt()
+        x, y = (x / total).clamp(-2, 2), (y / total).clamp(-2, 2)
+        xx = (xx / total - x * x).clamp(-(sigma**2), 2 * sigma**2)
+        yy = (yy / total - y * y).clamp(-(sigma**2), 2 * sigma**2)
+        xy = (xy / total - x * y).clamp(-(sigma**2), sigma**2)
+        stretch = ((xx - yy).square() + 4 * xy.square() + 1e-4).sqrt()
+        found.append(torch.stack([xx + yy, stretch, (x * x + y * y + 1e-4).sqrt()], dim=-1))
+    return torch.cat(found, dim=-1)
+
+
+def _weights() -> Tensor:
+    """(2500, disc + ring + 6 a sigma): what each pixel counts in each sum."""
+    y, x = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
+    x, y = (x - CENTRE).flatten(), (y - CENTRE).flatten()
+    distance = torch.hypot(x, y)
+    columns = [(radius + 0.5 - distance).clamp(0, 1) for radius in RADII]
+    columns.append(((distance > RING[0]) & (distance < RING[1])).float())
+    for sigma in SIGMAS:
+        under = torch.exp(-0.5 * (distance / sigma) ** 2)
+        columns += [under * term for term in (torch.ones_like(x), x, y, x * x, y * y, x * y)]
+    return torch.stack(columns, dim=1)
