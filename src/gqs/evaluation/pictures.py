@@ -1,0 +1,275 @@
+"""Figures made of pixels: a field, cutouts of each class, sources by class, the worst mistakes.
+
+Pictures have their first row below, as FITS arrays have. Paper, Figures 10 and 11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from astropy.table import Table
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from gqs import labels
+from gqs.evaluation.calibration import log_losses
+from gqs.evaluation.judged import Judged, numbers
+from gqs.evaluation.style import FAINT, INK, MARKERS, TEXT, axes, styled
+from gqs.survey import sdss
+
+# Lupton et al. 2004: asinh stretch of the mean intensity, colours kept. Fixed, never by frame.
+STRETCH: Final = 0.25  # nanomaggies a pixel
+SOFTNESS: Final = 8.0
+WHITE: Final = 12.0  # nanomaggies a pixel
+INVALID: Final = (120, 124, 132)  # pixels without data: grey, never black sky
+
+
+def colours(images: NDArray[np.float32] | NDArray[np.uint8], bands: str) -> NDArray[np.uint8]:
+    """Turn cutouts into colour pictures; red is the reddest band.
+
+    Parameters
+    ----------
+    images : ndarray
+        (n, band, ny, nx) nanomaggies, NaN where there is no pixel; or (n, 3, ny, nx) uint8
+        colour pictures, which pass as they are.
+    bands : str
+        A letter a band; i, r, g become red, green, blue where they are all there.
+
+    Returns
+    -------
+    ndarray
+        (n, ny, nx, 3) uint8; pixels without data in one of the bands shown are grey.
+    """
+    if images.dtype == np.uint8:
+        return np.asarray(images).transpose(0, 2, 3, 1).astype(np.uint8)
+    if set("gri") <= set(bands):
+        channels = [bands.index(band) for band in "irg"]
+    else:
+        order = sorted(range(len(bands)), key=lambda i: -sdss.BANDS.index(bands[i]))
+        channels = [order[0], order[len(order) // 2], order[-1]]
+    rgb = np.moveaxis(images[:, channels].astype(np.float64), 1, -1)
+    valid: NDArray[np.bool_] = np.asarray(np.isfinite(rgb).all(axis=-1))
+    rgb = np.where(valid[..., None], np.maximum(rgb, 0), 0)
+    mean = np.maximum(rgb.mean(axis=-1, keepdims=True), 1e-9)
+    full = np.arcsinh(SOFTNESS * WHITE / STRETCH)
+    rgb *= np.arcsinh(SOFTNESS * mean / STRETCH) / full / mean
+    rgb /= np.maximum(rgb.max(axis=-1, keepdims=True), 1)
+    picture = (255 * rgb + 0.5).astype(np.uint8)
+    picture[~valid] = INVALID
+    return picture
+
+
+@styled
+def field_picture(picture: NDArray[np.uint8], title: str) -> Figure:
+    """One field in the colours of i, r and g. Paper, Figure 10.
+
+    Parameters
+    ----------
+    picture : ndarray
+        (ny, nx, 3) uint8.
+    title : str
+        Which field.
+
+    Returns
+    -------
+    Figure
+        The picture with a scale bar of one arcminute.
+    """
+    figure, ax = _frame(picture, 8.4)
+    ax.set_title(title)
+    return figure
+
+
+@styled
+def classified_field(
+    picture: NDArray[np.uint8], predictions: Table, title: str = "", sure: float = 0.0
+) -> Figure:
+    """One field with every source marked by its class, in colour and in shape.
+
+    Parameters
+    ----------
+    picture : ndarray
+        (ny, nx, 3) uint8.
+    predictions : Table
+        A Predictions table; `x` and `y` are 0-based pixels of the picture.
+    title : str
+        Which field; the counts are added.
+    sure : float
+        Sources whose highest probability is lower are drawn faintly.
+
+    Returns
+    -------
+    Figure
+        Sources that could not be judged are grey crosses.
+    """
+    figure, ax = _frame(picture, 10.0)
+    x, y = numbers(predictions, "x"), numbers(predictions, "y")
+    names = np.char.strip(np.asarray(predictions["class"]).astype(str))
+    best = np.stack([numbers(predictions, c) for c in labels.PROBABILITY_COLUMNS]).max(axis=0)
+    for name in labels.CLASSES:
+        chosen = names == name
+        for mask, alpha in ((chosen & (best >= sure), 0.95), (chosen & (best < sure), 0.35)):
+            ax.scatter(
+                x[mask],
+                y[mask],
+                s=58 if name == labels.QSO else 40,
+                marker=MARKERS[name],
+                facecolors="none",
+                edgecolors=labels.COLOURS[name] if name != labels.QSO else "#56B4E9",
+                linewidths=1.2,
+                alpha=alpha,
+                label=f"{name}  {int(chosen.sum()):,}" if alpha > 0.5 else None,
+            )
+    blank = ~np.isin(names, labels.CLASSES)
+    if blank.any():
+        ax.scatter(x[blank], y[blank], s=26, marker="x", color="#c9ccd1", linewidths=0.9)
+        ax.scatter([], [], s=26, marker="x", color=FAINT, label=f"not judged  {blank.sum():,}")
+    ax.set_title(f"{title}: {len(names):,} sources by class" if title else "Sources by class")
+    figure.legend(loc="outside lower left", ncols=4, handletextpad=0.3)
+    return figure
+
+
+@styled
+def cutouts_by_class(
+    images: NDArray[np.float32] | NDArray[np.uint8],
+    bands: str,
+    classes: Sequence[str],
+    notes: Sequence[str] | None = None,
+    columns: int = 8,
+) -> Figure:
+    """Cutouts of each class in rows. Paper, Figure 11.
+
+    Parameters
+    ----------
+    images : ndarray
+        (n, band, 50, 50) nanomaggies or (n, 3, 50, 50) uint8.
+    bands : str
+        A letter a band.
+    classes : sequence of str
+        (n,) class of each; the first `columns` of each class are shown.
+    notes : sequence of str, optional
+        (n,) a few words under each, such as its magnitude.
+    columns : int
+        Cutouts in a row.
+
+    Returns
+    -------
+    Figure
+        One row a class.
+    """
+    figure = Figure(figsize=(1.02 * columns, 3.75 if notes is None else 4.3), layout="constrained")
+    panels = figure.subplots(len(labels.CLASSES), columns, squeeze=False)
+    pictures, names = colours(images, bands), np.asarray(classes).astype(str)
+    for row, name in zip(panels, labels.CLASSES, strict=True):
+        chosen = np.flatnonzero(names == name)
+        for i, ax in enumerate(row):
+            if i < len(chosen):
+                note = notes[int(chosen[i])] if notes is not None else ""
+                _cutout(ax, pictures[chosen[i]], note, labels.COLOURS[name])
+            else:
+                ax.set_axis_off()
+        row[0].set_axis_on()
+        row[0].set_ylabel(name, color=TEXT[name], weight="bold", labelpad=6)
+    side = images.shape[-1] * sdss.PIXEL_SCALE
+    figure.suptitle(_channels(images, bands) + f', {side:.0f}" a side', x=0.01, ha="left", size=10)
+    return figure
+
+
+def worst(judged: Judged, count: int = 18) -> NDArray[np.int64]:
+    """Find the mistakes that were made with the highest confidence.
+
+    Parameters
+    ----------
+    judged : Judged
+        Objects with truth and probabilities.
+    count : int
+        At most so many.
+
+    Returns
+    -------
+    ndarray
+        Rows of `judged`, worst first.
+    """
+    wrong = np.flatnonzero(~judged.correct)
+    return np.asarray(wrong[np.argsort(-log_losses(judged)[wrong], kind="stable")][:count])
+
+
+@styled
+def mistakes(
+    images: NDArray[np.float32] | NDArray[np.uint8],
+    bands: str,
+    judged: Judged,
+    rows: NDArray[np.int64],
+    columns: int = 6,
+) -> Figure:
+    """Cutouts that were told wrong, with what they are and what they were taken for.
+
+    Parameters
+    ----------
+    images : ndarray
+        (m, band, 50, 50) nanomaggies or (m, 3, 50, 50) uint8, in the order of `rows`.
+    bands : str
+        A letter a band.
+    judged : Judged
+        Objects with truth and probabilities.
+    rows : ndarray
+        (m,) as `worst` gives them.
+    columns : int
+        Cutouts in a row.
+
+    Returns
+    -------
+    Figure
+        Framed in the colour of the true class.
+    """
+    if not len(rows):
+        figure, (ax,) = axes(6.0, 1.2)
+        ax.set_axis_off()
+        ax.text(0, 0.5, "Not one object was told wrong.", va="center", size=12)
+        return figure
+    lines = -(-len(rows) // columns)
+    figure = Figure(figsize=(1.5 * columns, 2.06 * lines + 0.4), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False).ravel()
+    for ax in panels:
+        ax.set_axis_off()
+    for ax, row, picture in zip(panels, rows, colours(images, bands), strict=False):
+        true, taken = (labels.CLASSES[i] for i in (judged.truth[row], judged.decided[row]))
+        r = f"r = {judged.r[row]:.1f}" if np.isfinite(judged.r[row]) else "r unknown"
+        said = judged.probability[row, judged.decided[row]]
+        ax.set_axis_on()
+        _cutout(ax, picture, f"taken for {taken}\n{100 * said:.0f} % sure, {r}", FAINT)
+        ax.set_title(true, color=TEXT[true], size=9.5, pad=4, loc="center")
+    title = "The mistakes made most confidently, under their true class"
+    figure.suptitle(title, x=0.01, ha="left", weight="bold", size=11)
+    return figure
+
+
+def _frame(picture: NDArray[np.uint8], width: float) -> tuple[Figure, Axes]:
+    rows, columns = picture.shape[:2]
+    figure, (ax,) = axes(width, width * rows / columns + 0.75)
+    ax.imshow(picture, origin="lower", interpolation="antialiased")
+    ax.set(xticks=[], yticks=[], xlim=(-0.5, columns - 0.5), ylim=(-0.5, rows - 0.5))
+    ax.spines[:].set_visible(False)
+    minute = 60 / sdss.PIXEL_SCALE
+    if columns > 2 * minute:
+        x, y = 0.03 * columns, 0.035 * rows
+        ax.plot([x, x + minute], [y, y], color="white", linewidth=2)
+        ax.text(x + minute / 2, y + 0.012 * rows, "1'", color="white", ha="center", size=10)
+    return figure, ax
+
+
+def _cutout(ax: Axes, picture: NDArray[np.uint8], note: str, colour: str) -> None:
+    ax.imshow(picture, origin="lower", interpolation="nearest")
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set(visible=True, color=colour, linewidth=1.4)
+    if note:
+        ax.set_xlabel(note, size=8, color=INK, labelpad=3)
+
+
+def _channels(images: NDArray[np.float32] | NDArray[np.uint8], bands: str) -> str:
+    if images.dtype == np.uint8 or set("gri") <= set(bands):
+        return "Cutouts in the colours of i, r and g"
+    return f"Cutouts in {', '.join(bands)}"
