@@ -1,0 +1,326 @@
+"""A store from frames and a catalogue, or straight from the simulated sky. Paper 3.2-3.4.
+
+A field at a time in child processes: each reads its frames, cuts its objects and writes its
+shard, so that memory does not grow with the number of fields and a killed run loses one field.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from astropy.table import Table
+
+from gqs import files, labels, tables
+from gqs.dataset.cutting import CutTask, cut_field
+from gqs.dataset.matching import rows_by_field
+from gqs.dataset.rendering import CHUNK, RenderTask, render_chunk
+from gqs.dataset.shards import OPTIONAL
+from gqs.dataset.sky_groups import sky_groups
+from gqs.dataset.store import CutoutStore
+from gqs.dataset.writer import StoreWriter
+from gqs.errors import IntegrityError, ResourceError, UsageError
+from gqs.imaging.cutouts import EDGES
+from gqs.imaging.frames import group_fields
+from gqs.survey.sdss import BANDS, REFERENCE_BAND, FieldId, check_bands
+from gqs.workers import Progress, run, silent
+
+PICTURE_BANDS: Final = "gri"  # of the paper's colour picture
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build did.
+
+    Attributes
+    ----------
+    store : str
+        The store's folder.
+    hash : str
+        Identifies its content.
+    objects : int
+        In the store.
+    classes : dict of str to int
+        Objects by class.
+    shards : int
+        Fields (or simulated chunks) that gave them.
+    set_aside : tuple of str
+        A sentence for each file, field or object that was left out.
+    elsewhere : int
+        Catalogue rows that lie on none of the given fields.
+    repeated : int
+        Objects that have another within 1 arcsec: splits keep them together.
+    seconds : float
+        Wall time.
+    """
+
+    store: str
+    hash: str
+    objects: int
+    classes: dict[str, int]
+    shards: int
+    set_aside: tuple[str, ...]
+    elsewhere: int
+    repeated: int
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0, or 3 where something was set aside.
+
+        Returns
+        -------
+        int
+            For the command line.
+        """
+        return 3 if self.set_aside else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as JSON can hold it.
+
+        Returns
+        -------
+        dict
+            All attributes.
+        """
+        return asdict(self)
+
+
+def build_from_frames(
+    paths: Iterable[Path | str],
+    catalog_path: Path | str,
+    out: Path | str,
+    bands: str = "ugriz",
+    form: str = "flux",
+    edge: str = "pad",
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> BuildReport:
+    """Cut every catalogued object out of its field's frames, into a store.
+
+    The same command after a crash continues; the store is then the same to the byte.
+
+    Parameters
+    ----------
+    paths : iterable of path
+        Frames of any number of fields, or folders that hold some; grouped by their headers.
+    catalog_path : path
+        Table with `objid`, `ra`, `dec` and `class`. Rows are given to fields by `run`, `camcol`
+        and `field`, or by position where it has no such columns.
+    out : path
+        The store's folder.
+    bands : str
+        Bands to cut; for the form "paper" always g, r and i.
+    form : str
+        "flux" (nanomaggies) or "paper" (8-bit colour picture).
+    edge : str
+        At a frame's edge: "pad" with masked pixels, or "paper" (shortened box, resized).
+    workers : int, optional
+        Child processes; by default one a core.
+    progress : callable
+        Told after every field.
+
+    Returns
+    -------
+    BuildReport
+        What was done, and what was set aside and why.
+
+    Raises
+    ------
+    UsageError
+        If an option is unknown, nothing fits together, or the store was begun otherwise.
+    IntegrityError
+        If the catalogue's identifiers are not exact or not unique.
+    ResourceError
+        If the disk refuses, or another process writes the store.
+    BadInputError
+        If not one cutout could be made.
+    """
+    begin = time.monotonic()
+    out, catalog_path = Path(out), Path(catalog_path)
+    bands = PICTURE_BANDS if form == "paper" else check_bands(bands)
+    if edge not in EDGES:
+        raise UsageError(f"Unknown edge policy {edge!r}. There are {' and '.join(EDGES)}.")
+    catalog, set_aside = tables.read_catalog(catalog_path, needs=("objid", "ra", "dec", "class"))
+    fields, strange = group_fields(_frame_files(paths))
+    whole, incomplete = _complete(fields, bands)
+    rows, unusable = rows_by_field(catalog, whole)
+    set_aside += [*strange, *incomplete, *unusable]
+    if fields and not rows and not set_aside:
+        raise UsageError(
+            f"{catalog_path}: none of its {len(catalog)} objects lies on the {len(fields)} fields "
+            "given. Name the frames that hold them."
+        )
+    made = {"from": "frames", "catalogue_sha256": files.sha256(catalog_path)}
+    with StoreWriter(out, bands, form, edge, made) as writer:
+        _refuse_forgotten(writer, fields)
+        tasks = [
+            CutTask(out, name, whole[name], _columns(catalog[rows[name]]), bands, form, edge)
+            for name in sorted(rows)
+        ]
+        shards, failed = _run(cut_field, tasks, workers, progress)
+        store = writer.finish(shards, [*set_aside, *failed])
+    elsewhere = len(catalog) - sum(len(found) for found in rows.values())
+    return _report(store, elsewhere, begin)
+
+
+def _frame_files(paths: Iterable[Path | str]) -> list[Path]:
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("frame-*.fits*") if p.is_file())
+            if not inside:
+                raise UsageError(f"{path}: holds no frame-*.fits*. Name frames or their folder.")
+            found += inside
+        else:
+            found.append(path)
+    if not found:
+        raise UsageError("No frames were given. Name frames, or a folder of them.")
+    return found
+
+
+def _complete(
+    fields: Mapping[FieldId, Mapping[str, Path]], bands: str
+) -> tuple[dict[FieldId, dict[str, Path]], list[str]]:
+    """Part the fields that have every band needed from those that lack one."""
+    needed = [band for band in BANDS if band in bands or band == REFERENCE_BAND]
+    whole, set_aside = {}, []
+    for name, frames in fields.items():
+        missing = [band for band in needed if band not in frames]
+        if missing:
+            set_aside.append(
+                f"Field {name}: has no {', '.join(missing)} frame; set aside. Fetch it, or name "
+                "fewer bands (r is always needed)."
+            )
+        else:
+            whole[name] = {band: frames[band] for band in needed}
+    return whole, set_aside
+
+
+def _columns(rows: Table) -> Table:
+    """Keep what the store keeps; magnitudes only where all five are there, for SDSS also calls
+    the redshift z.
+    """
+    magnitudes = all(band in rows.colnames for band in BANDS)
+    kept = [
+        name
+        for name in ("objid", "ra", "dec", "class", *OPTIONAL)
+        if name in rows.colnames and (len(name) > 1 or magnitudes)
+    ]
+    plain = rows[kept]
+    plain.meta.clear()
+    return plain
+
+
+def _refuse_forgotten(writer: StoreWriter, fields: Mapping[FieldId, object]) -> None:
+    forgotten = sorted(writer.names() - {str(name) for name in fields})
+    if forgotten:
+        raise UsageError(
+            f"{writer.path}: holds field {forgotten[0]}, whose frames this command does not name. "
+            "Name all fields of the store, or another folder."
+        )
+
+
+def _run(
+    function: Callable[[Any], Any], tasks: list[Any], processes: int | None, progress: Progress
+) -> tuple[list[str], list[str]]:
+    """Make shards in children; a full disk ends it, any other trouble costs only its item."""
+    names: list[str] = []
+    failed: list[tuple[str, str]] = []
+    for done, outcome in enumerate(run(function, tasks, workers=processes)):
+        if isinstance(outcome.error, ResourceError | IntegrityError):
+            raise outcome.error
+        if outcome.error is not None:
+            failed.append((str(outcome.item), f"{outcome.item}: {outcome.error}"))
+        else:
+            names.append(outcome.result.name)
+        progress(done + 1, len(tasks), str(outcome.item))
+    return sorted(names), [sentence for _, sentence in sorted(failed)]
+
+
+def build_from_simulation(
+    out: Path | str,
+    counts: Mapping[str, int] | None = None,
+    catalog: Path | str | None = None,
+    seed: int = 1,
+    bands: str = "ugriz",
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> BuildReport:
+    """Render simulated objects straight into a store, without frames.
+
+    Parameters
+    ----------
+    out : path
+        The store's folder.
+    counts : mapping of str to int, optional
+        Objects by class; or else `catalog`.
+    catalog : path, optional
+        Photometry (class, u g r i z, redshift) to render row by row.
+    seed : int
+        Of everything random.
+    bands : str
+        Bands to render.
+    workers : int, optional
+        Child processes; by default one a core.
+    progress : callable
+        Told after every shard of 512 objects.
+
+    Returns
+    -------
+    BuildReport
+        What was done.
+
+    Raises
+    ------
+    UsageError
+        If neither or both of counts and catalogue are given, or the store was begun otherwise.
+    ResourceError
+        If the disk refuses, or another process writes the store.
+    """
+    from gqs.survey.simulated import population
+
+    begin = time.monotonic()
+    bands = check_bands(bands)
+    if (counts is None) == (catalog is None):
+        raise UsageError("Say either how many objects of each class, or which catalogue.")
+    rng = np.random.default_rng([seed, 0])
+    set_aside: list[str] = []
+    made: dict[str, Any] = {"from": "simulation", "seed": seed}
+    if catalog is None:
+        made["counts"] = {name: int((counts or {}).get(name, 0)) for name in labels.CLASSES}
+        unknown = sorted(set(counts or {}) - set(labels.CLASSES))
+        if unknown or sum(made["counts"].values()) <= 0 or min(made["counts"].values()) < 0:
+            raise UsageError(f"Counts {counts}: give a number for {', '.join(labels.CLASSES)}.")
+        sources = population.draw(made["counts"], rng)
+    else:
+        made["catalogue_sha256"] = files.sha256(Path(catalog))
+        sources, set_aside = population.from_catalog(tables.read(Path(catalog)), rng)
+    with StoreWriter(Path(out), bands, "flux", "pad", made) as writer:
+        tasks = [
+            RenderTask(Path(out), number, sources[start : start + CHUNK], bands, seed)
+            for number, start in enumerate(range(0, len(sources), CHUNK))
+        ]
+        shards, failed = _run(render_chunk, tasks, workers, progress)
+        store = writer.finish(shards, [*set_aside, *failed])
+    return _report(store, 0, begin)
+
+
+def _report(store: CutoutStore, elsewhere: int, begin: float) -> BuildReport:
+    index = store.index
+    sky = sky_groups(np.asarray(index["ra"]), np.asarray(index["dec"]))
+    return BuildReport(
+        store=str(store.path),
+        hash=store.hash,
+        objects=len(store),
+        classes=dict(store.manifest["classes"]),
+        shards=len(np.unique(np.asarray(index["shard"]))),
+        set_aside=tuple(store.manifest["set_aside"]),
+        elsewhere=elsewhere,
+        repeated=int((np.bincount(sky)[sky] > 1).sum()),
+        seconds=time.monotonic() - begin,
+    )

@@ -1,0 +1,66 @@
+"""Which cutouts can be judged at all: one rule for what is learned from and what is classified."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gqs.survey.sdss import CUTOUT_SIZE, REFERENCE_BAND
+from gqs.tables import Flag
+
+CENTRE: Final = slice(CUTOUT_SIZE // 2 - 1, CUTOUT_SIZE // 2 + 2)  # 3 px
+MOST_MASKED: Final = 0.5
+
+
+def faults(flux: NDArray[np.floating[Any]], bands: str) -> NDArray[np.int32]:
+    """Tell what stands in the way of judging each cutout.
+
+    Parameters
+    ----------
+    flux : ndarray
+        (n, band, 50, 50), NaN where masked.
+    bands : str
+        Its bands, r among them or else the first stands in for it.
+
+    Returns
+    -------
+    ndarray
+        (n,) 0 where nothing does; else `Flag.NOT_JUDGED`, with `Flag.OUTSIDE` where no pixel is
+        valid and `Flag.NO_SIGNAL` where the valid pixels of the r band are all equal.
+    """
+    reference = flux[:, max(bands.find(REFERENCE_BAND), 0)]
+    valid = np.isfinite(flux)
+    flags = np.zeros(len(flux), dtype=np.int32)
+    nothing = ~valid.any(axis=(1, 2, 3))
+    seen = np.isfinite(reference)
+    low = np.where(seen, reference, np.inf).min(axis=(1, 2), initial=np.inf)
+    high = np.where(seen, reference, -np.inf).max(axis=(1, 2), initial=-np.inf)
+    flat = ~(high > low)
+    off_centre = ~seen[:, CENTRE, CENTRE].all(axis=(1, 2))
+    masked = valid.mean(axis=(1, 2, 3)) < 1 - MOST_MASKED
+    flags[nothing] |= int(Flag.OUTSIDE)
+    flags[flat & ~nothing] |= int(Flag.NO_SIGNAL)
+    flags[nothing | flat | off_centre | masked] |= int(Flag.NOT_JUDGED)
+    return flags
+
+
+def why(flags: int) -> str:
+    """Say in words what `faults` found.
+
+    Parameters
+    ----------
+    flags : int
+        One of its values.
+
+    Returns
+    -------
+    str
+        Part of a sentence.
+    """
+    if flags & Flag.OUTSIDE:
+        return "lies on none of the frames"
+    if flags & Flag.NO_SIGNAL:
+        return "has no signal in the r band"
+    return "has a masked centre, or over half of its cutout masked"

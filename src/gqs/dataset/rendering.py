@@ -1,0 +1,77 @@
+"""One shard of simulated objects, rendered as stamps without frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from astropy.table import Table, vstack
+
+from gqs import __version__, files
+from gqs.dataset.cutting import committed
+from gqs.dataset.shards import Shard, rows_hash, write_shard
+
+CHUNK: Final = 512  # objects a shard
+
+
+@dataclass(frozen=True)
+class RenderTask:
+    """What one child needs to make one shard of simulated objects.
+
+    Attributes
+    ----------
+    store : Path
+        The store's folder.
+    number : int
+        Of the shard.
+    sources : Table
+        As `gqs.survey.simulated.population` draws them.
+    bands : str
+        To render.
+    seed : int
+        The store's.
+    """
+
+    store: Path
+    number: int
+    sources: Table
+    bands: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"Simulated objects from {self.number * CHUNK + 1} on"
+
+
+def render_chunk(task: RenderTask) -> Shard:
+    """Render one shard, or find that it is there already; runs in a child.
+
+    Parameters
+    ----------
+    task : RenderTask
+        What to render.
+
+    Returns
+    -------
+    Shard
+        What was committed.
+
+    Raises
+    ------
+    ResourceError
+        If the disk refuses.
+    """
+    from gqs.survey.simulated.stamps import render_cutouts
+
+    name = f"simulated-{task.number:06d}"
+    source = files.hash_of([rows_hash(task.sources), task.bands, task.seed, name, __version__])
+    there = committed(task.store, name, source)
+    if there is not None:
+        return there
+    # Every shard has a stream of its own, so that it is the same whoever makes it and when.
+    seed = int(np.random.SeedSequence([task.seed, 1, task.number]).generate_state(1)[0])
+    parts = list(render_cutouts(task.sources, seed, task.bands))
+    images = np.concatenate([part for part, _ in parts])
+    rows = vstack([part for _, part in parts], metadata_conflicts="silent")
+    return write_shard(task.store, name, images, rows, source)

@@ -1,0 +1,46 @@
+"""Which detections are one object of the sky: friends of friends within 1 arcsec."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+SAME_OBJECT_ARCSEC: Final = 1.0
+
+
+def sky_groups(
+    ra: NDArray[np.float64], dec: NDArray[np.float64], radius_arcsec: float = SAME_OBJECT_ARCSEC
+) -> NDArray[np.int64]:
+    """Number the objects of the sky; detections within the radius, in a chain, are one.
+
+    Parameters
+    ----------
+    ra, dec : ndarray
+        (n,) degrees.
+    radius_arcsec : float
+        Linking length.
+
+    Returns
+    -------
+    ndarray
+        (n,) numbers from 0, in the order in which the objects first come.
+    """
+    n = len(ra)
+    if not n:
+        return np.zeros(0, dtype=np.int64)
+    a, d = np.radians(np.asarray(ra, dtype=np.float64)), np.radians(dec)
+    # Unit vectors know no seam at 0 h and no poles; a chord is 2 sin(angle / 2).
+    points = np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=1)
+    chord = 2 * np.sin(np.radians(radius_arcsec / 3600) / 2)
+    pairs = cKDTree(points).query_pairs(chord, output_type="ndarray")
+    links = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+    _, label = connected_components(links, directed=False)
+    _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[np.argsort(first, kind="stable")] = np.arange(len(first))
+    return np.asarray(rank[inverse])

@@ -1,0 +1,326 @@
+"""Training, validation and test, 8:1:1: at random as the paper, or whole fields on one side.
+
+Paper 3.4, Table 3. An object of the sky (all detections within 1 arcsec of one another, in a
+chain) is never on two sides, in either scheme.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from gqs import tables
+from gqs.dataset.allot import allot_at_random, allot_groups
+from gqs.dataset.sky_groups import SAME_OBJECT_ARCSEC, sky_groups
+from gqs.dataset.store import CutoutStore
+from gqs.errors import IntegrityError, UsageError
+
+SIDES: Final = ("train", "validation", "test")
+SCHEMES: Final = ("grouped", "paper")
+BY: Final = {"field": tables.FIELD_COLUMNS, "run": ("run",)}
+FRACTIONS: Final = (0.8, 0.1, 0.1)  # paper 3.4
+_REQUEST: Final = ("scheme", "by", "seed", "balance", "fractions", "store")
+
+
+def make_split(
+    index: Table,
+    scheme: str = "grouped",
+    by: str = "field",
+    seed: int = 0,
+    balance: bool = False,
+) -> Table:
+    """Divide objects into training, validation and test.
+
+    Parameters
+    ----------
+    index : Table
+        A store's index: objid, ra, dec, run, camcol, field, class.
+    scheme : str
+        "paper": objects at random, each class 8:1:1 (validation and test get a tenth, rounded up,
+        as Table 3 has it). "grouped": whole fields or runs on one side, classes and sizes as near
+        to 8:1:1 as the groups allow; of an object seen in fields on two sides only the sightings
+        on one are kept.
+    by : str
+        What stays together in a grouped split: "field" or "run".
+    seed : int
+        Of everything random.
+    balance : bool
+        First drop objects at random until every class has as many as the smallest.
+
+    Returns
+    -------
+    Table
+        `objid`, `split` (train, validation or test), `group` (the field, the run, or the first
+        objid of the object of the sky), in the order of the index; objects that were dropped
+        have no row. `meta` tells request, counts and what was dropped.
+
+    Raises
+    ------
+    UsageError
+        If an option is unknown, or some side cannot have every class.
+    IntegrityError
+        If an objid comes twice.
+    """
+    if scheme not in SCHEMES or by not in BY:
+        raise UsageError(
+            f"Unknown split {scheme!r} by {by!r}. Schemes are {' and '.join(SCHEMES)}, "
+            f"groups are {' and '.join(BY)}."
+        )
+    tables.require_columns(index, ("objid", "ra", "dec", "class", *tables.FIELD_COLUMNS), "index")
+    tables.require_unique(index["objid"], "index")
+    if not len(index):
+        raise UsageError("There is no object to split. Fill the store first.")
+    rng = np.random.default_rng(seed)
+    classes, kind = np.unique(np.asarray(index["class"]).astype(str), return_inverse=True)
+    kept = _balanced(kind, rng) if balance else np.arange(len(index))
+    unbalanced = len(index) - len(kept)
+    sky = sky_groups(np.asarray(index["ra"])[kept], np.asarray(index["dec"])[kept])
+    if scheme == "paper":
+        side = allot_at_random(kind[kept], sky, FRACTIONS, rng)
+        group = _first_objid(index["objid"][kept], sky)
+        repeated = 0
+    else:
+        group = _group_names(index[kept], by)
+        _, unit = np.unique(group, return_inverse=True)
+        side = allot_groups(kind[kept], unit, FRACTIONS, rng)
+        on_one = _on_one_side(side, sky)
+        repeated = int((~on_one).sum())
+        kept, side, group = kept[on_one], side[on_one], group[on_one]
+    counts = _counts(kind[kept], side, classes)
+    _require_every_class(counts, scheme, by)
+    split = Table({"objid": np.asarray(index["objid"])[kept]})
+    split["split"] = np.array(SIDES)[side]
+    split["group"] = group
+    split.meta = {
+        "scheme": scheme,
+        "by": by if scheme == "grouped" else "object",
+        "seed": int(seed),
+        "balance": bool(balance),
+        "fractions": list(FRACTIONS),
+        "store": index.meta.get("store", ""),
+        "counts": counts,
+        "dropped": {"balance": unbalanced, "same object on another side": repeated},
+    }
+    return split
+
+
+def _balanced(kind: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    smallest = np.bincount(kind).min()
+    parts = [
+        rng.choice(np.flatnonzero(kind == k), smallest, replace=False)
+        for k in range(int(kind.max()) + 1)
+    ]
+    return np.sort(np.concatenate(parts))
+
+
+def _group_names(index: Table, by: str) -> NDArray[np.str_]:
+    """Name each row's field or run, as `run-camcol-field` in the archive's digits."""
+    columns = [np.asarray(index[name]).astype(int).astype(str) for name in BY[by]]
+    padded = [np.char.zfill(c, n) for c, n in zip(columns, (6, 1, 4), strict=False)]
+    names = padded[0]
+    for column in padded[1:]:
+        names = np.char.add(np.char.add(names, "-"), column)
+    return np.asarray(names)
+
+
+def _first_objid(objid: Any, sky: NDArray[np.int64]) -> NDArray[np.str_]:
+    _, first = np.unique(sky, return_index=True)
+    return np.asarray(objid)[first][sky].astype(str)
+
+
+def _on_one_side(side: NDArray[np.int64], sky: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Of an object's sightings on several sides keep those on the side that has most of them."""
+    votes = np.zeros((int(sky.max()) + 1, len(SIDES)), dtype=int)
+    np.add.at(votes, (sky, side), 1)
+    return np.asarray(votes.argmax(axis=1)[sky] == side)
+
+
+def _counts(
+    kind: NDArray[np.int64], side: NDArray[np.int64], classes: NDArray[np.str_]
+) -> dict[str, dict[str, int]]:
+    return {
+        name: {
+            str(label): int(((side == s) & (kind == k)).sum()) for k, label in enumerate(classes)
+        }
+        for s, name in enumerate(SIDES)
+    }
+
+
+def _require_every_class(counts: Mapping[str, Mapping[str, int]], scheme: str, by: str) -> None:
+    for side, found in counts.items():
+        missing = [name for name, count in found.items() if not count]
+        if missing:
+            what = f"{by}s" if scheme == "grouped" else "objects"
+            raise UsageError(
+                f"The {side} side would hold no {' and no '.join(missing)}: there are too few "
+                f"{what} to divide. Add {what}, or choose another scheme."
+            )
+
+
+def save(split: Table, path: Path | str) -> Path:
+    """Write a split, whole or not at all.
+
+    Parameters
+    ----------
+    split : Table
+        As `make_split` gives it.
+    path : path
+        Ending in .parquet.
+
+    Returns
+    -------
+    Path
+        The same path.
+    """
+    path = Path(path)
+    if path.suffix != ".parquet":
+        raise UsageError(f"{path}: a split is saved as .parquet, which keeps what was asked for.")
+    return tables.write(split, path)
+
+
+def load(path: Path | str) -> Table:
+    """Read a split.
+
+    Parameters
+    ----------
+    path : path
+        As `save` wrote it.
+
+    Returns
+    -------
+    Table
+        With `meta` as `make_split` left it.
+
+    Raises
+    ------
+    IntegrityError
+        If it is no split, or names a side that there is not.
+    UsageError
+        If there is no such file.
+    """
+    split = tables.read(Path(path))
+    tables.require_columns(split, ("objid", "split", "group"), path)
+    lacking = [key for key in _REQUEST if key not in split.meta]
+    strange = set(np.asarray(split["split"]).astype(str)) - set(SIDES)
+    if lacking or strange:
+        what = f"does not say its {lacking[0]}" if lacking else f"has a side {strange.pop()!r}"
+        raise IntegrityError(f"{path}: {what}, so it is no split of gqs. Make it again.")
+    return split
+
+
+def split_store(
+    store: CutoutStore,
+    path: Path | str,
+    scheme: str = "grouped",
+    by: str = "field",
+    seed: int = 0,
+    balance: bool = False,
+) -> Table:
+    """Split a store once: a split that is there is returned, never made again.
+
+    Parameters
+    ----------
+    store : CutoutStore
+        The store.
+    path : path
+        Where the split is, or will be saved (.parquet).
+    scheme, by, seed, balance
+        As for `make_split`.
+
+    Returns
+    -------
+    Table
+        The split, checked against the store.
+
+    Raises
+    ------
+    UsageError
+        If the file holds a split of another request, or of another store.
+    IntegrityError
+        If the split contradicts the store.
+    """
+    path = Path(path)
+    if not path.exists():
+        split = make_split(store.index, scheme, by, seed, balance)
+        check_split(split, store.index)
+        save(split, path)
+        return split
+    split = load(path)
+    request = {
+        "scheme": scheme,
+        "by": by if scheme == "grouped" else "object",
+        "seed": seed,
+        "balance": balance,
+        "fractions": list(FRACTIONS),
+        "store": store.hash,
+    }
+    changed = [key for key in _REQUEST if split.meta[key] != request[key]]
+    if changed:
+        raise UsageError(
+            f"{path}: is a split with another {' and '.join(changed)} "
+            f"({str(split.meta[changed[0]])[:12]} there, {str(request[changed[0]])[:12]} asked). "
+            "Name another file, or delete this one."
+        )
+    check_split(split, store.index)
+    return split
+
+
+def check_split(split: Table, index: Table) -> None:
+    """Refuse a split that lets anything leak from one side to another.
+
+    Parameters
+    ----------
+    split : Table
+        With objid, split, group.
+    index : Table
+        The index of the store that it belongs to.
+
+    Raises
+    ------
+    IntegrityError
+        If an objid comes twice or is not in the store, if an object of the sky (1 arcsec) is on
+        two sides, or, in a grouped split, a field or run.
+    """
+    tables.require_unique(split["objid"], "split")
+    objid, order = np.unique(np.asarray(index["objid"]), return_index=True)
+    wanted = np.asarray(split["objid"])
+    place = np.minimum(np.searchsorted(objid, wanted), len(objid) - 1)
+    lost = np.flatnonzero(objid[place] != wanted)
+    if len(lost):
+        raise IntegrityError(
+            f"Split: {len(lost)} objects are not in the store, {wanted[lost[0]]} among them. "
+            "Split the store again."
+        )
+    rows = index[order[place]]
+    sides = np.asarray(split["split"]).astype(str)
+    sky = sky_groups(np.asarray(rows["ra"]), np.asarray(rows["dec"]))
+    torn = _torn(sky, sides)
+    if len(torn):
+        raise IntegrityError(
+            f"Split: {len(torn)} objects of the sky are on two sides (within "
+            f"{SAME_OBJECT_ARCSEC:g} arcsec), {wanted[np.isin(sky, torn)][0]} among them. "
+            "Split the store again."
+        )
+    if split.meta.get("scheme") == "grouped":
+        by = str(split.meta.get("by"))
+        if by not in BY:
+            raise IntegrityError(f"Split: grouped by {by!r}, which is neither field nor run.")
+        names, group = np.unique(_group_names(rows, by), return_inverse=True)
+        torn = _torn(group, sides)
+        if len(torn):
+            raise IntegrityError(
+                f"Split: {len(torn)} {by}s are on two sides, {names[torn[0]]} among them. "
+                "Split the store again."
+            )
+
+
+def _torn(group: NDArray[np.int64], sides: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Return the groups that are on more than one side."""
+    pairs = np.unique(np.stack([group, np.unique(sides, return_inverse=True)[1]], axis=1), axis=0)
+    found, count = np.unique(pairs[:, 0], return_counts=True)
+    return np.asarray(found[count > 1])
