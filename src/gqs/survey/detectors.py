@@ -1,4 +1,4 @@
-"""SDSS's thirty CCDs in numbers: gain, dark variance, saturation, by band and camera column.
+"""SDSS's thirty CCDs in numbers: order, gain, dark variance, saturation, by band and column.
 
 Source: the survey's frame data model (data.sdss.org/datamodel, BOSS_PHOTOOBJ/frames, file
 `frame`), whose section on noise gives both tables; where it lists two values, the second holds
@@ -8,6 +8,10 @@ after the camera's electronics were changed, from the runs named there on.
 from __future__ import annotations
 
 from typing import Final
+
+# A field's u g r i z frames left the camera one after the other, as its rows of CCDs crossed the
+# sky in the order r i u z g: FRAME in a header is the field's number plus this.
+FRAME_OFFSET: Final = {"r": 0, "i": 2, "u": 4, "z": 6, "g": 8}
 
 # Electrons a count (DN), camera columns 1 to 6.
 GAIN: Final = {

@@ -1,0 +1,75 @@
+"""Colour picture of a field from its i, r and g bands. Paper 3.2; Lupton et al. 2004.
+
+The stretch is fixed: a frame stretched by its own contents would carry a fingerprint of the frame
+into every cutout. It is that of SDSS's own `frame-irg` pictures (photoop's `sdss_frame_jpg`):
+bands scaled by 0.4 x (5, 6.5, 9), groups of pixels above 30 nanomaggies given their mean colour,
+and every pixel multiplied by asinh(N t) / (N t), t the sum of its scaled bands and N = 2.25. Fitted
+to smooth pixels of four real pictures, the scales come out within 1.5 % and N within 0.5 %.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from astropy.visualization import make_lupton_rgb
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from gqs.errors import BadInputError
+from gqs.imaging.align import BandStack
+
+PICTURE_BANDS: Final = "irg"  # red, green, blue
+SCALES: Final = {"i": 2.0, "r": 2.6, "g": 3.6}
+NONLINEARITY: Final = 2.25
+SATURATED: Final = 30.0  # nanomaggies a pixel
+# Lupton et al. take the mean of three bands where photoop takes the sum, and astropy's slope at
+# zero is 0.1 Q / (asinh(0.1 Q) stretch): both are as in photoop for these two numbers.
+_SOFTENING: Final = 3 * NONLINEARITY
+Q: Final = float(10 * np.sinh(0.1 * _SOFTENING))
+STRETCH: Final = Q / _SOFTENING
+
+
+def colour_picture(stack: BandStack) -> NDArray[np.uint8]:
+    """Make the colour picture of a field.
+
+    Parameters
+    ----------
+    stack : BandStack
+        With the bands g, r and i.
+
+    Returns
+    -------
+    ndarray
+        (ny, nx, 3) uint8: red, green and blue from i, r and g. Rows run as the frame's do, so the
+        first is the bottom one of SDSS's JPEG. Black where any of the three bands is masked.
+
+    Raises
+    ------
+    BadInputError
+        If one of the three bands is missing.
+    """
+    for band in PICTURE_BANDS:
+        if band not in stack.bands:
+            raise BadInputError(
+                f"Field {stack.field}: the colour picture needs i, r and g; {band} is missing. "
+                "Add its frame, or use flux cutouts."
+            )
+    masked = ~np.logical_and.reduce([stack.covered[stack.bands.index(b)] for b in PICTURE_BANDS])
+    planes = np.stack([np.where(masked, 0, stack.plane(band)) for band in PICTURE_BANDS])
+    _even_out(planes)
+    red, green, blue = (plane * SCALES[b] for plane, b in zip(planes, PICTURE_BANDS, strict=True))
+    with np.errstate(invalid="ignore", divide="ignore"):  # astropy divides by the empty sky
+        picture = make_lupton_rgb(red, green, blue, minimum=0, stretch=STRETCH, Q=Q)
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def _even_out(planes: NDArray[np.float32]) -> None:
+    """Give each group of overexposed pixels one colour, in place; else its core shows rings."""
+    groups, number = ndimage.label((planes > SATURATED).any(axis=0), structure=np.ones((3, 3)))
+    if not number:
+        return
+    inside = groups > 0
+    for plane in planes:
+        means = ndimage.mean(plane, groups, np.arange(1, number + 1))
+        plane[inside] = means[groups[inside] - 1]
