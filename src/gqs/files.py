@@ -24,6 +24,13 @@ _DISK = {
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "permission is denied",
     errno.EPERM: "permission is denied",
+    errno.EIO: "the disk has an error",
+    errno.EISDIR: "a folder lies where a file should be",
+    errno.ENOTDIR: "a file lies where a folder should be",
+    errno.EEXIST: "a file lies where a folder should be",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.EMFILE: "too many files are open",
+    errno.ENOLCK: "the file system has no locks",
 }
 
 
@@ -227,18 +234,19 @@ def only_writer(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / ".lock").open("a+")
     with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            handle.seek(0)
-            raise ResourceError(
-                f"{folder}: {handle.read().strip() or 'another process'} is writing here. "
-                "Wait until it has ended, or name another folder."
-            ) from error
-        handle.truncate(0)
-        handle.write(f"process {os.getpid()} on {socket.gethostname()}")
-        handle.flush()
-        sweep(folder, older_than_s=0.0)
+        with disk_errors(folder, "taking the writer's lock"):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                handle.seek(0)
+                raise ResourceError(
+                    f"{folder}: {handle.read().strip() or 'another process'} is writing here. "
+                    "Wait until it has ended, or name another folder."
+                ) from error
+            handle.truncate(0)
+            handle.write(f"process {os.getpid()} on {socket.gethostname()}")
+            handle.flush()
+            sweep(folder, older_than_s=0.0)
         yield
 
 

@@ -6,8 +6,12 @@ import contextlib
 import multiprocessing
 import os
 import resource
+import signal
+import sys
+import threading
 import time
 import traceback
+import types
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -21,6 +25,8 @@ Progress = Callable[[int, int, str], None]
 
 MEMORY_LIMIT = 8 << 30
 TIME_LIMIT_S = 600.0
+_LONGEST_NAME = 120  # characters of an item in a sentence
+_STARTING = threading.Lock()
 
 
 def silent(done: int, total: int, note: str) -> None:
@@ -86,15 +92,17 @@ def run(
         In the order in which items end.
     """
     queue = list(reversed(list(items)))
-    crew = [_Child(function, memory_limit) for _ in range(min(workers or cores(), len(queue)))]
+    crew: list[_Child] = []
     try:
+        number = min(max(1, workers or cores()), len(queue))
+        crew.extend(_Child(function, memory_limit) for _ in range(number))
         for child in crew:
             child.give(queue.pop(), time_limit_s)
         while busy := [child for child in crew if child.busy]:
             patience = max(0.0, min(child.deadline for child in busy) - time.monotonic())
             ready = wait([child.pipe for child in busy], timeout=patience)
             for child in busy:
-                if child.pipe in ready:
+                if child.pipe in ready or child.pipe.poll():  # done while the caller was at work
                     yield child.take()
                 elif time.monotonic() >= child.deadline:
                     yield child.give_up(time_limit_s)
@@ -120,7 +128,8 @@ class _Child:
         self._process = context.Process(
             target=_serve, args=(theirs, self._function, self._memory_limit), daemon=True
         )
-        self._process.start()
+        with _no_main_module(self._function):
+            self._process.start()
         theirs.close()
 
     def give(self, item: Any, time_limit_s: float) -> None:
@@ -133,24 +142,19 @@ class _Child:
         self.busy = False
         try:
             result, error = self.pipe.recv()
-        except (EOFError, OSError):
-            self._process.join()
-            code = self._process.exitcode
-            self._start()
-            return Outcome(
-                self.item,
-                error=BadInputError(f"{self.item}: its process ended with code {code}; set aside."),
-            )
+        except Exception:  # the child is gone, or what it sent cannot be read
+            self._process.join(timeout=1.0)
+            return self._replaced(_how_it_ended(self._process.exitcode))
         return Outcome(self.item, result, error)
 
     def give_up(self, time_limit_s: float) -> Outcome:
         self.busy = False
+        return self._replaced(f"took longer than {time_limit_s:.0f} s")
+
+    def _replaced(self, why: str) -> Outcome:
         self.stop()
         self._start()
-        return Outcome(
-            self.item,
-            error=BadInputError(f"{self.item}: took longer than {time_limit_s:.0f} s; set aside."),
-        )
+        return Outcome(self.item, error=_set_aside(self.item, why))
 
     def stop(self) -> None:
         self._process.kill()
@@ -158,24 +162,73 @@ class _Child:
         self.pipe.close()
 
 
+@contextlib.contextmanager
+def _no_main_module(function: Callable[[Any], Any]) -> Iterator[None]:
+    """Keep children from running the caller's script again, as multiprocessing would have it.
+
+    Our functions live in modules, so children need no `__main__`; and a script that calls gqs
+    without `if __name__ == "__main__"` would otherwise start itself anew in every child.
+    """
+    inner = getattr(function, "func", function)  # of a partial
+    if getattr(inner, "__module__", None) == "__main__":
+        yield
+        return
+    with _STARTING:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
+
+
+def _how_it_ended(code: int | None) -> str:
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        return f"its process was killed by {name}" + (
+            " (perhaps for want of memory)" if name == "SIGKILL" else ""
+        )
+    return f"its process ended with code {code}"
+
+
+def _name(item: Any) -> str:
+    return " ".join(str(item).split())[:_LONGEST_NAME]
+
+
 def _serve(pipe: Connection, function: Callable[[Any], Any], memory_limit: int) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
+    # Ctrl-C reaches the whole group of processes; the parent alone answers, by stopping these.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    limit = memory_limit if hard == resource.RLIM_INFINITY else min(memory_limit, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
     while True:
         try:
             item = pipe.recv()
-        except (EOFError, OSError, KeyboardInterrupt):
+        except (EOFError, OSError):
             return
+        answer = _answer(function, item, limit)
         try:
-            answer: tuple[Any, GqsError | None] = (function(item), None)
-        except GqsError as error:
-            answer = (None, error)
-        except MemoryError:
-            limit = f"{memory_limit >> 20} MiB"
-            answer = (None, BadInputError(f"{item}: needs more memory than {limit}; set aside."))
-        except KeyboardInterrupt:
+            pipe.send(answer)
+        except OSError:  # nobody listens any more
             return
         except Exception as error:
-            last = traceback.extract_tb(error.__traceback__)[-1]
-            what = f"{type(error).__name__} ({error}) at {Path(last.filename).name}:{last.lineno}"
-            answer = (None, BadInputError(f"{item}: {what}; set aside."))
-        pipe.send(answer)
+            pipe.send((None, _set_aside(item, f"its result cannot be sent ({error})")))
+
+
+def _answer(function: Callable[[Any], Any], item: Any, limit: int) -> tuple[Any, GqsError | None]:
+    try:
+        return function(item), None
+    except GqsError as error:
+        return None, error
+    except MemoryError:
+        return None, _set_aside(item, f"needs more memory than {limit >> 20} MiB")
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        reason = " ".join(str(error).split())[:200]
+        return None, _set_aside(
+            item, f"{type(error).__name__} ({reason}) at {Path(last.filename).name}:{last.lineno}"
+        )
+
+
+def _set_aside(item: Any, why: str) -> BadInputError:
+    return BadInputError(f"{_name(item)}: {why}; set aside.")

@@ -230,16 +230,17 @@ def _run(
 ) -> tuple[list[str], list[str]]:
     """Make shards in children; a full disk ends it, any other trouble costs only its item."""
     names: list[str] = []
-    failed: list[tuple[str, str]] = []
+    failed: list[str] = []
     for done, outcome in enumerate(run(function, tasks, workers=processes)):
         if isinstance(outcome.error, ResourceError | IntegrityError):
             raise outcome.error
         if outcome.error is not None:
-            failed.append((str(outcome.item), f"{outcome.item}: {outcome.error}"))
+            name, why = str(outcome.item), str(outcome.error)
+            failed.append(why if why.startswith(name) else f"{name}: {why}")
         else:
             names.append(outcome.result.name)
         progress(done + 1, len(tasks), str(outcome.item))
-    return sorted(names), [sentence for _, sentence in sorted(failed)]
+    return sorted(names), sorted(failed)
 
 
 def build_from_simulation(
