@@ -1,0 +1,271 @@
+"""Light on the detector: stars, galaxies and quasars drawn in every band on that band's own grid.
+
+Point sources are sampled from the frame's profile, galaxies are made in Fourier space
+(`profiles`); what is faint gets a small stamp, what is bright is followed until its wings sink
+into the noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from gqs.survey.sdss import PIXEL_SCALE, ZERO_POINT
+from gqs.survey.simulated.conditions import BandConditions
+from gqs.survey.simulated.profiles import (
+    Floats,
+    bulge_transform,
+    disc_transform,
+    grid,
+    stamp_size,
+)
+from gqs.survey.simulated.psf import RADIUS, Psf
+
+Doubles = NDArray[np.float64]
+
+FLOOR: Final = 0.1  # of a pixel's noise: light below this is not followed farther out
+_SPIKED: Final = 300.0  # nanomaggies: fainter stars' spikes drown in the noise
+# How much redder a bulge is than its disc, and a host than its quasar: ratios of their light
+# against r, from colours of Kennedy et al. 2016 (bulges, discs) and Matsuoka et al. 2014 (hosts).
+_BULGE_COLOUR: Final = {"u": 0.55, "g": 0.8, "r": 1.0, "i": 1.12, "z": 1.2}
+_HOST_COLOUR: Final = {"u": 0.25, "g": 0.6, "r": 1.0, "i": 1.3, "z": 1.5}
+
+
+class Light(NamedTuple):
+    """Nanomaggies of n sources in one band, by part; each (n,)."""
+
+    point: Doubles
+    bulge: Doubles
+    disc: Doubles
+
+
+def flux(sources: Table, band: str) -> Doubles:
+    """True flux of sources.
+
+    Parameters
+    ----------
+    sources : Table
+        With a column for the band, Pogson AB magnitudes.
+    band : str
+        One of u g r i z.
+
+    Returns
+    -------
+    ndarray
+        (n,) nanomaggies.
+    """
+    return np.asarray(10 ** (-0.4 * (np.asarray(sources[band], np.float64) - ZERO_POINT)))
+
+
+def split_light(sources: Table, band: str) -> Light:
+    """Part each source's light into a point, a bulge and a disc, the redder ones redder.
+
+    Parameters
+    ----------
+    sources : Table
+        As `population` gives it.
+    band : str
+        One of u g r i z.
+
+    Returns
+    -------
+    Light
+        Nanomaggies.
+    """
+    total = flux(sources, band)
+    extended = np.asarray(sources["class"]) == "GALAXY"
+    host = _redder(np.asarray(sources["host_fraction"], np.float64), _HOST_COLOUR[band])
+    host = np.where(extended, 1.0, host)
+    bulge = _redder(np.asarray(sources["bulge_fraction"], np.float64), _BULGE_COLOUR[band])
+    return Light(total * (1 - host), total * host * bulge, total * host * (1 - bulge))
+
+
+def _redder(share: Doubles, ratio: float) -> Doubles:
+    """Share of the light in another band, where its part is brighter by a ratio."""
+    return np.asarray(ratio * share / (ratio * share + 1 - share))
+
+
+class Painter:
+    """Draws sources onto the canvases of one field's bands."""
+
+    def __init__(self, bands: Mapping[str, BandConditions]) -> None:
+        self.bands = bands
+        self._seeing: dict[tuple[str, int], Floats] = {}
+
+    def paint(
+        self,
+        canvases: Mapping[str, Floats],
+        sources: Table,
+        positions: Mapping[str, tuple[Doubles, Doubles]],
+    ) -> None:
+        """Add sources to every band's canvas.
+
+        Parameters
+        ----------
+        canvases : dict of str to ndarray
+            (ny, nx) float32 nanomaggies, changed in place; or (n, ny, nx), a canvas a source.
+        sources : Table
+            As `population` gives it, n rows.
+        positions : dict of str to (x, y)
+            0-based pixels on that band's grid, (n,) each; may lie outside.
+        """
+        light = {band: split_light(sources, band) for band in canvases}
+        shapes = np.stack(
+            [
+                np.asarray(sources[name], np.float64)
+                for name in ("bulge_radius", "disc_radius", "axis_ratio", "angle")
+            ],
+            axis=1,
+        )
+        for k, (bulge_radius, disc_radius, axis_ratio, angle) in enumerate(shapes.tolist()):
+            extended = [b for b in canvases if light[b].bulge[k] + light[b].disc[k] > 0]
+            radii = (max(bulge_radius / PIXEL_SCALE, 0.02), max(disc_radius / PIXEL_SCALE, 0.02))
+            drawn = _Shape(*radii, axis_ratio, angle)
+            for band, canvas in canvases.items():
+                target = canvas if canvas.ndim == 2 else canvas[k]
+                x, y = (float(axis[k]) for axis in positions[band])
+                if light[band].point[k] > 0:
+                    self.point(target, band, float(light[band].point[k]), x, y)
+                if band in extended:
+                    parts = (float(light[band].bulge[k]), float(light[band].disc[k]))
+                    self.galaxy(target, band, parts, drawn, x, y)
+
+    def point(self, canvas: Floats, band: str, flux: float, x: float, y: float) -> None:
+        """Add one point source.
+
+        Parameters
+        ----------
+        canvas : ndarray
+            (ny, nx), changed in place.
+        band : str
+            Whose seeing it has.
+        flux : float
+            Nanomaggies.
+        x, y : float
+            Position.
+        """
+        conditions = self.bands[band]
+        psf, floor = conditions.psf, FLOOR * conditions.noise
+        reach = psf.reach(flux, floor)
+        if reach <= RADIUS:
+            x0, y0 = int(np.floor(x)), int(np.floor(y))
+            stamp = psf.stamp(x - x0, y - y0)
+            add(canvas, flux * stamp, x0 - RADIUS, y0 - RADIUS)
+            return
+        x0, x1 = max(int(x) - reach, 0), min(int(x) + reach + 1, canvas.shape[1])
+        y0, y1 = max(int(y) - reach, 0), min(int(y) + reach + 1, canvas.shape[0])
+        if x0 >= x1 or y0 >= y1:
+            return
+        dx = (np.arange(x0, x1) - x).astype(np.float32)[None, :]
+        dy = (np.arange(y0, y1) - y).astype(np.float32)[:, None]
+        light = psf.at(dx, dy)
+        if flux > _SPIKED:
+            light = light + psf.spikes(dx, dy)
+        canvas[y0:y1, x0:x1] += (flux * light).astype(np.float32)
+
+    def galaxy(
+        self,
+        canvas: Floats,
+        band: str,
+        parts: tuple[float, float],
+        shape: _Shape,
+        x: float,
+        y: float,
+    ) -> None:
+        """Add one galaxy.
+
+        Parameters
+        ----------
+        canvas : ndarray
+            (ny, nx), changed in place.
+        band : str
+            Whose seeing it has.
+        parts : tuple of float
+            Nanomaggies in the bulge and in the disc.
+        shape : _Shape
+            Radii, axis ratio and angle.
+        x, y : float
+            Position.
+        """
+        conditions = self.bands[band]
+        total = sum(parts)
+        size = stamp_size(
+            total,
+            parts[0] / total,
+            shape.bulge_radius,
+            shape.disc_radius,
+            conditions.psf,
+            FLOOR * conditions.noise,
+        )
+        x0, y0 = int(np.floor(x)) - size // 2, int(np.floor(y)) - size // 2
+        ny, nx = canvas.shape
+        if x0 >= nx or y0 >= ny or x0 + size <= 0 or y0 + size <= 0:
+            return
+        bulge, disc = shape.transforms(size)
+        transform = np.float32(parts[0]) * bulge + np.float32(parts[1]) * disc
+        image = grid(size).image(transform, self.seeing(band, size), x - x0, y - y0)
+        add(canvas, image, x0, y0)
+
+    def seeing(self, band: str, size: int) -> Floats:
+        """Transform of a band's point-spread function on a grid, made once.
+
+        Parameters
+        ----------
+        band : str
+            One of u g r i z.
+        size : int
+            Pixels a side.
+
+        Returns
+        -------
+        ndarray
+            (size, size // 2 + 1).
+        """
+        if (band, size) not in self._seeing:
+            psf: Psf = self.bands[band].psf
+            self._seeing[band, size] = psf.transform(grid(size).kx, grid(size).ky)
+        return self._seeing[band, size]
+
+
+class _Shape:
+    """A galaxy's form, its transforms kept from band to band."""
+
+    def __init__(
+        self, bulge_radius: float, disc_radius: float, axis_ratio: float, angle: float
+    ) -> None:
+        self.bulge_radius, self.disc_radius = bulge_radius, disc_radius
+        self._ellipse = axis_ratio, angle
+        self._transforms: dict[int, tuple[Floats, Floats]] = {}
+
+    def transforms(self, size: int) -> tuple[Floats, Floats]:
+        """Return bulge and disc of unit light on a grid, (size, size // 2 + 1) each."""
+        if size not in self._transforms:
+            k2 = grid(size).ellipse(*self._ellipse)
+            bulge = bulge_transform(k2 * np.float32(self.bulge_radius**2))
+            disc = disc_transform(k2 * np.float32(self.disc_radius**2))
+            self._transforms[size] = bulge, disc
+        return self._transforms[size]
+
+
+def add(canvas: Floats, stamp: Floats, x0: int, y0: int) -> None:
+    """Add what of a stamp lies on a canvas.
+
+    Parameters
+    ----------
+    canvas : ndarray
+        (ny, nx), changed in place.
+    stamp : ndarray
+        (h, w).
+    x0, y0 : int
+        Where the stamp's first pixel lies.
+    """
+    ny, nx = canvas.shape
+    h, w = stamp.shape
+    left, right = max(x0, 0), min(x0 + w, nx)
+    low, high = max(y0, 0), min(y0 + h, ny)
+    if left < right and low < high:
+        canvas[low:high, left:right] += stamp[low - y0 : high - y0, left - x0 : right - x0]
