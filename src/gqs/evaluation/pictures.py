@@ -18,17 +18,15 @@ from gqs import labels
 from gqs.evaluation.calibration import log_losses
 from gqs.evaluation.judged import Judged, numbers
 from gqs.evaluation.style import FAINT, INK, MARKERS, TEXT, axes, styled
+from gqs.imaging.composite import NONLINEARITY, SCALES
 from gqs.survey import sdss
 
-# Lupton et al. 2004: asinh stretch of the mean intensity, colours kept. Fixed, never by frame.
-STRETCH: Final = 0.25  # nanomaggies a pixel
-SOFTNESS: Final = 8.0
-WHITE: Final = 12.0  # nanomaggies a pixel
+EVEN: Final = 0.19  # in which u and z show as much noise as g, r and i do in SDSS's pictures
 INVALID: Final = (120, 124, 132)  # pixels without data: grey, never black sky
 
 
 def colours(images: NDArray[np.float32] | NDArray[np.uint8], bands: str) -> NDArray[np.uint8]:
-    """Turn cutouts into colour pictures; red is the reddest band.
+    """Turn cutouts into colour pictures; the stretch is that of `composite.colour_picture`.
 
     Parameters
     ----------
@@ -52,10 +50,10 @@ def colours(images: NDArray[np.float32] | NDArray[np.uint8], bands: str) -> NDAr
         channels = [order[0], order[len(order) // 2], order[-1]]
     rgb = np.moveaxis(images[:, channels].astype(np.float64), 1, -1)
     valid: NDArray[np.bool_] = np.asarray(np.isfinite(rgb).all(axis=-1))
-    rgb = np.where(valid[..., None], np.maximum(rgb, 0), 0)
+    scale = [SCALES.get(bands[i], EVEN / sdss.SKY_NOISE[bands[i]]) for i in channels]
+    rgb = np.where(valid[..., None], np.maximum(rgb, 0) * scale, 0)
     mean = np.maximum(rgb.mean(axis=-1, keepdims=True), 1e-9)
-    full = np.arcsinh(SOFTNESS * WHITE / STRETCH)
-    rgb *= np.arcsinh(SOFTNESS * mean / STRETCH) / full / mean
+    rgb *= np.arcsinh(3 * NONLINEARITY * mean) / (3 * NONLINEARITY * mean)
     rgb /= np.maximum(rgb.max(axis=-1, keepdims=True), 1)
     picture = (255 * rgb + 0.5).astype(np.uint8)
     picture[~valid] = INVALID
@@ -170,8 +168,10 @@ def cutouts_by_class(
                 note = notes[int(chosen[i])] if notes is not None else ""
                 _cutout(ax, pictures[chosen[i]], note, labels.COLOURS[name])
             else:
-                ax.set_axis_off()
-        row[0].set_axis_on()
+                ax.set(xticks=[], yticks=[])
+                ax.spines[:].set_visible(False)
+        if not len(chosen):
+            row[0].text(0.05, 0.5, "none here", color=FAINT, va="center")
         row[0].set_ylabel(name, color=TEXT[name], weight="bold", labelpad=6)
     side = images.shape[-1] * sdss.PIXEL_SCALE
     figure.suptitle(_channels(images, bands) + f', {side:.0f}" a side', x=0.01, ha="left", size=10)
@@ -249,7 +249,7 @@ def mistakes(
 
 def _frame(picture: NDArray[np.uint8], width: float) -> tuple[Figure, Axes]:
     rows, columns = picture.shape[:2]
-    figure, (ax,) = axes(width, width * rows / columns + 0.75)
+    figure, (ax,) = axes(width, width * rows / columns + 0.6)
     ax.imshow(picture, origin="lower", interpolation="antialiased")
     ax.set(xticks=[], yticks=[], xlim=(-0.5, columns - 0.5), ylim=(-0.5, rows - 0.5))
     ax.spines[:].set_visible(False)

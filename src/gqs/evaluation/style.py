@@ -127,16 +127,16 @@ def axes(width: float = 7.0, height: float = 4.2, columns: int = 1) -> tuple[Fig
 
 
 def rendered(figure: Figure, kind: str, dpi: int = 160) -> bytes:
-    """Return a figure as the bytes of an SVG or PNG file; equal figures give equal bytes.
+    """Return a figure as the bytes of an image file; equal figures give equal bytes.
 
     Parameters
     ----------
     figure : Figure
         The figure.
-    kind : {"svg", "png"}
-        SVG for lines, PNG for pictures.
+    kind : {"svg", "png", "jpg"}
+        SVG for lines, PNG and JPEG for pictures.
     dpi : int
-        Dots per inch of a PNG.
+        Dots per inch of a PNG or JPEG.
 
     Returns
     -------
@@ -144,7 +144,11 @@ def rendered(figure: Figure, kind: str, dpi: int = 160) -> bytes:
         The file.
     """
     buffer = io.BytesIO()
-    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    plain: dict[str, Any] = {
+        "svg": {"metadata": {"Date": None}},
+        "png": {"metadata": {"Software": None}},
+        "jpg": {"pil_kwargs": {"quality": 88, "subsampling": 0}},
+    }[kind]
     with mpl.rc_context(RC):
-        figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
+        figure.savefig(buffer, format=kind, dpi=dpi, **plain)
     return buffer.getvalue()
