@@ -14,7 +14,7 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from gqs import tables
+from gqs import files, tables
 from gqs.dataset.allot import allot_at_random, allot_groups
 from gqs.dataset.sky_groups import SAME_OBJECT_ARCSEC, sky_groups
 from gqs.dataset.store import CutoutStore
@@ -160,6 +160,23 @@ def _require_every_class(counts: Mapping[str, Mapping[str, int]], scheme: str, b
                 f"The {side} side would hold no {' and no '.join(missing)}: there are too few "
                 f"{what} to divide. Add {what}, or choose another scheme."
             )
+
+
+def split_hash(split: Table) -> str:
+    """Identify a split by what it says: objid and side of every object.
+
+    Parameters
+    ----------
+    split : Table
+        With `objid` and `split`.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    sides = np.asarray(split["split"]).astype(str).tolist()
+    return files.hash_of(sorted(zip(np.asarray(split["objid"]).tolist(), sides, strict=True)))
 
 
 def save(split: Table, path: Path | str) -> Path:
