@@ -147,8 +147,10 @@ def flux_of_asinh_magnitude(magnitude: ArrayLike, band: str) -> NDArray[np.float
 
 # Bits of an objid from the top: 0, sky version 4, rerun 11, run 16, camcol 3, first field 1,
 # field 12, object 16. SDSS uses sky versions 0-2; 15 marks a source that gqs detected itself,
-# whose lower 39 bits are camcol 3, field 12, pixel 24 instead.
+# whose lower 59 bits are run 20, camcol 3, field 12, pixel 24 instead.
 _DETECTED: Final = 15
+_LAST_PIXEL: Final = (1 << 12) - 1
+_RUN_BITS: Final = 16
 
 
 def detection_objid(
@@ -167,22 +169,30 @@ def detection_objid(
     -------
     ndarray
         (n,) uint64, unique; never equal to an identifier of SDSS's own.
+
+    Raises
+    ------
+    UsageError
+        If the field has no room in the bits, or a position is not finite.
     """
-    columns = np.clip(np.rint(x), 0, 4095).astype(np.uint64)
-    rows = np.clip(np.rint(y), 0, 4095).astype(np.uint64)
-    head = (_DETECTED << 59) | (field.run << 39) | (field.camcol << 36) | (field.field << 24)
-    objid = np.uint64(head) | (rows << np.uint64(12)) | columns
+    _check_bits(field, run_bits=20)
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise UsageError(f"Field {field}: a detected position is not finite, so it has no pixel.")
+    columns = np.clip(np.rint(x), 0, _LAST_PIXEL).astype(np.uint64)
+    rows = np.clip(np.rint(y), 0, _LAST_PIXEL).astype(np.uint64)
+    pixels = (rows << np.uint64(12)) | columns
     taken: set[int] = set()
-    for i, value in enumerate(objid.tolist()):  # two sources in one pixel: the next free number
+    for i, value in enumerate(pixels.tolist()):  # two sources in one pixel: the next free number
         while value in taken:
-            value += 1
+            value = (value + 1) % (1 << 24)
         taken.add(value)
-        objid[i] = value
-    return objid
+        pixels[i] = value
+    head = (_DETECTED << 59) | (field.run << 39) | (field.camcol << 36) | (field.field << 24)
+    return np.asarray(np.uint64(head) | pixels)
 
 
 def photo_objid(
-    field: FieldId, number: NDArray[np.int64], sky_version: int = 1
+    field: FieldId, number: NDArray[np.int64], sky_version: int = 2
 ) -> NDArray[np.uint64]:
     """Build SDSS's own identifiers of a field's objects.
 
@@ -193,13 +203,29 @@ def photo_objid(
     number : ndarray
         (n,) object numbers in the field, 0 to 65535.
     sky_version : int
-        1 for the survey's best imaging.
+        2 for the imaging of DR8 and later, 1 for that of DR7 and before.
 
     Returns
     -------
     ndarray
         (n,) uint64.
+
+    Raises
+    ------
+    UsageError
+        If field or number have no room in the bits.
     """
+    _check_bits(field, _RUN_BITS)
+    if len(number) and not (np.min(number) >= 0 and np.max(number) < 1 << 16):
+        raise UsageError(f"Field {field}: object numbers run from 0 to 65535.")
     head = (sky_version << 59) | (RERUN << 48) | (field.run << 32)
     head |= (field.camcol << 29) | (field.field << 16)
     return np.uint64(head) | number.astype(np.uint64)
+
+
+def _check_bits(field: FieldId, run_bits: int) -> None:
+    room = ((1 << run_bits) - 1, 7, (1 << 12) - 1)
+    if not all(0 <= part <= most for part, most in zip(field, room, strict=True)):
+        raise UsageError(
+            f"Field {field}: an identifier has room for runs to {room[0]} and fields to {room[2]}."
+        )
