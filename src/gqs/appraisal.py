@@ -1,0 +1,295 @@
+"""A model appraised on objects that it never saw: judged, beside boosted trees, in a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from gqs import __version__, labels, tables, workers
+from gqs.classify.classifier import Classifier
+from gqs.dataset.split import check_split, split_hash
+from gqs.dataset.store import CutoutStore
+from gqs.errors import IntegrityError, UsageError
+from gqs.evaluation import figures, pictures
+from gqs.evaluation.baseline import boosted_trees
+from gqs.evaluation.comparison import Comparison, compare
+from gqs.evaluation.judged import Judged, judge
+from gqs.evaluation.metrics import Metrics, measure
+from gqs.evaluation.page import Shown
+from gqs.evaluation.report import write_report
+from gqs.recipes import published
+
+CHUNK = 2048  # cutouts in memory at a time
+SHOWN = 6  # cutouts of each class in the figure
+ENOUGH_GROUPS = 5  # fewer fields than this say too little about the spread between fields
+
+
+@dataclass(frozen=True)
+class Appraisal:
+    """What `appraise` found and wrote.
+
+    Attributes
+    ----------
+    metrics : Metrics
+        Of the model.
+    baseline : Metrics or None
+        Of the trees, on the same objects.
+    comparison : Comparison or None
+        Model against trees: McNemar's test.
+    predictions : Table
+        Of the side that was judged.
+    report : Path
+        The page.
+    """
+
+    metrics: Metrics
+    baseline: Metrics | None
+    comparison: Comparison | None
+    predictions: Table
+    report: Path
+
+    def lines(self) -> list[str]:
+        """Say the result in a few lines.
+
+        Returns
+        -------
+        list of str
+            Accuracy with its interval, the trees' beside it, and where the report lies.
+        """
+        found = self.metrics.accuracy
+        lines = [
+            f"Accuracy {_percent(found.value)} ({_percent(found.low)} to {_percent(found.high)}, "
+            f"95 %) on {self.metrics.objects} objects never seen before."
+        ]
+        if self.baseline is not None and self.comparison is not None:
+            trees = self.baseline.accuracy.value
+            lines.append(
+                f"Boosted trees on magnitudes from the same pixels: {_percent(trees)} "
+                f"(McNemar p = {self.comparison.p_value:.2g})."
+            )
+        return [*lines, f"Report: {self.report}"]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def predict_rows(
+    classifier: Classifier,
+    store: CutoutStore,
+    rows: NDArray[np.int64],
+    progress: workers.Progress = workers.silent,
+) -> Table:
+    """Judge rows of a store, some at a time, so that memory stays flat.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        The judge.
+    store : CutoutStore
+        Of the form that the model takes.
+    rows : ndarray
+        (n,) positions in the store's index.
+    progress : callable
+        Told after every chunk.
+
+    Returns
+    -------
+    Table
+        Predictions, in the order of `rows`.
+
+    Raises
+    ------
+    UsageError
+        If the store has not the model's form.
+    """
+    if store.form != classifier.form:
+        raise UsageError(
+            f"{store.path} holds cutouts of the form {store.form!r}; the model takes "
+            f"{classifier.form!r}. Cut them with --form {classifier.form}."
+        )
+    parts = []
+    for start in range(0, len(rows), CHUNK):
+        some = rows[start : start + CHUNK]
+        parts.append(classifier.predict_cutouts(store.images(some), store.bands))
+        progress(min(start + CHUNK, len(rows)), len(rows), "cutouts")
+    objects = store.index[rows]
+    probabilities = np.concatenate(parts) if parts else np.empty((0, len(labels.CLASSES)))
+    flags = np.asarray(objects["flags"], dtype=np.int32)
+    return tables.predictions(objects, probabilities, flags, classifier.hash)
+
+
+def appraise(
+    classifier: Classifier,
+    store: CutoutStore,
+    split: Table,
+    out: Path,
+    *,
+    side: str = "test",
+    trees: bool = True,
+    seed: int = 0,
+    title: str = "A model on objects it never saw",
+    notes: Sequence[str] = (),
+    more: Sequence[Shown] = (),
+    reproduce: Mapping[str, object] | None = None,
+    progress: workers.Progress = workers.silent,
+) -> Appraisal:
+    """Judge one side of a split, measure it, train the yardstick, and write the report.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        The model.
+    store : CutoutStore
+        Cutouts with classes.
+    split : Table
+        Of that store; checked for leaks first.
+    out : Path
+        Folder of report.html, metrics.json and predictions.parquet.
+    side : str
+        Which side to judge.
+    trees : bool
+        Whether boosted trees are trained on the same split (flux only).
+    seed : int
+        Of trees and bootstrap.
+    title : str
+        Of the report.
+    notes : sequence of str
+        What a reader must know first.
+    more : sequence of Shown
+        Figures to put before the others.
+    reproduce : mapping, optional
+        How to make this again.
+    progress : callable
+        Told as the work goes on.
+
+    Returns
+    -------
+    Appraisal
+        Numbers, predictions and where the report lies.
+
+    Raises
+    ------
+    IntegrityError
+        If the split leaks, or the model was trained on objects of this side.
+    UsageError
+        If the side is empty, or forms differ.
+    """
+    check_split(split, store.index)
+    _refuse_seen(classifier, store, split, side)
+    sides = dict(zip(split["objid"].tolist(), split["split"].tolist(), strict=True))
+    rows = np.flatnonzero([sides.get(objid) == side for objid in store.index["objid"].tolist()])
+    if not len(rows):
+        raise UsageError(f"The split has no {side} objects in {store.path}.")
+    found = predict_rows(classifier, store, rows, progress)
+    tables.write(found, out / "predictions.parquet")
+    truth = store.index[rows]
+    judged = judge(found, truth)
+    group = split.meta["by"] if split.meta["by"] != "object" else None
+    metrics = measure(judged, group=_drawable(judged, group), seed=seed)
+    baseline, comparison = None, None
+    if trees and store.form == "flux":
+        other = judge(boosted_trees(store, split, side=side, seed=seed, progress=progress), truth)
+        baseline = measure(other, group=_drawable(other, group), seed=seed)
+        comparison = compare(judged, other)
+    shown = [*more, *_figures(classifier, store, split, rows, judged, metrics)]
+    page = write_report(
+        out,
+        title,
+        metrics=metrics,
+        figures=shown,
+        baseline=baseline,
+        comparison=comparison,
+        published=published.as_metrics() if hasattr(published, "as_metrics") else None,
+        notes=notes,
+        set_aside=store.manifest["set_aside"],
+        reproduce={
+            "gqs": __version__,
+            "model": classifier.hash,
+            "store": store.hash,
+            "split": ", ".join(f"{k} {split.meta[k]}" for k in ("scheme", "by", "seed")),
+            **(reproduce or {}),
+        },
+    )
+    return Appraisal(metrics, baseline, comparison, found, page)
+
+
+def _refuse_seen(classifier: Classifier, store: CutoutStore, split: Table, side: str) -> None:
+    """Refuse to appraise a model on what it learned from.
+
+    A model folder names the store and the split that trained it; another split of the same store
+    would put learned objects on the side that is judged.
+    """
+    card = classifier.card
+    same_store = card.get("data_hash") == store.hash
+    if same_store and side != "train" and card.get("split_hash") != split_hash(split):
+        raise IntegrityError(
+            f"The model was trained on {store.path} with another split, so it may have learned "
+            f"from objects of this split's {side} side. Name the split that trained it (--split)."
+        )
+
+
+def _drawable(judged: Judged, group: str | None) -> str | None:
+    """Draw whole groups in the bootstrap where there are enough of them for a spread."""
+    groups = judged.groups(group)
+    return group if groups is not None and groups.max() + 1 >= ENOUGH_GROUPS else None
+
+
+def _figures(
+    classifier: Classifier,
+    store: CutoutStore,
+    split: Table,
+    rows: NDArray[np.int64],
+    judged: Judged,
+    metrics: Metrics,
+) -> list[Shown]:
+    """Paper figures 11-15 in our own form, and what the paper leaves out."""
+    classes = np.asarray(store.index["class"]).astype(str)
+    pick = np.concatenate([rows[classes[rows] == name][:SHOWN] for name in labels.CLASSES])
+    of_each = pictures.cutouts_by_class(
+        store.images(pick), store.bands, classes[pick].tolist(), columns=SHOWN
+    )
+    counts = {name: int((classes == name).sum()) for name in labels.CLASSES}
+    # A predictions table keeps the order of the rows; the judged ones are those with a class.
+    worst = pictures.worst(judged)
+    place = {
+        objid: row
+        for row, objid in zip(rows.tolist(), store.index["objid"][rows].tolist(), strict=True)
+    }
+    wrong = store.images([place[int(objid)] for objid in judged.objid[worst]])
+    shown = [
+        Shown(of_each, "Cutouts of each class (paper, Figure 11).", "Cutouts by class", "png"),
+        Shown(figures.class_histogram(counts), "Objects of each class (Figure 12).", f"{counts}"),
+        Shown(
+            figures.split_distribution(split.meta["counts"]),
+            "Objects on each side of the split (Figure 13).",
+            f"{split.meta['counts']}",
+        ),
+        Shown(
+            figures.confusion_matrix(metrics.confusion),
+            "Confusion matrix (Figure 14): rows are the truth.",
+            f"{metrics.confusion}",
+        ),
+        Shown(
+            figures.roc_curves(judged),
+            "ROC curves, each class against the rest (Figure 15).",
+            f"Mean AUC {metrics.overall['auc'].value:.4f}",
+        ),
+        Shown(figures.by_magnitude(metrics.by_r), "By r magnitude.", "Accuracy by magnitude"),
+        Shown(figures.reliability_diagram(judged), "Are the probabilities true?", "Reliability"),
+        Shown(
+            pictures.mistakes(wrong, store.bands, judged, worst),
+            "The mistakes made with the highest confidence.",
+            "Worst mistakes",
+            "png",
+        ),
+    ]
+    history = classifier.card.get("history")
+    if history:
+        shown.append(Shown(figures.training_history(history), "Training.", "Loss by epoch"))
+    return shown

@@ -1,0 +1,1 @@
+"""Weights, preprocessing and labels together: cutouts, fields and catalogues classified."""

@@ -1,0 +1,185 @@
+"""A trained network with everything it needs to judge: weights, preprocessing, label order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gqs import labels
+from gqs.dataset.judgeable import faults
+from gqs.dataset.preprocess import Preprocessing
+from gqs.errors import UsageError
+from gqs.model_folder import load_model
+from gqs.survey.sdss import BANDS, CUTOUT_SIZE, REFERENCE_BAND, check_bands
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+SHIPPED = Path(__file__).parent / "shipped"
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network, its preprocessing and its identity; made by `load_classifier`.
+
+    Attributes
+    ----------
+    network : torch.nn.Module
+        (n, channel, 50, 50) to (n, 3) logits.
+    preprocessing : Preprocessing
+        What turns cutouts into channels.
+    hash : str
+        SHA-256 of the weights.
+    card : mapping
+        The model folder's `model.json`.
+    batch : int
+        Cutouts judged at a time, which bounds memory.
+    """
+
+    network: torch.nn.Module
+    preprocessing: Preprocessing
+    hash: str
+    card: Mapping[str, Any]
+    batch: int = 256
+
+    @property
+    def bands(self) -> str:
+        """Bands that the model takes, in the survey's order."""
+        return self.preprocessing.bands
+
+    @property
+    def form(self) -> str:
+        """`flux` (nanomaggies) or `paper` (8-bit colour picture)."""
+        return self.preprocessing.form
+
+    def predict_cutouts(
+        self, flux: NDArray[np.floating[Any]], bands: str = BANDS
+    ) -> NDArray[np.float64]:
+        """Judge cutouts.
+
+        Parameters
+        ----------
+        flux : ndarray
+            (n, band, 50, 50) nanomaggies, NaN where a pixel is bad or not covered. For a model of
+            the form `paper`: (n, 3, 50, 50) uint8, red, green and blue from i, r and g.
+        bands : str
+            A letter for each band of `flux`, in its order; must hold r. Bands that the model does
+            not take are passed over, bands that are missing count as masked.
+
+        Returns
+        -------
+        ndarray
+            (n, 3) probabilities in the order of `gqs.labels.CLASSES`, each row summing to 1; a row
+            of NaN where the central 3 x 3 pixels of the r band are not all valid, over half of
+            the cutout is masked, the r band is constant, or the network's answer is not finite.
+
+        Raises
+        ------
+        UsageError
+            If shape, type or bands do not fit.
+        """
+        images = self._arranged(np.asarray(flux), bands)
+        probabilities = np.full((len(images), len(labels.CLASSES)), np.nan)
+        rows = np.flatnonzero(self._judgeable(images, bands))
+        device = next(self.network.parameters()).device
+        with torch.inference_mode():
+            for start in range(0, len(rows), self.batch):
+                some = rows[start : start + self.batch]
+                logits = self.network(self.preprocessing(images[some]).to(device))
+                probabilities[some] = logits.double().softmax(dim=1).cpu().numpy()
+        probabilities[~np.isfinite(probabilities).all(axis=1)] = np.nan
+        return probabilities
+
+    def classify_field(self, paths: Sequence[str | Path], positions: Table | None = None) -> Table:
+        """Classify what is on one field's frames.
+
+        Parameters
+        ----------
+        paths : sequence of paths
+            Frames of one field, in any order, r among them.
+        positions : Table, optional
+            With `objid`, `ra` and `dec` (degrees): judge these instead of detected sources. The
+            answer then has exactly one row for each, in their order.
+
+        Returns
+        -------
+        Table
+            Predictions (see `gqs.tables.predictions`).
+
+        Raises
+        ------
+        BadInputError
+            If a frame cannot be read, or they are of different fields.
+        """
+        from gqs.classify.field import classify_field
+
+        return classify_field(self, [Path(path) for path in paths], positions)
+
+    def _arranged(self, flux: NDArray[Any], bands: str) -> NDArray[Any]:
+        """Put the bands into the model's order, with planes of NaN for those that are missing."""
+        if self.form == "paper":
+            if flux.dtype != np.uint8 or flux.ndim != 4 or flux.shape[1] != 3:
+                raise UsageError(
+                    f"This model takes 8-bit colour pictures (n, 3, {CUTOUT_SIZE}, {CUTOUT_SIZE}); "
+                    f"got {flux.dtype} {flux.shape}."
+                )
+            return flux
+        check_bands(bands)
+        wanted = (len(bands), CUTOUT_SIZE, CUTOUT_SIZE)
+        if flux.ndim != 4 or flux.shape[1:] != wanted or flux.dtype.kind not in "fiu":
+            raise UsageError(
+                f"Cutouts must be numbers (n, {wanted}) for bands {bands!r}; "
+                f"got {flux.dtype} {flux.shape}."
+            )
+        if REFERENCE_BAND not in bands or REFERENCE_BAND not in self.bands:
+            raise UsageError(f"Bands {bands!r}: {REFERENCE_BAND} must be among them.")
+        images = np.full((len(flux), len(self.bands), *wanted[1:]), np.nan, dtype=np.float32)
+        for i, band in enumerate(self.bands):
+            if band in bands:
+                images[:, i] = flux[:, bands.index(band)]
+        images[~np.isfinite(images)] = np.nan
+        return images
+
+    def _judgeable(self, images: NDArray[Any], bands: str) -> NDArray[np.bool_]:
+        if self.form == "paper":
+            return np.asarray(np.ptp(images.reshape(len(images), -1), axis=1) > 0)
+        given = [i for i, band in enumerate(self.bands) if band in bands]
+        return np.asarray(faults(images[:, given], "".join(self.bands[i] for i in given)) == 0)
+
+
+def load_classifier(folder: str | Path | None = None, device: str = "cpu") -> Classifier:
+    """Load a classifier from its model folder.
+
+    Parameters
+    ----------
+    folder : path, optional
+        As `gqs train` writes it; the model that comes with the package where none is named.
+    device : str
+        Where to compute, as torch names it.
+
+    Returns
+    -------
+    Classifier
+        Ready to judge.
+
+    Raises
+    ------
+    ModelError
+        If the folder is no model, was damaged, or holds weights that are not finite.
+
+    Examples
+    --------
+    >>> import gqs
+    >>> classifier = gqs.load_classifier()
+    >>> classifier.bands
+    'ugriz'
+    """
+    network, card = load_model(Path(folder) if folder is not None else SHIPPED)
+    preprocessing = Preprocessing(card["form"], card["bands"], card["stretch"])
+    return Classifier(network.to(device), preprocessing, card["weights_sha256"], card)

@@ -1,0 +1,216 @@
+"""What the verbs share: options, configuration, progress bars, answers and refusals."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from gqs import __version__
+from gqs.errors import GqsError, UsageError
+
+app = typer.Typer(
+    name="gqs",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Tells galaxies, quasars and stars apart in survey images. In the order of the work:",
+    epilog="Each option can also come from a variable GQS_VERB_OPTION or from a TOML file "
+    "(--config); the option wins, then the variable, then the file.  "
+    "Exit codes: 0 done, 2 usage, 3 done with items set aside, 4 network, 5 disk or memory, "
+    "6 model refused, 7 integrity or leakage, 130 and 143 stopped by a signal.",
+)
+
+FITS_ENDINGS = (".fits", ".fits.bz2", ".fits.gz", ".fit")
+
+Seed = Annotated[int, typer.Option(help="Seed of everything random: same seed, same result.")]
+Processes = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Child processes; default: one a core.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
+Bands = Annotated[str, typer.Option(help="Bands as one word, r among them, as in gri or ugriz.")]
+Store = Annotated[Path, typer.Argument(help="Folder of cutouts, as `gqs cutouts` writes it.")]
+SplitFile = Annotated[
+    Path | None, typer.Option("--split", help="Saved split.  [default: split.parquet in STORE]")
+]
+
+
+def run() -> None:
+    """Run the command line: one sentence for a refusal, and the exit code that goes with it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stopped)
+    try:
+        app()
+    except GqsError as error:
+        _refuse(str(error), error.exit_code)
+    except MemoryError:
+        _refuse("Out of memory. Use fewer --workers or a smaller --batch.", 5)
+
+
+def _stopped(number: int, frame: object) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)  # once is enough: what follows only tidies up
+    _refuse("Stopped. The same command goes on from here.", 128 + number)
+
+
+def _refuse(sentence: str, code: int) -> NoReturn:
+    print(f"gqs: {sentence}", file=sys.stderr)
+    sys.exit(code)
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with a table for each verb.", dir_okay=False)
+    ] = None,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(f"gqs {__version__}")
+        raise typer.Exit
+    verbs: dict[str, Any] = getattr(context.command, "commands", {})
+    known = {verb: {str(p.name) for p in command.params} for verb, command in verbs.items()}
+    settings = {} if config is None else _read_config(config, known)
+    for verb, options in known.items():
+        for option in options:
+            value = os.environ.get(f"GQS_{verb}_{option}".upper())
+            if value is not None:
+                settings.setdefault(verb, {})[option] = value
+    context.default_map = settings
+
+
+def _read_config(path: Path, known: Mapping[str, set[str]]) -> dict[str, dict[str, Any]]:
+    """Read defaults from TOML; a verb or option that does not exist is refused by name."""
+    try:
+        settings = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read as TOML ({error}).") from error
+    defaults: dict[str, dict[str, Any]] = {}
+    for verb, options in settings.items():
+        if verb not in known or not isinstance(options, dict):
+            raise UsageError(f"{path}: [{verb}] is no verb. Verbs: {', '.join(known)}.")
+        defaults[verb] = {option.replace("-", "_"): value for option, value in options.items()}
+        for option in sorted(defaults[verb].keys() - known[verb]):
+            valid = ", ".join(sorted(known[verb]))
+            raise UsageError(f"{path}: [{verb}] has no {option!r}. It has {valid}.")
+    return defaults
+
+
+@contextlib.contextmanager
+def bar(what: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Show a progress bar with the time left, on standard error.
+
+    Parameters
+    ----------
+    what : str
+        The step, in a word or two.
+
+    Yields
+    ------
+    callable
+        To be told items done, items in all, and a note.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as shown:
+        task = shown.add_task(f"{what:<22}", total=None, note="")
+
+        def tell(done: int, total: int, note: str) -> None:
+            shown.update(task, completed=done, total=total, note=note)
+
+        yield tell
+
+
+def say(lines: Sequence[str], result: dict[str, Any], as_json: bool) -> None:
+    """Print what a verb did: a few lines for people, or one JSON object for machines.
+
+    Parameters
+    ----------
+    lines : sequence of str
+        For people.
+    result : dict
+        For machines.
+    as_json : bool
+        Which of the two.
+    """
+    print(json.dumps(result, default=str) if as_json else "\n".join(lines))
+
+
+def finish(set_aside: Sequence[str]) -> None:
+    """Name what was left out, and end with 3 where anything was.
+
+    Parameters
+    ----------
+    set_aside : sequence of str
+        A sentence for each item.
+
+    Raises
+    ------
+    typer.Exit
+        With code 3 where anything was set aside.
+    """
+    for sentence in set_aside[:10]:
+        print(f"set aside: {sentence}", file=sys.stderr)
+    if len(set_aside) > 10:
+        print(f"set aside: ... and {len(set_aside) - 10} more", file=sys.stderr)
+    if set_aside:
+        raise typer.Exit(3)
+
+
+def frame_files(paths: Sequence[Path]) -> list[Path]:
+    """List frames: files as they are named, folders by what they hold, at any depth.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files and folders.
+
+    Returns
+    -------
+    list of Path
+        In the order named, folders' files sorted; no file twice.
+
+    Raises
+    ------
+    UsageError
+        If a path does not exist, or a folder holds no frames.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(found for ending in FITS_ENDINGS for found in path.rglob(f"*{ending}"))
+            if not inside:
+                raise UsageError(f"{path}: holds no frames ({', '.join(FITS_ENDINGS)}).")
+            files += inside
+        elif path.exists():
+            files.append(path)
+        else:
+            raise UsageError(f"{path}: there is no such file or folder.")
+    return list(dict.fromkeys(files))

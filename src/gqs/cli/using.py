@@ -1,0 +1,139 @@
+"""Verbs that use a classifier: classify, and the demo of the whole way."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gqs.cli.shell import AsJson, Processes, Seed, app, bar, finish, frame_files, say
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+PANEL = "Using"
+
+
+@app.command(rich_help_panel=PANEL)
+def classify(
+    frames: Annotated[
+        list[Path],
+        typer.Argument(help="Frames of one field or many (.fits, .bz2, .gz), or folders of them."),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Catalogue to write: .parquet, .fits, .vot, .ecsv or .csv.")
+    ],
+    catalog: Annotated[
+        Path | None,
+        typer.Option(help="Judge these positions (ra, dec, objid) instead of detected sources."),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Model folder.  [default: the one in the package]")
+    ] = None,
+    region: Annotated[Path | None, typer.Option(help="Also write a DS9 region file here.")] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Also write the field's picture with its sources marked (.png, .pdf)."),
+    ] = None,
+    workers: Processes = None,
+    as_json: AsJson = False,
+) -> None:
+    """Classify the sources on frames; files are grouped into fields by their headers.
+
+    Examples:
+
+      gqs classify frame-*-003918-3-0213.fits.bz2 --out catalogue.fits --plot field.png
+
+      gqs classify frames/ --out catalogue.parquet --region sources.reg
+
+      gqs classify frames/ --catalog positions.csv --out judged.vot
+    """
+    from gqs import tables
+    from gqs.classify.classifier import load_classifier
+    from gqs.classify.field import classify_fields
+    from gqs.classify.region import write_region
+
+    tables.check_ending(out)
+    classifier = load_classifier(model)
+    positions = None if catalog is None else tables.read(catalog)
+    parts = out.parent / f".{out.name}.parts"
+    paths = frame_files(frames)
+    with bar("Classifying fields") as progress:
+        report = classify_fields(
+            classifier, paths, positions, parts=parts, processes=workers, progress=progress
+        )
+    found = report.predictions
+    tables.write(found, out)
+    shutil.rmtree(parts, ignore_errors=True)
+    if region is not None:
+        write_region(found, region)
+    pictures = [] if plot is None else _plot(found, paths, plot)
+    counts = Counter(str(name) or "not judged" for name in found["class"])
+    listed = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+    lines = [
+        f"{len(found)} objects in {report.fields} field(s): {listed}.",
+        f"Catalogue: {out}",
+        *([f"DS9 regions: {region}"] if region is not None else []),
+        *(f"Picture: {picture}" for picture in pictures),
+    ]
+    result = {
+        "out": out,
+        "objects": len(found),
+        "fields": report.fields,
+        "by_class": counts,
+        "model": classifier.hash,
+        "set_aside": report.set_aside,
+    }
+    say(lines, result, as_json)
+    finish(report.set_aside)
+
+
+def _plot(predictions: Table, paths: list[Path], plot: Path) -> list[Path]:
+    """Draw each field's colour picture with its sources; one file a field."""
+    from gqs.evaluation.figures import classified_field, save
+    from gqs.imaging.align import align
+    from gqs.imaging.composite import colour_picture
+    from gqs.imaging.frames import group_fields, read_frame
+
+    written = []
+    fields, _ = group_fields(paths)
+    for name, files in sorted(fields.items()):
+        here = predictions[
+            (predictions["run"] == name.run)
+            & (predictions["camcol"] == name.camcol)
+            & (predictions["field"] == name.field)
+        ]
+        bands = "".join(band for band in "gri" if band in files)
+        if not len(here) or "r" not in bands:
+            continue
+        stack = align({band: read_frame(files[band]) for band in bands}, bands)
+        path = plot if len(fields) == 1 else plot.with_stem(f"{plot.stem}-{name}")
+        save(classified_field(colour_picture(stack), here, title=f"Field {name}"), path)
+        written.append(path)
+    return written
+
+
+@app.command(rich_help_panel=PANEL)
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to write; a rerun continues there.")] = Path(
+        "demo"
+    ),
+    seed: Seed = 1,
+    workers: Processes = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go the whole way on a simulated sky: survey, cutouts, split, training, report, catalogue.
+
+    Examples:
+
+      gqs demo
+
+      gqs demo --out /tmp/demo --seed 2
+    """
+    from gqs.demo import run_demo
+
+    result = run_demo(out, seed=seed, workers=workers, bar=bar)
+    say(result.lines(), result.as_dict(), as_json)
