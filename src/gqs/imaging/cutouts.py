@@ -46,12 +46,12 @@ def pixel_positions(
     lon = np.atleast_1d(np.asarray(ra, dtype=np.float64))
     lat = np.atleast_1d(np.asarray(dec, dtype=np.float64))
     x, y = np.full(lon.shape, np.nan), np.full(lon.shape, np.nan)
-    with np.errstate(invalid="ignore"):
-        usable = np.asarray(np.isfinite(lon) & (np.abs(lat) <= 90))
     lon0, lat0 = np.deg2rad(wcs.wcs.crval)
     away, up = np.deg2rad(lon) - lon0, np.deg2rad(lat)
     cosine = np.sin(lat0) * np.sin(up) + np.cos(lat0) * np.cos(up) * np.cos(away)
-    usable &= np.nan_to_num(cosine, nan=-1.0) > np.cos(np.deg2rad(_FARTHEST)) + 1e-6
+    with np.errstate(invalid="ignore"):
+        near = cosine > np.cos(np.deg2rad(_FARTHEST)) + 1e-6
+        usable = np.isfinite(cosine) & (np.abs(lat) <= 90) & near
     if usable.any():
         x[usable], y[usable] = wcs.all_world2pix(lon[usable], lat[usable], 0, quiet=True)
     return x, y
@@ -92,7 +92,8 @@ def cut_flux(
         some = _windows(stack.saturated.any(axis=0)[None], xs[inside], ys[inside], False)
         saturated[inside] = some.any(axis=(1, 2, 3))
     shown = _shown(xs, ys, stack.flux.shape[1:])
-    masked = (np.isnan(images).any(axis=1) & shown).any(axis=(1, 2)) & inside
+    holes = np.asarray(np.isnan(images)).any(axis=1)
+    masked = inside & (holes & shown).any(axis=(1, 2))
     if edge == "paper":
         for i in _shortened(xs, ys, inside, stack.flux.shape[1:]):
             images[i] = _stretched(_box(stack.flux, xs[i], ys[i]))
