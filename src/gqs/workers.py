@@ -183,7 +183,9 @@ def _no_main_module(function: Callable[[Any], Any]) -> Iterator[None]:
 
 
 def _how_it_ended(code: int | None) -> str:
-    if code is not None and code < 0:
+    if code is None:
+        return "its result cannot be read"
+    if code < 0:
         name = signal.Signals(-code).name
         return f"its process was killed by {name}" + (
             " (perhaps for want of memory)" if name == "SIGKILL" else ""
