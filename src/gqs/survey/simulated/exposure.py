@@ -80,8 +80,8 @@ def expose(light: Floats, conditions: BandConditions, rng: np.random.Generator) 
     ndarray
         (ny, nx) float32 nanomaggies, as in HDU 0 of an archive's frame.
     """
-    sky = full_sky(conditions.sky, light.shape)  # type: ignore[arg-type]
-    true_sky = sky + smooth_surface(conditions.residual, light.shape)  # type: ignore[arg-type]
+    sky = full_sky(conditions.sky, light.shape)
+    true_sky = sky + smooth_surface(conditions.residual, light.shape)
     counts = noisy_counts(light / conditions.calibration, true_sky, conditions, rng)
     saturate(counts, conditions.full_well, rng)
     return calibrated(counts, sky, conditions.calibration)
@@ -153,7 +153,7 @@ def saturate(counts: Floats, full_well: float, rng: np.random.Generator) -> None
     for x in np.flatnonzero((counts > full_well).any(axis=0)):
         bleed(counts[:, x], full_well)
     full = counts >= full_well * 0.999
-    cores, n = ndimage.label(full, structure=np.ones((3, 3)))
+    cores, _ = ndimage.label(full, structure=np.ones((3, 3)))
     for core, box in enumerate(ndimage.find_objects(cores), start=1):
         mask = cores[box] == core
         if mask.sum() <= _KEPT and rng.random() < 0.7:

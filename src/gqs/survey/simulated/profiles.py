@@ -48,7 +48,7 @@ def bulge_table() -> NDArray[np.float64]:
     for start in range(0, len(q), 100):
         part = slice(start, start + 100)
         values[part] = j0(q[part, None] * r) @ weight
-    return values / weight.sum()
+    return np.asarray(values / weight.sum())
 
 
 def bulge_transform(q2: Floats) -> Floats:
@@ -181,7 +181,7 @@ def stamp_size(
     """
     for size in SIZES:
         r = size / 2
-        light = float(psf.at(np.array(r), np.array(0.0))) * flux
+        light = psf.wing(r) * flux
         if bulge > 0 and r < _CUT[1] * bulge_radius:
             ratio = r / bulge_radius
             surface = bulge * flux / (22.665 * bulge_radius**2)  # at the half-light radius

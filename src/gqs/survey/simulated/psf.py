@@ -43,6 +43,12 @@ def _sheared(x: Any, y: Any, e1: float, e2: float) -> Any:
     return norm * (xx * x * x + yy * y * y + xy * x * y)
 
 
+def _power(r2: Any, scale2: float) -> Any:
+    """Return (1 + r^2 / a^2)^(-3/2), whose Fourier transform is 2 pi a^2 exp(-a k)."""
+    base = 1 + r2 / scale2
+    return 1 / (base * np.sqrt(base))
+
+
 @dataclass(frozen=True)
 class Psf:
     """The profile of a point source in one frame.
@@ -93,7 +99,7 @@ class Psf:
         return (
             np.exp(-r2 / (2 * sigma**2))
             + _SECOND * np.exp(-r2 / (2 * second**2))
-            + _WING * (1 + r2 / wing) ** -1.5
+            + _WING * _power(r2, wing)
         )
 
     @cached_property
@@ -124,7 +130,7 @@ class Psf:
         light = self._core(_sheared(x, y, self.e1, self.e2), self.sigma) / core
         r2 = x * x + y * y
         for a in _AUREOLE_SCALES:
-            light = light + _AUREOLE[self.band] / (2 * math.pi * a * a) * (1 + r2 / (a * a)) ** -1.5
+            light = light + _AUREOLE[self.band] / (2 * math.pi * a * a) * _power(r2, a * a)
         return np.asarray(light / inside)
 
     def spikes(self, x: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
@@ -207,6 +213,26 @@ class Psf:
         high = table[j + 1, i] * (1 - u) + table[j + 1, i + 1] * u
         return np.asarray(low * (1 - v) + high * v)
 
+    @cached_property
+    def _radial(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        radii = np.concatenate([np.arange(0.0, 60.0), np.geomspace(60, _FAR, 60)])
+        return radii, self.at(radii, np.zeros_like(radii))
+
+    def wing(self, radius: float) -> float:
+        """Light a pixel at a distance along x, from a table.
+
+        Parameters
+        ----------
+        radius : float
+            Pixels.
+
+        Returns
+        -------
+        float
+            For unit light within SDSS's aperture.
+        """
+        return float(np.interp(radius, *self._radial))
+
     def reach(self, flux: float, floor: float) -> int:
         """Distance in pixels at which a source's wing falls below a floor.
 
@@ -220,6 +246,5 @@ class Psf:
         int
             At most 700.
         """
-        radii = np.arange(RADIUS, _FAR, 5.0)
-        light = flux * self.at(radii, np.zeros_like(radii))
-        return int(radii[min(int(np.searchsorted(-light, -floor)), len(radii) - 1)])
+        radii, light = self._radial
+        return math.ceil(radii[min(int(np.searchsorted(-light, -floor / flux)), len(radii) - 1)])

@@ -101,17 +101,20 @@ class Painter:
         canvases: Mapping[str, Floats],
         sources: Table,
         positions: Mapping[str, tuple[Doubles, Doubles]],
+        cells: NDArray[np.intp] | None = None,
     ) -> None:
         """Add sources to every band's canvas.
 
         Parameters
         ----------
         canvases : dict of str to ndarray
-            (ny, nx) float32 nanomaggies, changed in place; or (n, ny, nx), a canvas a source.
+            (ny, nx) float32 nanomaggies, changed in place; with `cells`, (cell, ny, nx).
         sources : Table
             As `population` gives it, n rows.
         positions : dict of str to (x, y)
-            0-based pixels on that band's grid, (n,) each; may lie outside.
+            0-based pixels on that band's grid (or in the cell), (n,) each; may lie outside.
+        cells : ndarray, optional
+            (n,) the cell onto which each source is drawn.
         """
         light = {band: split_light(sources, band) for band in canvases}
         shapes = np.stack(
@@ -126,7 +129,7 @@ class Painter:
             radii = (max(bulge_radius / PIXEL_SCALE, 0.02), max(disc_radius / PIXEL_SCALE, 0.02))
             drawn = _Shape(*radii, axis_ratio, angle)
             for band, canvas in canvases.items():
-                target = canvas if canvas.ndim == 2 else canvas[k]
+                target = canvas if cells is None else canvas[cells[k]]
                 x, y = (float(axis[k]) for axis in positions[band])
                 if light[band].point[k] > 0:
                     self.point(target, band, float(light[band].point[k]), x, y)
