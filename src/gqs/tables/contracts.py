@@ -50,6 +50,8 @@ def exact_objid(values: object, where: object = "catalogue") -> NDArray[np.uint6
         If any value is a float, negative, missing, or no number.
     """
     column = np.asarray(values)
+    if not len(column):
+        return np.zeros(0, dtype=np.uint64)
     if column.dtype.kind == "f":
         raise IntegrityError(
             f"{where}: objid was saved as a decimal number, which loses its last digits. "

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import warnings
 from pathlib import Path
 from typing import Any, Final
 
@@ -216,7 +217,8 @@ def _read_fits(path: Path) -> Table:
     with path.open("rb") as file:
         if file.read(9) != b"SIMPLE  =":  # astropy would unpack an archive of any size
             raise BadInputError(f"{path}: is no FITS file, or a packed one. Unpack it first.")
-    with fits.open(path, memmap=False, lazy_load_hdus=True) as units:
+    with warnings.catch_warnings(), fits.open(path, memmap=False, lazy_load_hdus=True) as units:
+        warnings.simplefilter("ignore")  # what they warn of is refused
         header = units[1].header
         rows, width = int(header["NAXIS2"]), int(header["NAXIS1"])
         if rows < 0 or width < 0 or rows * width > path.stat().st_size:
@@ -232,7 +234,11 @@ def _read_fits(path: Path) -> Table:
 
 
 def _read_ecsv(path: Path) -> Table:
-    return Table.read(path.read_text("utf-8-sig").splitlines(), format="ascii.ecsv")
+    table = Table.read(path.read_text("utf-8-sig").splitlines(), format="ascii.ecsv")
+    for column in table.itercols():
+        if isinstance(column, MaskedColumn) and column.dtype.kind == "U":
+            table.replace_column(column.name, column.filled(""))  # ECSV has no blank text
+    return table
 
 
 def _read_votable(path: Path) -> Table:
@@ -270,6 +276,8 @@ def _read_csv(path: Path) -> Table:
         )
     if b"\x00" in data:
         raise BadInputError(f"{path}: holds NUL bytes, so it is no text. Export it again.")
+    if data.count(b'"') % 2:  # one within a text is doubled
+        raise BadInputError(f"{path}: a quote is opened and never closed. Export it again.")
     while data.startswith(b"#"):
         data = data.partition(b"\n")[2]
     header = data.partition(b"\n")[0].decode("utf-8", "replace")
