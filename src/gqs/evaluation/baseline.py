@@ -65,7 +65,7 @@ class Trees:
     hash: str
 
     def probabilities(self, features: Array) -> Array:
-        """Probabilities in the order of the labels.
+        """Judge by magnitudes: probabilities in the order of the labels.
 
         Parameters
         ----------
@@ -101,10 +101,14 @@ def fit(
 
     Parameters
     ----------
-    features, validation_features : ndarray
-        (n, k) and (m, k).
-    classes, validation_classes : ndarray
-        (n,) and (m,) names of classes.
+    features : ndarray
+        (n, k) of the training side.
+    classes : ndarray
+        (n,) names of classes.
+    validation_features : ndarray
+        (m, k) of the validation side.
+    validation_classes : ndarray
+        (m,) names of classes.
     seed : int
         Of the trees' random numbers.
     grid : sequence of Options

@@ -27,7 +27,13 @@ class Bin:
     counts: dict[str, int]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the bin as JSON holds it."""
+        """Return the bin as JSON holds it.
+
+        Returns
+        -------
+        dict
+            What json.dumps takes.
+        """
         return {
             "low": self.low,
             "high": self.high,

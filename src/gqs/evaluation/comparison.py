@@ -41,7 +41,13 @@ class Comparison:
     p_value: float
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as JSON holds it."""
+        """Return everything as JSON holds it.
+
+        Returns
+        -------
+        dict
+            What json.dumps takes.
+        """
         return {**self.__dict__, "difference": self.difference.to_json()}
 
 
@@ -53,7 +59,7 @@ def compare(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
-    """McNemar's test of two sets of predictions on the objects that both judged.
+    """Put two sets of predictions on the same objects to McNemar's test.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ COLOURS = [labels.COLOURS[name] for name in labels.CLASSES]
 
 @styled
 def class_histogram(counts: Mapping[str, int]) -> Figure:
-    """Number of galaxies, quasars and stars. Paper, Figure 12.
+    """Draw the number of galaxies, quasars and stars. Paper, Figure 12.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def class_histogram(counts: Mapping[str, int]) -> Figure:
 
 @styled
 def split_distribution(counts: Mapping[str, Mapping[str, int]]) -> Figure:
-    """Objects of each class on each side of the split. Paper, Figure 13.
+    """Draw how many objects of each class lie on each side of the split. Paper, Figure 13.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def split_distribution(counts: Mapping[str, Mapping[str, int]]) -> Figure:
 
 @styled
 def confusion_matrix(confusion: ArrayLike) -> Figure:
-    """Counts and shares of each true class. Paper, Figure 14.
+    """Draw the confusion matrix: counts and shares of each true class. Paper, Figure 14.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def _commonest_mistake(matrix: Any) -> str:
 
 @styled
 def roc_curves(judged: Judged) -> Figure:
-    """One curve a class, against the rest, and their mean. Paper, Figure 15.
+    """Draw one curve a class, against the rest, and their mean. Paper, Figure 15.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def _roc_title(found: Mapping[str, roc.Curve]) -> str:
 
 @styled
 def training_history(history: Mapping[str, ArrayLike]) -> Figure:
-    """Loss and accuracy by epoch.
+    """Draw loss and accuracy by epoch.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ def training_history(history: Mapping[str, ArrayLike]) -> Figure:
 def by_magnitude(
     parts: Sequence[Bin], quantity: str = "r magnitude", only: str | None = None
 ) -> Figure:
-    """Accuracy and recall by brightness, with intervals, above the counts.
+    """Draw accuracy and recall by brightness, with intervals, above the counts.
 
     Parameters
     ----------
@@ -317,7 +317,7 @@ def _trend(parts: Sequence[Bin], quantity: str, only: str | None) -> str:
 
 @styled
 def reliability_diagram(judged: Judged, bins: int = 10) -> Figure:
-    """How often what was said with a confidence was true, class by class.
+    """Draw how often what was said with a confidence was true, class by class.
 
     Parameters
     ----------
@@ -358,7 +358,7 @@ def reliability_diagram(judged: Judged, bins: int = 10) -> Figure:
 
 @styled
 def accuracies(found: Mapping[str, Estimate], published: float | None = None) -> Figure:
-    """Accuracy of several classifiers on the same objects, with their intervals.
+    """Draw the accuracy of several classifiers on the same objects, with their intervals.
 
     Parameters
     ----------

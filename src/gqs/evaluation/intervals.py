@@ -24,7 +24,13 @@ class Estimate:
     high: float = float("nan")
 
     def to_json(self) -> dict[str, float | None]:
-        """Return value, low and high; None for what is not defined."""
+        """Return value, low and high; None for what is not defined.
+
+        Returns
+        -------
+        dict
+            What json.dumps takes.
+        """
         return {"value": finite(self.value), "low": finite(self.low), "high": finite(self.high)}
 
 
@@ -45,7 +51,7 @@ def finite(value: float) -> float | None:
 
 
 def wilson(hits: int, count: int, level: float = LEVEL) -> Estimate:
-    """Wilson's interval of a proportion. Wilson 1927.
+    """Return a proportion and Wilson's interval of it. Wilson 1927.
 
     Good for a handful of objects and for 0 or all of them right, where a bootstrap sees no spread.
 
@@ -120,8 +126,12 @@ def bootstrap(
         Number of objects.
     groups : ndarray or None
         (n,) group of each object, to draw whole groups.
-    resamples, seed, level
-        Number of samples, seed of the random numbers, coverage.
+    resamples : int
+        Number of samples.
+    seed : int
+        Of the random numbers.
+    level : float
+        Coverage.
 
     Returns
     -------

@@ -59,7 +59,13 @@ class Judged:
 
     @property
     def correct(self) -> NDArray[np.bool_]:
-        """Whether each object got its true class, (n,)."""
+        """Whether each object got its true class.
+
+        Returns
+        -------
+        ndarray
+            (n,) bool.
+        """
         return np.asarray(self.truth == self.decided)
 
     def groups(self, by: str | None) -> NDArray[np.int64] | None:

@@ -38,7 +38,13 @@ class Scores:
 
     @property
     def macro(self) -> dict[str, Array]:
-        """Mean over the classes that occur in the truth, of precision, recall and F1."""
+        """Mean over the classes that occur in the truth.
+
+        Returns
+        -------
+        dict
+            precision, recall and f1, each with the leading axes of the matrix.
+        """
         present = np.isfinite(self.recall)
         with np.errstate(invalid="ignore"):
             return {
@@ -116,22 +122,46 @@ class Metrics:
 
     @property
     def accuracy(self) -> Estimate:
-        """Share of the judged objects that got their class, and its interval."""
+        """Share of the judged objects that got their class.
+
+        Returns
+        -------
+        Estimate
+            With its interval.
+        """
         return self.overall["accuracy"]
 
     @property
     def accuracy_of_all(self) -> float:
-        """Accuracy where an object that was not judged counts as wrong."""
+        """Accuracy where an object that was not judged counts as wrong.
+
+        Returns
+        -------
+        float
+            At most `accuracy`.
+        """
         hits = sum(self.confusion[i][i] for i in range(COUNT))
         return hits / (self.objects + sum(self.not_judged.values()))
 
     @property
     def counts(self) -> dict[str, int]:
-        """Judged objects of each true class."""
+        """Judged objects of each true class.
+
+        Returns
+        -------
+        dict
+            By class.
+        """
         return {name: sum(self.confusion[i]) for i, name in enumerate(labels.CLASSES)}
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as JSON holds it: what is not defined is null."""
+        """Return everything as JSON holds it: what is not defined is null.
+
+        Returns
+        -------
+        dict
+            What json.dumps takes.
+        """
         return {
             "objects": {
                 "judged": self.objects,

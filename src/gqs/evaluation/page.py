@@ -83,7 +83,13 @@ class Paragraph:
     note: bool = False
 
     def html(self) -> str:
-        """Return it as HTML."""
+        """Return it as HTML.
+
+        Returns
+        -------
+        str
+            Escaped and whole.
+        """
         kind = ' class="note"' if self.note else ""
         return f"<p{kind}>{escape(self.text)}</p>"
 
@@ -96,7 +102,13 @@ class Cell:
     interval: str = ""
 
     def html(self) -> str:
-        """Return it as HTML."""
+        """Return it as HTML.
+
+        Returns
+        -------
+        str
+            Escaped and whole.
+        """
         small = f" <small>{escape(self.interval)}</small>" if self.interval else ""
         return escape(self.value) + small
 
@@ -110,7 +122,13 @@ class Grid:
     rows: Sequence[Sequence[str | Cell]]
 
     def html(self) -> str:
-        """Return it as HTML, in a frame that scrolls where the page is narrow."""
+        """Return it as HTML, in a frame that scrolls where the page is narrow.
+
+        Returns
+        -------
+        str
+            Escaped and whole.
+        """
         head = "".join(f'<th scope="col">{escape(name)}</th>' for name in self.columns)
         body = "".join(
             f'<tr><th scope="row">{_cell(first)}</th>'
@@ -152,12 +170,19 @@ class Shown:
     kind: str = "svg"
 
     def html(self) -> str:
-        """Return it as HTML with the figure inside."""
+        """Return it as HTML with the figure inside.
+
+        Returns
+        -------
+        str
+            Escaped and whole.
+        """
         data = base64.b64encode(rendered(self.figure, self.kind)).decode()
         mime = {"svg": "svg+xml", "png": "png", "jpg": "jpeg"}[self.kind]
         width = self.figure.get_figwidth() * REM_PER_INCH
         return (
-            f'<figure style="max-width: {width:.1f}rem"><img src="data:image/{mime};base64,{data}" alt="{escape(self.alt)}">'
+            f'<figure style="max-width: {width:.1f}rem">'
+            f'<img src="data:image/{mime};base64,{data}" alt="{escape(self.alt)}">'
             f"<figcaption>{escape(self.caption)}</figcaption></figure>"
         )
 
@@ -170,7 +195,13 @@ class Listing:
     most: int = 50
 
     def html(self) -> str:
-        """Return it as HTML."""
+        """Return it as HTML.
+
+        Returns
+        -------
+        str
+            Escaped and whole.
+        """
         shown = "".join(f"<li>{escape(item)}</li>\n" for item in self.items[: self.most])
         rest = len(self.items) - self.most
         more = f'<p class="note">And {rest:,} more, in metrics.json.</p>' if rest > 0 else ""
@@ -184,7 +215,13 @@ class Facts:
     items: Sequence[tuple[str, str]]
 
     def html(self) -> str:
-        """Return it as HTML."""
+        """Return it as HTML.
+
+        Returns
+        -------
+        str
+            Escaped and whole.
+        """
         rows = (
             f"<dt>{escape(name)}</dt><dd><code>{escape(value)}</code></dd>\n"
             for name, value in self.items

@@ -62,7 +62,7 @@ def colours(images: NDArray[np.float32] | NDArray[np.uint8], bands: str) -> NDAr
 
 @styled
 def field_picture(picture: NDArray[np.uint8], title: str) -> Figure:
-    """One field in the colours of i, r and g. Paper, Figure 10.
+    """Draw one field in the colours of i, r and g. Paper, Figure 10.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def field_picture(picture: NDArray[np.uint8], title: str) -> Figure:
 def classified_field(
     picture: NDArray[np.uint8], predictions: Table, title: str = "", sure: float = 0.0
 ) -> Figure:
-    """One field with every source marked by its class, in colour and in shape.
+    """Draw one field with every source marked by its class, in colour and in shape.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def cutouts_by_class(
     notes: Sequence[str] | None = None,
     columns: int = 8,
 ) -> Figure:
-    """Cutouts of each class in rows. Paper, Figure 11.
+    """Draw cutouts of each class in rows. Paper, Figure 11.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ def mistakes(
     rows: NDArray[np.int64],
     columns: int = 6,
 ) -> Figure:
-    """Cutouts that were told wrong, with what they are and what they were taken for.
+    """Draw cutouts that were told wrong, with what they are and what they were taken for.
 
     Parameters
     ----------

@@ -194,8 +194,8 @@ def _keys(metrics: Metrics, baseline: Metrics | None, comparison: Comparison | N
         keys.append(Key("Boosted trees", f"{100 * value.value:.1f} %", note))
     if comparison is not None:
         gain = 100 * comparison.difference.value
-        note = f"points, McNemar {_p_value(comparison.p_value)}"
-        keys.append(Key("Network minus trees", f"{gain:+.1f}".replace("-", "−"), note))
+        note = f"points; {_p_value(comparison.p_value)} (McNemar)".replace("p < ", "p\u00a0<\u00a0")
+        keys.append(Key("Lead over trees", f"{gain:+.1f}".replace("-", "−"), note))
     return keys
 
 

@@ -144,11 +144,11 @@ def rendered(figure: Figure, kind: str, dpi: int = 160) -> bytes:
         The file.
     """
     buffer = io.BytesIO()
-    plain: dict[str, Any] = {
+    options: dict[str, dict[str, Any]] = {
         "svg": {"metadata": {"Date": None}},
         "png": {"metadata": {"Software": None}},
         "jpg": {"pil_kwargs": {"quality": 88, "subsampling": 0}},
-    }[kind]
+    }
     with mpl.rc_context(RC):
-        figure.savefig(buffer, format=kind, dpi=dpi, **plain)
+        figure.savefig(buffer, format=kind, dpi=dpi, **options[kind])
     return buffer.getvalue()
