@@ -1,0 +1,128 @@
+"""What a training asks of the machine: device, precision, threads, and refusals that help."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from gqs.errors import ResourceError, UsageError
+
+
+def device_of(name: str | None) -> torch.device:
+    """Return the device to compute on.
+
+    Parameters
+    ----------
+    name : str, optional
+        As torch names it; a GPU where there is one and none is named.
+
+    Returns
+    -------
+    torch.device
+        One that is there.
+
+    Raises
+    ------
+    UsageError
+        If it is not.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"Device {name!r} is not there. Name cpu, or cuda where torch has it."
+        ) from error
+    return device
+
+
+def precision_of(name: str, device: torch.device) -> str:
+    """Return the precision that matrix products and convolutions run in.
+
+    Parameters
+    ----------
+    name : str
+        "fp32", "bf16", or "auto": bf16 where the device computes in it.
+    device : torch.device
+        Where.
+
+    Returns
+    -------
+    str
+        "fp32" or "bf16".
+
+    Raises
+    ------
+    UsageError
+        If bf16 is asked for and the device does not have it: it would be slower than fp32.
+    """
+    has = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_has_bf16()
+    if name == "bf16" and not has:
+        raise UsageError(f"Device {device} does not compute in bf16. Use --precision fp32.")
+    return "bf16" if has and name in ("bf16", "auto") else "fp32"
+
+
+def _cpu_has_bf16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text("utf-8", "replace")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Return the context in which a network runs in its precision."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+@contextlib.contextmanager
+def settings(threads: int | None) -> Iterator[int]:
+    """Set what makes a run repeat itself, and put back what the caller had.
+
+    Parameters
+    ----------
+    threads : int, optional
+        Threads of one operation; torch's own choice where none is named. Sums over other numbers
+        of threads round otherwise, so a training repeats to the bit on the same number only.
+
+    Yields
+    ------
+    int
+        Threads in use.
+
+    Raises
+    ------
+    UsageError
+        If threads is not positive.
+    """
+    if threads is not None and threads < 1:
+        raise UsageError(f"{threads} threads: there must be at least one.")
+    before = torch.get_num_threads()
+    deterministic = torch.backends.cudnn.deterministic
+    with torch.random.fork_rng():
+        try:
+            torch.set_num_threads(threads or before)
+            torch.backends.cudnn.deterministic = True
+            yield threads or before
+        finally:
+            torch.set_num_threads(before)
+            torch.backends.cudnn.deterministic = deterministic
+
+
+@contextlib.contextmanager
+def enough_memory(batch: int) -> Iterator[None]:
+    """Turn running out of memory into a sentence with the option that helps."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        words = str(error)
+        known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not known and "can't allocate memory" not in words and "not enough memory" not in words:
+            raise
+        raise ResourceError(
+            f"Training does not fit into memory with batches of {batch}. "
+            f"Try --batch {max(2, batch // 2)}."
+        ) from error

@@ -1,0 +1,141 @@
+"""What a training leaves: a model folder with its history, found again by the same call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from astropy.table import Table
+
+from gqs import tables
+from gqs.files import disk_errors
+from gqs.model_folder import CARD, WEIGHTS, Card, load_weights, read_card, save_model
+from gqs.recipes import Recipe
+from gqs.training import checkpoints
+from gqs.training.batches import Data
+
+HISTORY = "history.csv"
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training gave.
+
+    Attributes
+    ----------
+    folder : Path
+        The model folder, with weights.safetensors, model.json and history.csv.
+    model : str
+        SHA-256 of the weights.
+    history : Table
+        A row an epoch: epoch, train_loss, train_accuracy, validation_loss, validation_accuracy,
+        rate, seconds, waiting (share of the time in which no batch was ready).
+    metrics : dict
+        Of the best epoch on the validation side: epoch, objects, loss, accuracy, recall by class,
+        confusion (rows true).
+    """
+
+    folder: Path
+    model: str
+    history: Table
+    metrics: dict[str, Any]
+
+
+def write(
+    folder: Path,
+    data: Data,
+    recipe: Recipe,
+    identity: dict[str, Any],
+    history: list[dict[str, float]],
+    best: dict[str, Any],
+    machine: dict[str, Any],
+) -> TrainingResult:
+    """Write the model folder from the best epoch, and drop the checkpoints.
+
+    Parameters
+    ----------
+    folder : Path
+        The model folder.
+    data, recipe, identity : Data, Recipe, dict
+        What was trained.
+    history : list of dict
+        A row an epoch.
+    best : dict
+        `file` of the weights and `metrics` of the best epoch.
+    machine : dict
+        Device and threads.
+
+    Returns
+    -------
+    TrainingResult
+        Of this folder.
+    """
+    weights = load_weights(folder / "checkpoints" / best["file"])
+    table = Table(rows=history)
+    tables.write(table, folder / HISTORY)
+    card = Card(
+        network=recipe.network,
+        arguments=recipe.arguments,
+        bands=data.preprocessing.bands,
+        form=data.preprocessing.form,
+        stretch=data.preprocessing.stretch,
+        data_hash=data.store.hash,
+        split_hash=data.split_hash,
+        recipe=recipe.model_dump(),
+        training={
+            "identity": identity,
+            "objects": len(data.train),
+            "epochs": len(history),
+            "seconds": round(sum(row["seconds"] for row in history), 1),
+            "torch": torch.__version__,
+            **machine,
+        },
+        metrics={"validation": best["metrics"]},
+    )
+    model = save_model(folder, weights, card)
+    checkpoints.remove_all(folder / "checkpoints")
+    return TrainingResult(folder, model, table, best["metrics"])
+
+
+def finished(folder: Path, identity: dict[str, Any]) -> TrainingResult | None:
+    """Return the model that this very training gave before, or refuse another one's folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The model folder.
+    identity : dict
+        What the training is.
+
+    Returns
+    -------
+    TrainingResult or None
+        None where there is no finished model.
+
+    Raises
+    ------
+    UsageError
+        If the model is of another training; the sentence says what differs.
+    """
+    if not (folder / CARD).is_file():
+        return None
+    card = read_card(folder)
+    checkpoints.require_same(folder, card.training.get("identity", {}), identity)
+    history = tables.read(folder / HISTORY)
+    return TrainingResult(folder, card.weights_sha256, history, card.metrics["validation"])
+
+
+def clear(folder: Path) -> None:
+    """Remove what an earlier training left in a folder, and nothing else.
+
+    Parameters
+    ----------
+    folder : Path
+        The model folder.
+    """
+    with disk_errors(folder, "removing the earlier training"):
+        checkpoints.remove_all(folder / "checkpoints")
+        for name in (CARD, WEIGHTS, HISTORY):
+            (folder / name).unlink(missing_ok=True)
