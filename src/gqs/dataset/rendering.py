@@ -13,7 +13,7 @@ from gqs import __version__, files
 from gqs.dataset.cutting import committed
 from gqs.dataset.shards import Shard, rows_hash, write_shard
 
-CHUNK: Final = 512  # objects a shard
+CHUNK: Final = 512  # objects a shard: four fields
 
 
 @dataclass(frozen=True)
@@ -62,16 +62,18 @@ def render_chunk(task: RenderTask) -> Shard:
     ResourceError
         If the disk refuses.
     """
-    from gqs.survey.simulated.stamps import render_cutouts
+    # GalSim is an extra, and takes its time to import.
+    from gqs.survey.simulated.stamps import OBJECTS_A_FIELD, render_cutouts
 
     name = f"simulated-{task.number:06d}"
     source = files.hash_of([rows_hash(task.sources), task.bands, task.seed, name, __version__])
     there = committed(task.store, name, source)
     if there is not None:
         return there
-    # Every shard has a stream of its own, so that it is the same whoever makes it and when.
-    seed = int(np.random.SeedSequence([task.seed, 1, task.number]).generate_state(1)[0])
-    parts = list(render_cutouts(task.sources, seed, task.bands))
+    # Fields are numbered through the whole store, and each has its own stream of chance, so that
+    # a shard is the same whoever renders it and when.
+    first = task.number * CHUNK // OBJECTS_A_FIELD
+    parts = list(render_cutouts(task.sources, task.seed, task.bands, first_field=first))
     images = np.concatenate([part for part, _ in parts])
     rows = vstack([part for _, part in parts], metadata_conflicts="silent")
     return write_shard(task.store, name, images, rows, source)
