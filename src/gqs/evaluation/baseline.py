@@ -207,6 +207,7 @@ def boosted_trees(
     *,
     side: str = "test",
     seed: int = 0,
+    grid: Sequence[Options] = GRID,
     progress: workers.Progress = workers.silent,
 ) -> Table:
     """Train trees on a store's training side and judge another side: the network's yardstick.
@@ -221,6 +222,8 @@ def boosted_trees(
         Which side is judged.
     seed : int
         Of the trees.
+    grid : sequence of Options
+        What is tried.
     progress : callable
         Told as the work goes on.
 
@@ -253,6 +256,7 @@ def boosted_trees(
         features["validation"],
         classes[rows["validation"]],
         seed=seed,
+        grid=grid,
         progress=progress,
     )
     objects = store.index[rows[side]]

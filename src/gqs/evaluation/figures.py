@@ -240,6 +240,11 @@ def by_magnitude(
     Figure
         Two panels over one axis.
     """
+    if not parts:
+        figure, (ax,) = axes(6.0, 1.2)
+        ax.set_axis_off()
+        ax.text(0, 0.5, f"No object has a known {quantity} inside the bins.", va="center", size=11)
+        return figure
     figure = Figure(figsize=(7.4, 4.8), layout="constrained")
     ax, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     names = labels.CLASSES if only is None else (only,)

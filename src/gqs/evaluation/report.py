@@ -123,12 +123,14 @@ def headline(metrics: Metrics) -> str:
     """
     recalls = {name: metrics.classes[name]["recall"].value for name in labels.CLASSES}
     known = {name: value for name, value in recalls.items() if np.isfinite(value)}
-    weakest = min(known, key=lambda name: known[name])
     found = metrics.accuracy
     text = f"{percent(found.value)} of {metrics.objects:,} objects get their true class"
     if np.isfinite(found.low):
         text += f" (95 % interval {percent(found.low)} to {percent(found.high)})"
-    return f"{text}; {weakest} is hardest, with {percent(known[weakest])} found."
+    if len(known) > 1:
+        weakest = min(known, key=lambda name: known[name])
+        text += f"; {weakest} is hardest, with {percent(known[weakest])} found"
+    return f"{text}."
 
 
 def percent(share: float) -> str:
@@ -180,23 +182,28 @@ def _p_value(p: float) -> str:
 
 def _keys(metrics: Metrics, baseline: Metrics | None, comparison: Comparison | None) -> list[Key]:
     accuracy = metrics.accuracy
-    interval = f"{100 * accuracy.low:.1f} to {100 * accuracy.high:.1f} %"
+    area = metrics.overall["auc"].value
     lost = sum(metrics.not_judged.values())
     judged = "every one judged" if not lost else f"{lost:,} more could not be judged"
     keys = [
-        Key("Accuracy", f"{100 * accuracy.value:.1f} %", interval),
-        Key("Mean AUC", f"{metrics.overall['auc'].value:.3f}", "one class against the rest"),
+        Key("Accuracy", f"{100 * accuracy.value:.1f} %", _interval(accuracy)),
+        Key("Mean AUC", f"{area:.3f}" if np.isfinite(area) else "–", "one class against the rest"),
         Key("Objects", f"{metrics.objects:,}", judged),
     ]
     if baseline is not None:
         value = baseline.accuracy
-        note = f"{100 * value.low:.1f} to {100 * value.high:.1f} %, same objects"
-        keys.append(Key("Boosted trees", f"{100 * value.value:.1f} %", note))
+        keys.append(Key("Boosted trees", f"{100 * value.value:.1f} %", _interval(value)))
     if comparison is not None:
         gain = 100 * comparison.difference.value
         note = f"points; {_p_value(comparison.p_value)} (McNemar)".replace("p < ", "p\u00a0<\u00a0")
         keys.append(Key("Lead over trees", f"{gain:+.1f}".replace("-", "−"), note))
     return keys
+
+
+def _interval(found: Estimate) -> str:
+    if not np.isfinite(found.low):
+        return "no interval"
+    return f"{100 * found.low:.1f} to {100 * found.high:.1f} %"
 
 
 def _measures(
@@ -210,9 +217,10 @@ def _measures(
     ]
     unit = metrics.bootstrap
     how = "objects" if unit["group"] is None else f"{unit['units']:,} {unit['group']}s"
-    caption = (
-        f"All classes; precision, recall, F1 and AUC are means of the classes. Small: 95 % "
-        f"intervals from {unit['resamples']:,} bootstrap samples of {how}."
+    caption = "All classes; precision, recall, F1 and AUC are means of the classes. " + (
+        f"Small: 95 % intervals from {unit['resamples']:,} bootstrap samples of {how}."
+        if unit["units"] > 1
+        else f"No intervals: all objects are of one {unit['group'] or 'object'}."
     )
     keys = ("precision", "recall", "f1", "auc")
     each: Rows = [
