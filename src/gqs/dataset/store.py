@@ -51,6 +51,23 @@ def content_hash(manifest: dict[str, Any]) -> str:
     return files.hash_of({**kept, "shards": shards})
 
 
+def manifest_hash(manifest: dict[str, Any]) -> str:
+    """Hash a manifest without its own hash, so that damage to any of it is seen.
+
+    Parameters
+    ----------
+    manifest : dict
+        The store's.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    rest = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
+    return files.hash_of(rest)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a store's request or manifest.
 
@@ -163,7 +180,8 @@ class CutoutStore:
         if manifest.get("format") != FORMAT:
             raise unknown_format(path, manifest.get("format"))
         try:
-            sound = manifest["hash"] == content_hash(manifest)
+            sound = manifest["manifest_sha256"] == manifest_hash(manifest)
+            sound &= manifest["hash"] == content_hash(manifest)
             files.check_hash(path / "index.parquet", manifest["index_sha256"])
             store = cls(path, manifest, tables.read(path / "index.parquet"))
         except (KeyError, TypeError, OSError, UsageError) as error:

@@ -13,7 +13,14 @@ from astropy.table import Table, vstack
 
 from gqs import __version__, files, tables
 from gqs.dataset.shards import COLUMNS, DTYPES, OPTIONAL, read_mark
-from gqs.dataset.store import FORMAT, CutoutStore, content_hash, read_json, unknown_format
+from gqs.dataset.store import (
+    FORMAT,
+    CutoutStore,
+    content_hash,
+    manifest_hash,
+    read_json,
+    unknown_format,
+)
 from gqs.errors import BadInputError, UsageError
 
 
@@ -162,6 +169,7 @@ class StoreWriter(contextlib.AbstractContextManager["StoreWriter"]):
             "set_aside": [*set_aside, *(line for shard, _ in marks for line in shard.set_aside)],
         }
         manifest["hash"] = content_hash(manifest)
+        manifest["manifest_sha256"] = manifest_hash(manifest)
         files.write_json(self.path / "manifest.json", manifest)
         return CutoutStore.open(self.path)
 
