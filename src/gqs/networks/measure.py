@@ -110,7 +110,7 @@ class Measure(nn.Module):
         ring_count = counts[..., discs].clamp_min(1.0)
         ring_level = sums[..., discs] / ring_count
         clipped = pixels.clamp(-CLIP_SKY, CLIP_SKY).square() @ self.weights[:, discs]
-        noise = (clipped / ring_count).sqrt().clamp(0.3, CLIP_SKY)  # (n, band)
+        noise = (clipped / ring_count).clamp(0.1, CLIP_SKY**2).sqrt()  # (n, band)
 
         # A masked share of an aperture counts as filled like the rest.
         flux_in = sums[..., :discs] * self.area / counts[..., :discs].clamp_min(1.0)
