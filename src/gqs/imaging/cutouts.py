@@ -89,7 +89,8 @@ def cut_flux(
     images[inside] = _windows(stack.flux, xs[inside], ys[inside], np.nan)
     saturated = np.zeros(len(xs), dtype=bool)
     if stack.saturated.any():
-        some = _windows(stack.saturated.any(axis=0)[None], xs[inside], ys[inside], False)
+        anywhere = np.asarray(stack.saturated.any(axis=0))
+        some = _windows(anywhere[None], xs[inside], ys[inside], False)
         saturated[inside] = some.any(axis=(1, 2, 3))
     shown = _shown(xs, ys, stack.flux.shape[1:])
     holes = np.asarray(np.isnan(images)).any(axis=1)
@@ -150,7 +151,7 @@ def cut_picture(
             images[i] = np.rint(box).astype(np.uint8)
     flags = _flags(xs, ys, inside, covered.shape)
     flags |= np.where(masked, Flag.MASKED, 0).astype(np.int32)
-    flat = images.reshape(len(images), -1)
+    flat = images.reshape(len(images), 3 * CUTOUT_SIZE**2)
     flags |= np.where(inside & (np.ptp(flat, axis=1) == 0), Flag.NO_SIGNAL, 0).astype(np.int32)
     return images, flags
 
@@ -241,7 +242,7 @@ def _stretched(box: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _varies(plane: NDArray[np.float32]) -> NDArray[np.bool_]:
-    flat = plane.reshape(len(plane), -1)
+    flat = plane.reshape(len(plane), CUTOUT_SIZE**2)
     valid = np.isfinite(flat)
     high = np.where(valid, flat, -np.inf).max(axis=1, initial=-np.inf)
     return np.asarray(high > np.where(valid, flat, np.inf).min(axis=1, initial=np.inf))

@@ -95,7 +95,9 @@ def _extract(
     except Exception as error:  # sep raises bare Exception
         if "overflow" not in str(error) and "limit" not in str(error):
             raise
-        found, segments = sep.extract(flux, threshold, deblend_cont=1.0, **options)
+        found, segments = sep.extract(
+            flux, threshold, deblend_nthresh=1, deblend_cont=1.0, **options
+        )
     return found, segments
 
 

@@ -39,7 +39,13 @@ def star_positions(frame: Frame, noise: float) -> Positions:
     sep.set_extract_pixstack(max(flux.size // 2, 300_000))
     try:
         found = sep.extract(
-            flux, THRESHOLD * noise, minarea=9, filter_kernel=None, deblend_cont=1.0, clean=False
+            flux,
+            THRESHOLD * noise,
+            minarea=9,
+            filter_kernel=None,
+            deblend_nthresh=1,
+            deblend_cont=1.0,
+            clean=False,
         )
     except Exception:  # a frame that is all source: no stars to go by
         return np.empty((0, 2))

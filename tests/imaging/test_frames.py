@@ -1,0 +1,174 @@
+"""Frames are read right, and their noise, saturation and identity are what the pixels say."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from gqs.errors import BadInputError, UsageError
+from gqs.imaging import unpack
+from gqs.imaging.frames import group_fields, identify, read_frame
+from gqs.survey.detectors import SATURATION, dark_variance, gain
+from gqs.survey.sdss import FieldId
+
+
+def test_pixels_wcs_and_identity_survive(sky, tmp_path):
+    path = sky.write(tmp_path, "g")
+    frame = read_frame(path)
+    expected = sky.hdus("g")[0].data
+    assert frame.flux.dtype == np.dtype("float32") and frame.flux.dtype.isnative
+    np.testing.assert_array_equal(frame.flux, expected)
+    assert (frame.band, frame.field, frame.rerun) == ("g", sky.field, "301")
+    assert identify(path).band == "g" and identify(path).field == sky.field
+    assert frame.wcs.wcs.crval[1] == 42.7
+    assert not frame.bad.any() and not frame.saturated.any()
+
+
+@pytest.mark.parametrize("ending", ["fits", "fits.gz", "fits.bz2", "two streams"])
+def test_content_not_name_decides_how_it_is_unpacked(sky, tmp_path, ending):
+    data = sky.bytes("r")
+    half = len(data) // 2
+    packed = {
+        "fits": data,
+        "fits.gz": gzip.compress(data, 1),
+        "fits.bz2": bz2.compress(data),
+        "two streams": bz2.compress(data[:half]) + bz2.compress(data[half:]),
+    }[ending]
+    path = tmp_path / "whatever.dat"
+    path.write_bytes(packed)
+    assert unpack.read(path) == data
+    assert read_frame(path).band == "r"
+
+
+def test_counts_are_rebuilt_so_that_variance_is_the_detectors(sky, tmp_path):
+    frame = read_frame(sky.write(tmp_path, "i"))
+    counts = sky.counts("i")
+    run, camcol, _ = sky.field
+    variance = counts / gain("i", camcol, run) + dark_variance("i", camcol, run)
+    np.testing.assert_allclose(frame.variance, variance * sky.calibration**2, rtol=2e-3)
+
+
+def test_saturated_pixels_keep_their_value(sky, tmp_path):
+    counts = sky.counts("r")
+    counts[40, 70:73] = SATURATION + 2000
+
+    def saturate(hdus):
+        hdus[0].data[:] = (counts - sky.sky_counts) * sky.calibration
+
+    frame = read_frame(sky.write(tmp_path, "r", saturate))
+    assert frame.saturated.sum() == 3 and frame.saturated[40, 71]
+    assert frame.flux[40, 71] > 200 and not frame.bad.any()
+
+
+def test_bad_pixels_are_masked_never_used(sky, tmp_path):
+    def spoil(hdus):
+        hdus[0].data[10, 20], hdus[0].data[11, 21] = np.nan, np.inf
+        hdus[0].data[12, 22] = 1e9  # no count of 16 bits
+        hdus[0].data[:, 150] = 0.25
+        hdus[0].data[90, :] = -1.0
+
+    frame = read_frame(sky.write(tmp_path, "r", spoil))
+    expected = np.zeros(sky.shape, dtype=bool)
+    expected[[10, 11, 12], [20, 21, 22]] = True
+    expected[:, 150], expected[90, :] = True, True
+    np.testing.assert_array_equal(frame.bad, expected)
+    assert np.isnan(frame.flux[frame.bad]).all() and np.isfinite(frame.flux[~frame.bad]).all()
+
+
+def test_frames_from_elsewhere_estimate_their_noise(sky, tmp_path):
+    def strip(hdus):
+        del hdus[1:]
+        del hdus[0].header["NMGY"]
+        hdus[0].header["SATURATE"] = 3.0
+
+    frame = read_frame(sky.write(tmp_path, "r", strip))
+    run, camcol, _ = sky.field
+    expected = sky.calibration * np.sqrt(
+        sky.sky_counts / gain("r", camcol, run) + dark_variance("r", camcol, run)
+    )
+    assert not frame.calibrated
+    assert np.sqrt(frame.variance[5, 5]) == pytest.approx(expected, rel=0.06)
+    assert frame.saturated.sum() == (frame.flux >= 3.0).sum() > 0
+
+
+@pytest.mark.parametrize("bitpix", ["int16", "float64"])
+def test_scaled_integers_and_doubles_are_read(sky, tmp_path, bitpix):
+    def convert(hdus):
+        data = hdus[0].data.astype(float)
+        header = hdus[0].header
+        hdus[0] = fits.PrimaryHDU(data, header)
+        if bitpix == "int16":
+            hdus[0].scale("int16", bscale=0.001, bzero=1.0)
+
+    frame = read_frame(sky.write(tmp_path, "r", convert))
+    np.testing.assert_allclose(frame.flux, sky.hdus("r")[0].data, atol=6e-4)
+
+
+def test_fields_are_grouped_by_headers_not_names(make_sky, tmp_path):
+    one, other = make_sky(seed=1), make_sky(seed=2, field=FieldId(94, 1, 12))
+    paths = []
+    for i, (sky, band) in enumerate([(one, "r"), (other, "r"), (one, "g"), (one, "r")]):
+        path = tmp_path / f"{i}.fits"
+        path.write_bytes(sky.bytes(band))
+        paths.append(path)
+    page = tmp_path / "frame-i-003918-3-0213.fits.bz2"
+    page.write_text("<html>404</html>")
+    fields, set_aside = group_fields([*paths, page])
+    assert fields == {
+        one.field: {"g": paths[2], "r": paths[0]},
+        other.field: {"r": paths[1]},
+    }
+    assert len(set_aside) == 2
+    assert "already has a r frame" in set_aside[0] and "web page" in set_aside[1]
+
+
+def test_missing_file_is_the_callers_mistake(tmp_path):
+    with pytest.raises(UsageError, match="no such file"):
+        read_frame(tmp_path / "none.fits")
+    with pytest.raises(UsageError, match="no file"):
+        identify(tmp_path)
+
+
+def test_a_frame_goes_to_a_child_and_back(sky, tmp_path):
+    frame = pickle.loads(pickle.dumps(read_frame(sky.write(tmp_path, "r"))))
+    assert frame.wcs.all_pix2world(3.0, 4.0, 0)[1] < 43
+
+
+def test_identify_reads_no_more_than_the_head(sky, tmp_path):
+    data = bz2.compress(sky.bytes("z"), 1)
+    path = tmp_path / "cut.fits.bz2"
+    path.write_bytes(data[: len(data) * 4 // 5])
+    assert identify(path).band == "z"
+    with pytest.raises(BadInputError, match="cut before its end"):
+        read_frame(path)
+
+
+def test_real_frames_rebuild_whole_counts(real_data: Path):
+    """The proof of calibration and sky: what the camera counted comes back as whole numbers."""
+    path = next((real_data / "frames/003918-3-0213").glob("frame-r-*.fits.bz2"))
+    frame = read_frame(path)
+    assert frame.field == FieldId(3918, 3, 213) and frame.calibrated
+    run, camcol, _ = frame.field
+    with fits.open(path) as opened:
+        calibration = opened[1].data.astype("f4")
+    noise = frame.variance / calibration**2
+    counts = (noise - dark_variance("r", camcol, run)) * gain("r", camcol, run)
+    low = counts[counts < 200]
+    assert (np.abs(low - np.rint(low)) < 0.05).mean() > 0.999
+    # and the noise that they give is the noise that the pixels show
+    step = (frame.flux[1:, 1:] - frame.flux[:-1, :-1])[::2, ::2]
+    seen = 1.4826 * np.median(np.abs(step)) / np.sqrt(2)
+    assert np.sqrt(np.median(frame.variance)) == pytest.approx(seen, rel=0.12)
+
+
+def test_real_fields_are_told_from_frame_numbers(real_data: Path):
+    """FRAME runs ahead of the field by the camera's row; the archive's own names are the oracle."""
+    for folder in sorted((real_data / "frames").iterdir()):
+        for path in folder.glob("frame-?-*.fits.bz2"):
+            assert str(identify(path)) == path.name
