@@ -56,7 +56,8 @@ caption { text-align: left; color: var(--faint); font-size: 0.86rem; padding-bot
 th, td { padding: 0.42rem 0.9rem 0.42rem 0; text-align: right; vertical-align: baseline;
   border-bottom: 1px solid var(--rule); }
 th:first-child, td:first-child { text-align: left; }
-th { font-weight: 500; } thead th { color: var(--faint); border-bottom-color: var(--faint); }
+th { font-weight: 500; } tbody th { white-space: nowrap; }
+thead th { color: var(--faint); border-bottom-color: var(--faint); }
 td small { color: var(--faint); font-size: 0.86em; white-space: nowrap; margin-left: 0.35em; }
 figure { margin: 1.6rem 0 2.2rem; }
 figure img { display: block; width: 100%; height: auto; background: #fff; padding: 0.6rem;
