@@ -136,6 +136,7 @@ def appraise(
     title: str = "A model on objects it never saw",
     notes: Sequence[str] = (),
     more: Sequence[Shown] = (),
+    history: Table | None = None,
     reproduce: Mapping[str, object] | None = None,
     progress: workers.Progress = workers.silent,
 ) -> Appraisal:
@@ -163,6 +164,8 @@ def appraise(
         What a reader must know first.
     more : sequence of Shown
         Figures to put before the others.
+    history : Table, optional
+        Of the training, a row an epoch: drawn where it is given.
     reproduce : mapping, optional
         How to make this again.
     progress : callable
@@ -197,7 +200,7 @@ def appraise(
         other = judge(boosted_trees(store, split, side=side, seed=seed, progress=progress), truth)
         baseline = measure(other, group=_drawable(other, group), seed=seed)
         comparison = compare(judged, other)
-    shown = [*more, *_figures(classifier, store, split, rows, judged, metrics)]
+    shown = [*more, *_figures(store, split, rows, judged, metrics, history)]
     page = write_report(
         out,
         title,
@@ -205,7 +208,7 @@ def appraise(
         figures=shown,
         baseline=baseline,
         comparison=comparison,
-        published=published.as_metrics() if hasattr(published, "as_metrics") else None,
+        published=published.RESNET50_GQS._asdict() if store.form == "paper" else None,
         notes=notes,
         set_aside=store.manifest["set_aside"],
         reproduce={
@@ -241,12 +244,12 @@ def _drawable(judged: Judged, group: str | None) -> str | None:
 
 
 def _figures(
-    classifier: Classifier,
     store: CutoutStore,
     split: Table,
     rows: NDArray[np.int64],
     judged: Judged,
     metrics: Metrics,
+    history: Table | None,
 ) -> list[Shown]:
     """Paper figures 11-15 in our own form, and what the paper leaves out."""
     classes = np.asarray(store.index["class"]).astype(str)
@@ -289,7 +292,6 @@ def _figures(
             "png",
         ),
     ]
-    history = classifier.card.get("history")
-    if history:
+    if history is not None:
         shown.append(Shown(figures.training_history(history), "Training.", "Loss by epoch"))
     return shown

@@ -21,7 +21,8 @@ from gqs.dataset.split import split_store
 from gqs.dataset.store import CutoutStore
 from gqs.evaluation.page import Shown
 from gqs.evaluation.pictures import classified_field
-from gqs.evaluation.style import save
+from gqs.evaluation.style import rendered
+from gqs.files import write_bytes
 from gqs.imaging.align import align
 from gqs.imaging.composite import colour_picture
 from gqs.imaging.frames import group_fields, read_frame
@@ -136,13 +137,13 @@ def run_demo(out: Path, *, seed: int, workers: int | None, bar: Bar, fields: int
     store = CutoutStore.open(cutouts)
     split = split_store(store, cutouts / "split.parquet", seed=seed)
     with bar("Training") as progress:
-        train(store, split, model, RECIPE, seed=seed, progress=progress)
+        trained = train(store, split, model, RECIPE, seed=seed, progress=progress)
     classifier = load_classifier(model)
     with bar("Classifying a field") as progress:
         found, figure = _classified(classifier, sky, split, workers, progress)
     catalogue = tables.write(found, out / "catalogue.fits")
     write_region(found, out / "catalogue.reg")
-    picture = save(figure.figure, out / "field.png")
+    picture = write_bytes(out / "field.png", rendered(figure.figure, "png"))
     with bar("Evaluating") as progress:
         appraisal = appraise(
             classifier,
@@ -157,6 +158,7 @@ def run_demo(out: Path, *, seed: int, workers: int | None, bar: Bar, fields: int
                 "Numbers on this page are of this sky, not of SDSS."
             ],
             more=[figure],
+            history=trained.history,
             reproduce={"command": f"gqs demo --seed {seed}", "fields": fields},
             progress=progress,
         )

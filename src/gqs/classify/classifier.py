@@ -58,9 +58,7 @@ class Classifier:
         """`flux` (nanomaggies) or `paper` (8-bit colour picture)."""
         return self.preprocessing.form
 
-    def predict_cutouts(
-        self, flux: NDArray[np.floating[Any]], bands: str = BANDS
-    ) -> NDArray[np.float64]:
+    def predict_cutouts(self, flux: NDArray[Any], bands: str = BANDS) -> NDArray[np.float64]:
         """Judge cutouts.
 
         Parameters

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.table import Table, vstack
@@ -47,7 +47,7 @@ class Prepared:
     """
 
     objects: Table
-    images: NDArray[np.float32] | NDArray[np.uint8]
+    images: NDArray[Any]
     bands: str
     flags: NDArray[np.int32]
 
@@ -124,7 +124,7 @@ def prepare(
     for i, band in enumerate(here):
         objects[f"mag_{band}"], objects[f"magerr_{band}"] = magnitudes[:, i], errors[:, i]
     if form == "paper":
-        picture, covered = colour_picture(stack), stack.covered.all(axis=0)
+        picture, covered = colour_picture(stack), np.asarray(stack.covered.all(axis=0))
         return Prepared(objects, cut_picture(picture, covered, x, y)[0], here, flags)
     return Prepared(objects, images, here, flags)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from gqs.cli.shell import AsJson, Seed, SplitFile, Store, app, bar, finish, say
+from gqs.cli.shell import AsJson, Seed, SplitFile, Store, app, bar, say
+from gqs.errors import UsageError
 
 PANEL = "Learning"
 ModelOut = Annotated[Path, typer.Option(help="Model folder to write; a rerun continues there.")]
@@ -35,11 +37,22 @@ def train(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Of torch; same threads, same weights.")
     ] = None,
-    device: Annotated[str, typer.Option(help="As torch names it: cpu, cuda, mps.")] = "cpu",
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or mps.  [default: a GPU where there is one]")
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE: change one value of the recipe; may come often."),
+    ] = None,
     seed: Seed = 1,
     resume: Annotated[
-        bool, typer.Option("--resume/--fresh", help="Continue from the last checkpoint, or begin.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--resume/--fresh",
+            help="Insist on a checkpoint to go on from, or start over.  [default: go on if there "
+            "is one]",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a network on a store's training side; the best epoch is chosen on validation.
@@ -49,8 +62,51 @@ def train(
       gqs train cutouts --out model
 
       gqs train cutouts --out gqs50 --network resnet50_gqs --recipe paper --device cuda
+
+      gqs train cutouts --out gri --set bands=gri --set augment.shift=2
     """
-    raise NotImplementedError
+    from gqs import recipes
+    from gqs.dataset.split import load
+    from gqs.dataset.store import CutoutStore
+    from gqs.training import train as train_network
+
+    opened, divided = CutoutStore.open(store), load(split or store / "split.parquet")
+    changes = dict(_assignment(text) for text in change or [])
+    chosen = recipes.load(recipe, network, **changes)
+    with bar("Training") as progress:
+        result = train_network(
+            opened,
+            divided,
+            out,
+            chosen,
+            epochs=epochs,
+            batch=batch,
+            precision=precision,
+            threads=threads,
+            device=device,
+            seed=seed,
+            resume=resume,
+            progress=progress,
+        )
+    found = result.metrics
+    lines = [
+        f"{chosen.network}, {len(result.history)} epochs; best on validation: epoch "
+        f"{found['epoch']}, {100 * found['accuracy']:.1f} % of {found['objects']} right.",
+        f"Model: {out} (history.csv has every epoch)",
+        f"Next: gqs evaluate {out} {store} --out report",
+    ]
+    say(lines, {"model": out, "sha256": result.model, "validation": found}, as_json)
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    """Read KEY=VALUE; a value that is no TOML is taken as text, so quotes need not be typed."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"--set {text}: write KEY=VALUE, as in --set rate=1e-3.")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
 
 
 @app.command(rich_help_panel=PANEL)
@@ -76,12 +132,13 @@ def evaluate(
 
       gqs evaluate model cutouts --out report --no-trees --json
     """
+    from gqs import tables
     from gqs.appraisal import appraise
     from gqs.classify.classifier import load_classifier
     from gqs.dataset.split import load
     from gqs.dataset.store import CutoutStore
 
-    opened = CutoutStore.open(store)
+    opened, history = CutoutStore.open(store), model / "history.csv"
     with bar("Evaluating") as progress:
         found = appraise(
             load_classifier(model),
@@ -91,6 +148,7 @@ def evaluate(
             side=side,
             trees=trees,
             seed=seed,
+            history=tables.read(history) if history.is_file() else None,
             title=f"{model.name} on the {side} side of {store.name}",
             reproduce={"command": shlex.join(["gqs", *sys.argv[1:]])},
             progress=progress,
@@ -98,4 +156,3 @@ def evaluate(
     result = {"report": found.report, "metrics": found.metrics.to_json()}
     result["baseline"] = found.baseline.to_json() if found.baseline else None
     say(found.lines(), result, as_json)
-    finish([])

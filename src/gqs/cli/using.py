@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gqs.cli.shell import AsJson, Processes, Seed, app, bar, finish, frame_files, say
+from gqs.errors import UsageError
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
 PANEL = "Using"
+PICTURES = (".png", ".svg")
 
 
 @app.command(rich_help_panel=PANEL)
@@ -36,7 +38,7 @@ def classify(
     region: Annotated[Path | None, typer.Option(help="Also write a DS9 region file here.")] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(help="Also write the field's picture with its sources marked (.png, .pdf)."),
+        typer.Option(help="Also write the field's picture with its sources marked (.png, .svg)."),
     ] = None,
     workers: Processes = None,
     as_json: AsJson = False,
@@ -57,6 +59,8 @@ def classify(
     from gqs.classify.region import write_region
 
     tables.check_ending(out)
+    if plot is not None and plot.suffix.lower() not in PICTURES:
+        raise UsageError(f"{plot}: pictures end in {' or '.join(PICTURES)}.")
     classifier = load_classifier(model)
     positions = None if catalog is None else tables.read(catalog)
     parts = out.parent / f".{out.name}.parts"
@@ -93,7 +97,9 @@ def classify(
 
 def _plot(predictions: Table, paths: list[Path], plot: Path) -> list[Path]:
     """Draw each field's colour picture with its sources; one file a field."""
-    from gqs.evaluation.figures import classified_field, save
+    from gqs.evaluation.pictures import classified_field
+    from gqs.evaluation.style import rendered
+    from gqs.files import write_bytes
     from gqs.imaging.align import align
     from gqs.imaging.composite import colour_picture
     from gqs.imaging.frames import group_fields, read_frame
@@ -111,8 +117,8 @@ def _plot(predictions: Table, paths: list[Path], plot: Path) -> list[Path]:
             continue
         stack = align({band: read_frame(files[band]) for band in bands}, bands)
         path = plot if len(fields) == 1 else plot.with_stem(f"{plot.stem}-{name}")
-        save(classified_field(colour_picture(stack), here, title=f"Field {name}"), path)
-        written.append(path)
+        figure = classified_field(colour_picture(stack), here, title=f"Field {name}")
+        written.append(write_bytes(path, rendered(figure, path.suffix[1:].lower())))
     return written
 
 
