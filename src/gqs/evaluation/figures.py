@@ -386,16 +386,13 @@ def accuracies(found: Mapping[str, Estimate], published: float | None = None) ->
     if published is not None:
         ax.axvline(published, color=FAINT, linestyle="--", linewidth=1)
         ax.annotate("published", (published, len(names) - 0.5), ha="center", va="bottom", size=8.5)
+    title = "Accuracy"
+    if len(names) > 1:
+        gap = 100 * (found[names[-1]].value - found[names[-2]].value)
+        title = f"{names[-1]} leads by {gap:.1f} points"
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(-0.6, len(names) - 0.4)
     percent(ax.xaxis)
-    ax.set(xlabel="accuracy, with 95 % interval", title=_leader(found, names))
+    ax.set(xlabel="accuracy, with 95 % interval", title=title)
     ax.grid(axis="x")
     return figure
-
-
-def _leader(found: Mapping[str, Estimate], names: Sequence[str]) -> str:
-    if len(names) < 2:
-        return "Accuracy"
-    gap = 100 * (found[names[-1]].value - found[names[-2]].value)
-    return f"{names[-1]} leads by {gap:.1f} points"
