@@ -185,16 +185,15 @@ def _interpolate(
     counts: Floats, box: tuple[slice, slice], mask: NDArray[np.bool_], keep_end: bool
 ) -> None:
     """Replace a saturated core, row by row, by the line between its rims, as photo does."""
-    rows, columns = box
-    mask = ndimage.binary_dilation(np.pad(mask, ((0, 0), (2, 2))), np.ones((1, 3)))
-    x0 = columns.start - 2
+    mask = np.pad(mask, 2)
+    mask = ndimage.binary_dilation(mask, np.ones((1, 3)) if keep_end else np.ones((3, 3)))
+    y0, x0 = box[0].start - 2, box[1].start - 2
     if keep_end:  # the last pixel of the longest trail is often missed
-        length = mask.sum(axis=0)
-        mask[-1, int(np.argmax(length))] = False
-    for row, bad in zip(range(rows.start, rows.stop), mask, strict=True):
+        mask[-3, int(np.argmax(mask.sum(axis=0)))] = False
+    for row, bad in enumerate(mask, start=y0):
         x = np.flatnonzero(bad) + x0
         x = x[(x >= 0) & (x < counts.shape[1])]
-        if not len(x):
+        if not len(x) or not 0 <= row < len(counts):
             continue
         left, right = max(x[0] - 1, 0), min(x[-1] + 1, counts.shape[1] - 1)
         rims = counts[row, [left, right]]

@@ -32,7 +32,7 @@ _WING, _WING_SCALE = 0.20, (1.2, 0.5)
 _AUREOLE_SCALES: Final = (8.0, 24.0, 72.0)
 _AUREOLE: Final = {"u": 0.008, "g": 0.010, "r": 0.011, "i": 0.036, "z": 0.012}
 # Spikes of the secondary's vanes, followed from 20 to 80 pixels: light a pixel of their crest.
-_SPIKES: Final = {"u": 1.0e-4, "g": 1.3e-4, "r": 1.8e-4, "i": 1.6e-4, "z": 1.2e-4}
+_SPIKES: Final = {"u": 0.7e-4, "g": 0.9e-4, "r": 1.2e-4, "i": 1.1e-4, "z": 0.8e-4}
 _SPIKE_CORE, _SPIKE_LENGTH, _SPIKE_WIDTH = 8.0, 45.0, 1.6  # pixels
 
 
@@ -247,4 +247,5 @@ class Psf:
             At most 700.
         """
         radii, light = self._radial
-        return math.ceil(radii[min(int(np.searchsorted(-light, -floor / flux)), len(radii) - 1)])
+        last = min(int(np.searchsorted(-light, -floor / flux)), len(radii) - 1)
+        return int(math.ceil(radii[last]))

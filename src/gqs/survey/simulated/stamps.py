@@ -141,7 +141,7 @@ def _field_cutouts(
 
 
 def _places(n: int, rng: np.random.Generator) -> tuple[Doubles, Doubles]:
-    """Spread n objects over the r frame, each at a sub-pixel phase of its own, none near another."""
+    """Spread n objects over the r frame, each at a sub-pixel phase of its own and none close."""
     ny, nx = FRAME_SHAPE
     columns, rows = (nx - 2 * _EDGE) // CELL, (ny - 2 * _EDGE) // CELL
     chosen = rng.choice(columns * rows, n, replace=False)
