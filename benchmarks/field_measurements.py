@@ -39,10 +39,13 @@ def sums(data: np.ndarray, x, y, radius: float) -> np.ndarray:
 
 
 def measure(folder: Path, faintest: float = 22.5) -> tuple[Table, dict]:
-    """Sources of a field (Table) and its own figures (noise, FWHM) by band."""
+    """Sources of a field (Table); its noise, FWHM and the sky left in it (in noise) by band."""
     images = {band: open_frame(path) for band, path in frame_paths(folder).items()}
-    data, wcs = images["r"]
     noise = {b: pixel_noise(image) for b, (image, _) in images.items()}
+    skies = {b: sep.Background(image, bw=128, bh=128) for b, (image, _) in images.items()}
+    left = {b: float(np.median(skies[b].back())) / noise[b] for b in images}
+    images = {b: (image - skies[b].back(), wcs) for b, (image, wcs) in images.items()}
+    data, wcs = images["r"]
     sep.set_extract_pixstack(3_000_000)
     sep.set_sub_object_limit(4096)
     found = sep.extract(np.ascontiguousarray(data), 1.5, err=noise["r"], minarea=6)
@@ -90,7 +93,11 @@ def measure(folder: Path, faintest: float = 22.5) -> tuple[Table, dict]:
     table["psf_concentration"] = np.median(table["concentration"][stars & (table["r_total"] < 19)])
     table["psf_r50"] = np.median(table["r50"][stars & (table["r_total"] < 19)])
     table["ra"], table["dec"] = ra, dec
-    return table[table["r_total"] < faintest], {"noise": noise, "fwhm": fwhm}
+    return table[table["r_total"] < faintest], {
+        "noise": noise,
+        "fwhm": fwhm,
+        "sky_left": left,
+    }
 
 
 def neighbour_distance(x, y) -> np.ndarray:

@@ -30,7 +30,7 @@ SPECTROSCOPIC = "SDSS spectroscopic objects with photometry (SkyServer), 13 < r 
 DR5 = "SDSS DR5 quasar catalogue (Schneider et al. 2007)"
 # (u - g, g - r, r - i, i - z): a row beyond these is a failure of the photometry, not a source.
 COLOUR_LIMITS = np.array([[-1.5, 6.5], [-1.2, 4.0], [-1.2, 3.5], [-1.5, 2.5]])
-COMPONENTS = {GALAXY: 36, QSO: 60, STAR: 44}
+COMPONENTS = {GALAXY: 48, QSO: 72, STAR: 72}
 SKY_COMPONENTS = {GALAXY: 10, STAR: 14}
 SKY_LIMITS = {GALAXY: [15.0, 22.0], STAR: [14.5, 21.2]}  # r: beyond, colours stay as they are there
 # Model magnitudes of galaxies are fitted over more sky than a point source's.
@@ -87,6 +87,8 @@ def fit_errors(real: Path) -> Table:
 def flux_errors(flux: np.ndarray, errors: Table, extended: float) -> np.ndarray:
     sky, photon, floor = (np.asarray(errors[c], float) for c in ("sky", "photon", "floor"))
     above = np.clip(flux, 0, None)
+    # Most of the catalogue's floor is common to the bands: bright stars' colours scatter less.
+    floor = np.minimum(floor, 0.006)
     return np.sqrt((extended * sky) ** 2 + photon * above + (floor * above) ** 2)
 
 
@@ -120,7 +122,7 @@ def features(mag: np.ndarray, sigma: np.ndarray, redshift: np.ndarray | None):
     return x, padded
 
 
-def deconvolve(x, noise, weight, k, seed, names, iterations=(60, 8), report=print) -> Mixture:
+def deconvolve(x, noise, weight, k, seed, names, iterations=(90, 12), report=print) -> Mixture:
     """Extreme deconvolution, with a weight a row. Bovy, Hogg & Roweis 2011, section 2."""
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(x), min(len(x), 9000), replace=False, p=weight / weight.sum())
@@ -325,12 +327,12 @@ def quasar_redshifts() -> Table:
 
 def galaxy_sizes() -> Table:
     """Half-light radii, such that simulated fields measured as real ones have the same radii."""
-    rows = {13: 14, 14: 9.5, 15: 6.3, 16: 4.4, 17: 3.1, 18: 2.3, 19: 1.75, 20: 1.25, 21: 0.92,
-            22: 0.68, 23: 0.52, 24: 0.42}  # fmt: skip
+    rows = {13: 14, 14: 9.5, 15: 6.3, 16: 4.4, 17: 3.0, 18: 2.1, 19: 1.5, 20: 1.0, 21: 0.74,
+            22: 0.56, 23: 0.44, 24: 0.36}  # fmt: skip
     table = Table(
         {"r": np.array(list(rows), float), "radius": np.array(list(rows.values()), float)}
     )
-    table["scatter"] = np.interp(table["r"], [15, 18, 20], [0.40, 0.42, 0.45])
+    table["scatter"] = np.interp(table["r"], [15, 18, 20], [0.40, 0.44, 0.48])
     table.meta = {
         "title": "Half-light radius of galaxies by r: median (arcsec) and scatter of its logarithm",
         "source": "to r = 17.7 as Shen et al. 2003 (MNRAS 343, 978) have SDSS's main galaxies; "

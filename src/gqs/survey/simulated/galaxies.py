@@ -26,7 +26,10 @@ _HOST_MAGNITUDE, _HOST_SCATTER, _HOST_RADIUS_KPC = -22.2, 0.7, 6.0
 
 
 class Shapes(NamedTuple):
-    """How the light of n extended sources lies; all (n,), radii half-light, in arcsec."""
+    """How the light of n extended sources lies; all (n,).
+
+    Radii are half-light radii along the major axis, in arcsec, angles in degrees.
+    """
 
     bulge_fraction: Floats
     bulge_radius: Floats
@@ -38,7 +41,7 @@ class Shapes(NamedTuple):
 def galaxy_shapes(r: Floats, ur: Floats, rng: np.random.Generator) -> Shapes:
     """Draw bulge, disc and their radii for galaxies of known magnitude and colour.
 
-    Half-light radii are lognormal about a median that falls with magnitude (table
+    Half-light radii (of circles) are lognormal about a median that falls with magnitude (table
     `galaxy_sizes.ecsv`); red galaxies have more of their light in the bulge.
 
     Parameters
@@ -69,8 +72,10 @@ def galaxy_shapes(r: Floats, ur: Floats, rng: np.random.Generator) -> Shapes:
     fraction[red & (rng.random(n) < 0.30)] = 1.0  # pure ellipticals
     # A bulge is smaller than its disc: half-light radii in the ratio 0.2 to 1.
     ratio = np.clip(0.45 * np.exp(0.35 * rng.standard_normal(n)), 0.15, 1.2)
-    bulge, disc = split_radius(radius, fraction, ratio)
-    return Shapes(fraction, bulge, disc, _axis_ratio(fraction, rng), 180.0 * rng.random(n))
+    axis_ratio = _axis_ratio(fraction, rng)
+    # The table's radius is that of a circle with half the light.
+    bulge, disc = split_radius(radius / np.sqrt(axis_ratio), fraction, ratio)
+    return Shapes(fraction, bulge, disc, axis_ratio, 180.0 * rng.random(n))
 
 
 def split_radius(radius: Floats, fraction: Floats, ratio: Floats) -> tuple[Floats, Floats]:

@@ -27,6 +27,7 @@ BRIGHT: Final = 13.1  # r magnitudes between which sources belong to the catalog
 FAINT: Final = 23.2
 _SKY_LIMITS: Final = (10.5, 24.0)  # brighter stars are rarer than one in 50 fields
 _DIMMEST: Final = 28.0  # a band in which the source gives no light to speak of
+_REDDEST_UG: Final = 2.8  # no old population is redder (Eisenstein et al. 2001, AJ 122, 2267)
 _SHAPE_COLUMNS: Final = ("bulge_fraction", "bulge_radius", "disc_radius", "axis_ratio", "angle")
 _FIELD_DEG2: Final = 2048 * 1489 * (sdss.PIXEL_SCALE / 3600) ** 2  # 0.0369, a whole frame
 
@@ -302,6 +303,8 @@ def _unfolded(name: str, values: Floats) -> tuple[Floats, Floats]:
     """From r and colours (asinh) to Pogson magnitudes (n, 5), and redshifts."""
     r, ug, gr, ri, iz = values[:, :5].T
     asinh = np.stack([r + gr + ug, r + gr, r, r - ri, r - ri - iz], axis=1)
+    if name == GALAXY:  # at u magnitudes that no frame shows, the fits know no limit but this
+        asinh[:, 0] = np.minimum(asinh[:, 0], asinh[:, 1] + _REDDEST_UG)
     redshift = np.zeros(len(values)) if name == STAR else np.expm1(values[:, 5])
     return _pogson(asinh), np.clip(redshift, 0.0 if name == STAR else 0.003, 7.0)
 
