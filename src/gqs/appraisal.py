@@ -15,12 +15,13 @@ from gqs.classify.classifier import Classifier
 from gqs.dataset.split import check_split, split_hash
 from gqs.dataset.store import CutoutStore
 from gqs.errors import IntegrityError, UsageError
-from gqs.evaluation import figures, pictures
+from gqs.evaluation import pictures
 from gqs.evaluation.baseline import boosted_trees
 from gqs.evaluation.comparison import Comparison, compare
 from gqs.evaluation.judged import Judged, judge
 from gqs.evaluation.metrics import Metrics, measure
 from gqs.evaluation.page import Shown
+from gqs.evaluation.plates import data_plates, history_plate, result_plates
 from gqs.evaluation.report import write_report
 from gqs.recipes import published
 
@@ -199,7 +200,7 @@ def appraise(
     if trees and store.form == "flux":
         other = judge(boosted_trees(store, split, side=side, seed=seed, progress=progress), truth)
         baseline = measure(other, group=_drawable(other, group), seed=seed)
-        comparison = compare(judged, other)
+        comparison = compare(judged, other, group=_drawable(judged, group), seed=seed)
     shown = [*more, *_figures(store, split, rows, judged, metrics, history)]
     page = write_report(
         out,
@@ -251,47 +252,31 @@ def _figures(
     metrics: Metrics,
     history: Table | None,
 ) -> list[Shown]:
-    """Paper figures 11-15 in our own form, and what the paper leaves out."""
+    """Figures 11-15 of the paper in our own form, and what the paper leaves out."""
     classes = np.asarray(store.index["class"]).astype(str)
     pick = np.concatenate([rows[classes[rows] == name][:SHOWN] for name in labels.CLASSES])
     of_each = pictures.cutouts_by_class(
         store.images(pick), store.bands, classes[pick].tolist(), columns=SHOWN
     )
-    counts = {name: int((classes == name).sum()) for name in labels.CLASSES}
-    # A predictions table keeps the order of the rows; the judged ones are those with a class.
     worst = pictures.worst(judged)
-    place = {
-        objid: row
-        for row, objid in zip(rows.tolist(), store.index["objid"][rows].tolist(), strict=True)
-    }
-    wrong = store.images([place[int(objid)] for objid in judged.objid[worst]])
-    shown = [
-        Shown(of_each, "Cutouts of each class (paper, Figure 11).", "Cutouts by class", "png"),
-        Shown(figures.class_histogram(counts), "Objects of each class (Figure 12).", f"{counts}"),
+    objid = store.index["objid"][rows].tolist()
+    place = dict(zip(objid, rows.tolist(), strict=True))
+    wrong = store.images([place[int(number)] for number in judged.objid[worst]])
+    counts = {name: int((classes == name).sum()) for name in labels.CLASSES}
+    return [
         Shown(
-            figures.split_distribution(split.meta["counts"]),
-            "Objects on each side of the split (Figure 13).",
-            f"{split.meta['counts']}",
+            of_each,
+            "Cutouts of each class (paper, Figure 11).",
+            f"Three rows of {SHOWN} cutouts: {', '.join(labels.CLASSES)}.",
+            "png",
         ),
-        Shown(
-            figures.confusion_matrix(metrics.confusion),
-            "Confusion matrix (Figure 14): rows are the truth.",
-            f"{metrics.confusion}",
-        ),
-        Shown(
-            figures.roc_curves(judged),
-            "ROC curves, each class against the rest (Figure 15).",
-            f"Mean AUC {metrics.overall['auc'].value:.4f}",
-        ),
-        Shown(figures.by_magnitude(metrics.by_r), "By r magnitude.", "Accuracy by magnitude"),
-        Shown(figures.reliability_diagram(judged), "Are the probabilities true?", "Reliability"),
+        *data_plates(counts, split.meta["counts"]),
+        *result_plates(judged, metrics),
         Shown(
             pictures.mistakes(wrong, store.bands, judged, worst),
             "The mistakes made with the highest confidence.",
-            "Worst mistakes",
+            f"{len(worst)} cutouts under their true class.",
             "png",
         ),
+        *([] if history is None else [history_plate(history)]),
     ]
-    if history is not None:
-        shown.append(Shown(figures.training_history(history), "Training.", "Loss by epoch"))
-    return shown

@@ -177,4 +177,4 @@ def _classified(
     stack = align({band: read_frame(files[band]) for band in "gri"}, "gri")
     figure = classified_field(colour_picture(stack), found, title=f"Field {name}")
     caption = f"One held-out field, {len(found)} detected sources classified by the network."
-    return found, Shown(figure, caption, caption, "png")
+    return found, Shown(figure, caption, caption, "jpg")
