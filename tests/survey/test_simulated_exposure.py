@@ -11,7 +11,7 @@ from gqs.survey.sdss import BANDS, FieldId
 from gqs.survey.simulated.conditions import FieldConditions, draw_conditions
 from gqs.survey.simulated.defects import add_trails
 from gqs.survey.simulated.exposure import bleed, expose, full_sky
-from gqs.survey.simulated.fields import place
+from gqs.survey.simulated.plan import place
 from gqs.survey.simulated.psf import APERTURE
 from gqs.survey.simulated.rendering import Painter, split_light
 

@@ -22,7 +22,8 @@ from gqs import files, tables
 from gqs.errors import UsageError
 from gqs.imaging.frames import read_frame
 from gqs.survey.sdss import BANDS, FieldId, flux_of_asinh_magnitude
-from gqs.survey.simulated.fields import FIRST_RUN, place, plan, simulate
+from gqs.survey.simulated.fields import simulate
+from gqs.survey.simulated.plan import FIRST_RUN, place, plan
 from gqs.survey.simulated.population import Mix
 
 SHAPE = (230, 310)

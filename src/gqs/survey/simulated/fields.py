@@ -14,26 +14,23 @@ from typing import Any, Final
 
 import numpy as np
 from astropy.table import Table, vstack
-from numpy.typing import NDArray
 
 from gqs import __version__, files, labels, tables
 from gqs.errors import BadInputError, GqsError, UsageError
 from gqs.survey import sdss
 from gqs.survey.sdss import FRAME_SHAPE, PIXEL_SCALE, FieldId, FrameName
 from gqs.survey.simulated import population
-from gqs.survey.simulated.conditions import FieldConditions, Pointing, draw_conditions
+from gqs.survey.simulated.conditions import draw_conditions
 from gqs.survey.simulated.defects import add_trails
 from gqs.survey.simulated.exposure import expose
-from gqs.survey.simulated.frame_files import compressed_frame, pointing_of
+from gqs.survey.simulated.frame_files import compressed_frame
+from gqs.survey.simulated.plan import FIELDS_A_RUN, place, plan, stream
 from gqs.survey.simulated.population import Mix
 from gqs.survey.simulated.rendering import Painter
+from gqs.survey.simulated.scatter import band_positions, scatter
 from gqs.workers import Progress, run, silent
 
-FIRST_RUN: Final = 60001  # no run of the survey's own has such a number; the last is 8162
-FIRST_FIELD: Final = 11
-FIELDS_A_RUN: Final = 12  # by default: two in each camera column
 CATALOG_DENSITY: Final = 300  # of one's own objects a field
-_MARGIN: Final = 60  # pixels around the frame whose sources may still shine onto it
 _CATALOG: Final = ("objid", "run", "camcol", "field", "ra", "dec", *"ugriz", "redshift", "class")
 
 
@@ -171,82 +168,6 @@ def simulate(
         return _finish(out, survey, fields, len(todo), set_aside, options_hash)
 
 
-def plan(n_fields: int, fields_a_run: int = FIELDS_A_RUN) -> list[FieldId]:
-    """Name a survey's fields: runs on stripes of their own, six camera columns, every other field.
-
-    Consecutive fields of a column share 128 rows of sky, so that every other one is used: no
-    piece of sky is on two frames.
-
-    Parameters
-    ----------
-    n_fields : int
-        How many.
-    fields_a_run : int
-        After how many a new run begins.
-
-    Returns
-    -------
-    list of FieldId
-        All different.
-
-    Raises
-    ------
-    UsageError
-        If the numbers are not positive, or there are more than the sky has room for.
-    """
-    if n_fields < 1 or not 1 <= fields_a_run <= 400:
-        raise UsageError(
-            f"{n_fields} fields, {fields_a_run} a run: give at least one, and at most 400 a run."
-        )
-    if n_fields > 27 * 5 * fields_a_run:
-        raise UsageError(
-            f"{n_fields} fields at {fields_a_run} a run: the survey's 27 stripes have room for "
-            f"{27 * 5 * fields_a_run}. Put more fields into a run."
-        )
-    fields = []
-    for index in range(n_fields):
-        run, place = divmod(index, fields_a_run)
-        row, column = divmod(place, 6)
-        fields.append(FieldId(FIRST_RUN + run, column + 1, FIRST_FIELD + 2 * row))
-    return fields
-
-
-def place(field_id: FieldId) -> Pointing:
-    """Return where on the sky a planned field lies.
-
-    Parameters
-    ----------
-    field_id : FieldId
-        One of `plan`.
-
-    Returns
-    -------
-    Pointing
-        Its great circle and place.
-    """
-    return pointing_of(field_id, field_id.run - FIRST_RUN)
-
-
-def stream(seed: int, index: int, what: int) -> np.random.Generator:
-    """Return the source of chance for one thing about one field, whoever asks and when.
-
-    Parameters
-    ----------
-    seed : int
-        Of the survey.
-    index : int
-        Of the field.
-    what : int
-        0 conditions, 1 sources, 2 places, 10 to 14 the pixels of u to z.
-
-    Returns
-    -------
-    numpy.random.Generator
-        The same for the same numbers.
-    """
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, what)))
-
-
 @dataclass(frozen=True)
 class _Task:
     """One field to be made, small enough to be sent to a child process."""
@@ -266,7 +187,8 @@ def _make_field(task: _Task, options_hash: str) -> None:
     conditions = draw_conditions(
         task.field, place(task.field), stream(survey.seed, task.index, 0), survey.shape
     )
-    sources = scatter(task, conditions)
+    who, where = (stream(survey.seed, task.index, what) for what in (1, 2))
+    sources = scatter(task.field, conditions, survey.mix, task.own, who, where)
     positions = band_positions(conditions, sources, survey.bands)
     canvases = {band: np.zeros(survey.shape, np.float32) for band in survey.bands}
     Painter(conditions.bands).paint(canvases, sources, positions)
@@ -294,68 +216,6 @@ def _make_field(task: _Task, options_hash: str) -> None:
     # Written last: a field is whole when this file names the hashes of all its others.
     value = {"survey": options_hash, "sha256": hashes, "conditions": seen}
     files.write_json(task.out / "sources" / f"{task.field}.json", value)
-
-
-def scatter(task: _Task, conditions: FieldConditions) -> Table:
-    """Draw a field's sources and their places: on the r frame and around it.
-
-    Parameters
-    ----------
-    task : _Task
-        The field.
-    conditions : FieldConditions
-        Whose r astrometry turns pixels into right ascension and declination.
-
-    Returns
-    -------
-    Table
-        `population`'s columns and objid, run, camcol, field, ra, dec, x, y (r pixels, 0-based),
-        in_frame; in_catalog holds only where the source lies on the r frame.
-    """
-    survey, (ny, nx) = task.survey, conditions.shape
-    rng, where = stream(survey.seed, task.index, 1), stream(survey.seed, task.index, 2)
-    area = (ny + 2 * _MARGIN) * (nx + 2 * _MARGIN) * (PIXEL_SCALE / 3600) ** 2
-    sources = population.sky(area, rng, survey.mix)
-    x = where.uniform(-_MARGIN, nx + _MARGIN, len(sources))
-    y = where.uniform(-_MARGIN, ny + _MARGIN, len(sources))
-    if task.own is not None:
-        sources["in_catalog"] = False
-        sources["row"] = np.full(len(sources), -1)
-        x = np.concatenate([where.uniform(0, nx - 1, len(task.own)), x])
-        y = np.concatenate([where.uniform(0, ny - 1, len(task.own)), y])
-        sources = vstack([task.own, sources], metadata_conflicts="silent")
-    inside = (x >= 0) & (x <= nx - 1) & (y >= 0) & (y <= ny - 1)
-    ra, dec = conditions.bands["r"].wcs.all_pix2world(x, y, 0)
-    sources["in_catalog"] = np.asarray(sources["in_catalog"], bool) & inside
-    sources["objid"] = sdss.photo_objid(task.field, np.arange(len(sources)))
-    for name, value in zip(("run", "camcol", "field"), task.field, strict=True):
-        sources[name] = np.full(len(sources), value, np.int64)
-    sources["ra"], sources["dec"], sources["x"], sources["y"] = ra, dec, x, y
-    sources["in_frame"] = inside
-    return sources
-
-
-def band_positions(
-    conditions: FieldConditions, sources: Table, bands: str
-) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Where sources fall on each band's own grid.
-
-    Parameters
-    ----------
-    conditions : FieldConditions
-        With the bands' astrometry.
-    sources : Table
-        With ra and dec, degrees.
-    bands : str
-        Which bands.
-
-    Returns
-    -------
-    dict of str to (x, y)
-        0-based pixels, (n,) each.
-    """
-    ra, dec = np.asarray(sources["ra"]), np.asarray(sources["dec"])
-    return {b: tuple(conditions.bands[b].wcs.all_world2pix(ra, dec, 0)) for b in bands}
 
 
 def _own_sources(catalog: Table | None, seed: int) -> tuple[Table | None, list[str]]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gqs.survey.detectors import FRAME_OFFSET
 from gqs.survey.sdss import PIXEL_SCALE, RERUN, FieldId
-from gqs.survey.simulated.conditions import NODE, BandConditions, FieldConditions, Pointing
+from gqs.survey.simulated.conditions import NODE, BandConditions, FieldConditions
 from gqs.survey.simulated.exposure import sky_steps
 
 ROW_S: Final = 0.026322  # seconds a row: the drift scan's clock
@@ -193,24 +193,3 @@ def _astrometry_table(conditions: FieldConditions, own: BandConditions) -> NDArr
     for name, (_, value) in values.items():
         row[name] = value
     return row
-
-
-def pointing_of(field: FieldId, run_index: int) -> Pointing:
-    """Place a field on the sky: each run on its own stripe, no two fields on one piece of sky.
-
-    Parameters
-    ----------
-    field : FieldId
-        Camera column and number along the scan.
-    run_index : int
-        Which of the survey's runs it is, from 0.
-
-    Returns
-    -------
-    Pointing
-        Its great circle and place.
-    """
-    stripe = 10 + (7 * run_index) % 27  # 7 and 27 share no factor: every stripe comes
-    nu = (field.camcol - 3.5) * 0.4197 + 0.1029
-    mu = 140.0 + 12.0 * (run_index // 27) + field.field * 1361 * PIXEL_SCALE / 3600
-    return Pointing(stripe, "N", mu, nu)

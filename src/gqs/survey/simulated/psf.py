@@ -248,4 +248,4 @@ class Psf:
         """
         radii, light = self._radial
         last = min(int(np.searchsorted(-light, -floor / flux)), len(radii) - 1)
-        return int(math.ceil(radii[last]))
+        return math.ceil(float(radii[last]))

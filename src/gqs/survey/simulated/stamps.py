@@ -29,7 +29,7 @@ from gqs.survey.simulated.conditions import (
     smooth_surface,
 )
 from gqs.survey.simulated.exposure import calibrated, noisy_counts, saturate
-from gqs.survey.simulated.fields import FIELDS_A_RUN, FIRST_FIELD, FIRST_RUN, place, stream
+from gqs.survey.simulated.plan import FIELDS_A_RUN, FIRST_FIELD, FIRST_RUN, place, stream
 from gqs.survey.simulated.population import Mix
 from gqs.survey.simulated.rendering import Painter
 from gqs.tables import Flag
