@@ -149,7 +149,7 @@ def load_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     _require_fit(path, network, weights)
     network = zoo.build(card.network, card.preprocessing().channels, **card.arguments)
     network.load_state_dict(weights)
-    return network.eval(), card.model_dump()
+    return zoo.channels_last(network).eval(), card.model_dump()
 
 
 def read_card(folder: Path) -> Card:

@@ -141,7 +141,7 @@ class _Run:
         if (fit := getattr(network, "fit", None)) is not None:
             some = np.random.default_rng([seed, FITTED_ON]).permutation(data.train)[:FITTED_ON]
             fit(data.images(some))
-        self.network = network.to(device)
+        self.network = zoo.channels_last(network).to(device)
         self.averaged = copy.deepcopy(self.network) if recipe.average else None
         self.optimizer = optimizing.optimizer(self.network, recipe)
         self.loss = nn.CrossEntropyLoss(
