@@ -14,6 +14,7 @@ import traceback
 import types
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,8 @@ class _Child:
     def _start(self) -> None:
         # A fork would copy the parent's threads' locks; the server forks from a clean process.
         context = multiprocessing.get_context("forkserver")
+        # What the first function needs is imported once, there, and not in every child.
+        context.set_forkserver_preload([_inner(self._function).__module__])
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(
             target=_serve, args=(theirs, self._function, self._memory_limit), daemon=True
@@ -169,8 +172,7 @@ def _no_main_module(function: Callable[[Any], Any]) -> Iterator[None]:
     Our functions live in modules, so children need no `__main__`; and a script that calls gqs
     without `if __name__ == "__main__"` would otherwise start itself anew in every child.
     """
-    inner = getattr(function, "func", function)  # of a partial
-    if getattr(inner, "__module__", None) == "__main__":
+    if _inner(function).__module__ == "__main__":
         yield
         return
     with _STARTING:
@@ -180,6 +182,13 @@ def _no_main_module(function: Callable[[Any], Any]) -> Iterator[None]:
             yield
         finally:
             sys.modules["__main__"] = main
+
+
+def _inner(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return the function itself, out of a partial."""
+    while isinstance(function, partial):
+        function = function.func
+    return function
 
 
 def _how_it_ended(code: int | None) -> str:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from gqs import __version__, files, tables
 from gqs.dataset.judgeable import CENTRE, faults, why
-from gqs.dataset.shards import Shard, read_shard, rows_hash, write_shard
-from gqs.errors import BadInputError, IntegrityError
+from gqs.dataset.shards import Shard, committed, rows_hash, write_shard
+from gqs.errors import BadInputError
 from gqs.imaging.align import BandStack, align
 from gqs.imaging.composite import colour_picture
 from gqs.imaging.cutouts import cut_flux, cut_picture, pixel_positions
@@ -116,30 +116,6 @@ def cut_field(task: CutTask) -> Shard:
         for i in np.flatnonzero(~keep)
     ]
     return write_shard(task.store, name, images[keep], rows[keep], source, left_out)
-
-
-def committed(store: Path, name: str, source: str) -> Shard | None:
-    """Return a shard that is whole and made from the same source, or None.
-
-    Parameters
-    ----------
-    store : Path
-        The store's folder.
-    name : str
-        The shard's.
-    source : str
-        Hash of what it is to be made from.
-
-    Returns
-    -------
-    Shard or None
-        None where it must be made.
-    """
-    try:
-        shard, _ = read_shard(store, name)
-    except IntegrityError:  # not there, cut or damaged: made again
-        return None
-    return shard if shard.source == source else None
 
 
 def _check_positions(flux: NDArray[np.float32], stack: BandStack) -> None:

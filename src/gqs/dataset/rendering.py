@@ -10,8 +10,7 @@ import numpy as np
 from astropy.table import Table, vstack
 
 from gqs import __version__, files
-from gqs.dataset.cutting import committed
-from gqs.dataset.shards import Shard, rows_hash, write_shard
+from gqs.dataset.shards import Shard, committed, rows_hash, write_shard
 
 CHUNK: Final = 512  # objects a shard: four fields
 

@@ -110,8 +110,7 @@ def write_shard(
     if len(images) != len(rows):
         raise IntegrityError(f"Shard {name}: {len(images)} images for {len(rows)} rows.")
     folder, rows = Path(folder), _canonical(rows, name)
-    with files.disk_errors(folder, "opening the store for writing"):
-        (folder / "manifest.json").unlink(missing_ok=True)
+    _reopen(folder)
     shard = Shard(
         name=name,
         rows=len(rows),
@@ -120,9 +119,57 @@ def write_shard(
         source=source,
         set_aside=tuple(set_aside),
     )
-    rows.meta = {"shard": {**shard.__dict__, "set_aside": list(shard.set_aside)}}
-    tables.write(rows, folder / "shards" / f"{name}.parquet")
+    files.write_bytes(_mark_path(folder, name), _mark(shard, rows))
     return shard
+
+
+def _mark_path(folder: Path, name: str) -> Path:
+    return folder / "shards" / f"{name}.parquet"
+
+
+def _mark(shard: Shard, rows: Table) -> memoryview:
+    rows = rows.copy()
+    rows.meta = {"shard": {**shard.__dict__, "set_aside": list(shard.set_aside)}}
+    return tables.as_bytes(rows, ".parquet")
+
+
+def committed(folder: Path, name: str, source: str) -> Shard | None:
+    """Return a shard that is whole and made from the same source, or None.
+
+    A mark whose content is right and whose bytes are not (a bit flipped in what Parquet keeps
+    beside the data) is written again.
+
+    Parameters
+    ----------
+    folder : Path
+        The store's.
+    name : str
+        The shard's.
+    source : str
+        Hash of what it is to be made from.
+
+    Returns
+    -------
+    Shard or None
+        None where it must be made.
+    """
+    try:
+        shard, rows = read_shard(folder, name)
+    except IntegrityError:  # not there, cut or damaged
+        return None
+    if shard.source != source:
+        return None
+    mark = _mark(shard, rows)
+    if _mark_path(folder, name).read_bytes() != mark:
+        _reopen(folder)
+        files.write_bytes(_mark_path(folder, name), mark)
+    return shard
+
+
+def _reopen(folder: Path) -> None:
+    """Remove the manifest: it speaks for the shards as they were."""
+    with files.disk_errors(folder, "opening the store for writing"):
+        (folder / "manifest.json").unlink(missing_ok=True)
 
 
 def read_shard(folder: Path, name: str) -> tuple[Shard, Table]:
@@ -179,7 +226,7 @@ def read_mark(folder: Path, name: str) -> tuple[Shard, Table]:
         If it is not there, or not what its hashes say.
     """
     try:
-        rows = tables.read(folder / "shards" / f"{name}.parquet")
+        rows = tables.read(_mark_path(folder, name))
         said = rows.meta.pop("shard")
         shard = Shard(**{**said, "set_aside": tuple(said["set_aside"])})
     except (GqsError, KeyError, TypeError) as error:

@@ -11,7 +11,7 @@ from gqs.tables.contracts import (
     require_columns,
     require_unique,
 )
-from gqs.tables.formats import ENDINGS, MAX_BYTES, check_ending, read, write
+from gqs.tables.formats import ENDINGS, MAX_BYTES, as_bytes, check_ending, read, write
 from gqs.tables.judged import predictions
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "MAX_BYTES",
     "UNITS",
     "Flag",
+    "as_bytes",
     "as_float",
     "check_ending",
     "exact_objid",

@@ -51,7 +51,7 @@ def read_catalog(
         for row in np.flatnonzero(~np.isin(names, labels.CLASSES) & keep):
             keep[row] = False
             reasons.append(
-                f"{path}, row {row + 1}: class {names[row]!r} is none of "
+                f"{path}, row {row + 1}: class {str(names[row])!r} is none of "
                 f"{', '.join(labels.CLASSES)}; set aside."
             )
         table["class"] = names

@@ -126,6 +126,24 @@ def write(table: Table, path: Path) -> Path:
         If the ending is unknown.
     """
     path, ending = Path(path), check_ending(path)
+    return write_bytes(path, as_bytes(table, ending))
+
+
+def as_bytes(table: Table, ending: str) -> memoryview:
+    """Return the bytes that `write` writes: equal tables, equal bytes (but in FITS and VOTable).
+
+    Parameters
+    ----------
+    table : Table
+        Any columns.
+    ending : str
+        One of `ENDINGS`.
+
+    Returns
+    -------
+    memoryview
+        The whole file.
+    """
     table = table.copy(copy_data=False)
     if ending == ".vot":  # VOTable has no unsigned 64-bit integers
         for name in table.colnames:
@@ -149,7 +167,7 @@ def write(table: Table, path: Path) -> Path:
         text = io.StringIO()
         table.write(text, format="ascii.ecsv" if ending == ".ecsv" else "ascii.csv")
         buffer.write(text.getvalue().encode())
-    return write_bytes(path, buffer.getbuffer())
+    return buffer.getbuffer()
 
 
 def _write_parquet(table: Table, buffer: io.BytesIO) -> None:
