@@ -129,18 +129,19 @@ def bar(what: str) -> Iterator[Callable[[int, int, str], None]]:
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.table import Column
 
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=16),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
     )
     with Progress(*columns, console=Console(stderr=True)) as shown:
-        task = shown.add_task(f"{what:<22}", total=None, note="")
+        task = shown.add_task(f"{what:<21}", total=None, note="")
 
         def tell(done: int, total: int, note: str) -> None:
             shown.update(task, completed=done, total=total, note=note)

@@ -61,10 +61,10 @@ def classify(
     tables.check_ending(out)
     if plot is not None and plot.suffix.lower() not in PICTURES:
         raise UsageError(f"{plot}: pictures end in {' or '.join(PICTURES)}.")
+    paths = frame_files(frames)
     classifier = load_classifier(model)
     positions = None if catalog is None else tables.read(catalog)
     parts = out.parent / f".{out.name}.parts"
-    paths = frame_files(frames)
     with bar("Classifying fields") as progress:
         report = classify_fields(
             classifier, paths, positions, parts=parts, processes=workers, progress=progress

@@ -1,0 +1,5 @@
+"""`python -m gqs.cli` is `gqs`."""
+
+from gqs.cli import main
+
+main()

@@ -1,0 +1,147 @@
+"""The verbs as a user types them: answers, exit codes, and one sentence for each refusal."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gqs import tables
+
+GQS = [sys.executable, "-m", "gqs.cli"]
+
+
+def gqs(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*GQS, *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100", **environment},
+    )
+
+
+def refused(done: subprocess.CompletedProcess[str], code: int, said: str) -> None:
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("gqs: ")]) == 1
+
+
+@pytest.fixture(scope="module")
+def work(survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store, its split and a model trained for two epochs, made by the verbs themselves."""
+    folder = tmp_path_factory.mktemp("work")
+    cut = gqs("cutouts", survey / "frames", "--catalog", survey / "catalog.csv",
+              "--out", folder / "cutouts", "--json")  # fmt: skip
+    assert cut.returncode in (0, 3), cut.stderr
+    assert json.loads(cut.stdout)["objects"] > 50
+    split = gqs("split", folder / "cutouts", "--scheme", "paper")
+    assert split.returncode == 0, split.stderr
+    train = gqs("train", folder / "cutouts", "--out", folder / "model", "--epochs", 2,
+                "--batch", 16, "--threads", 1, "--json")  # fmt: skip
+    assert train.returncode == 0, train.stderr
+    return folder
+
+
+def test_help_lists_the_verbs_in_the_order_of_the_work() -> None:
+    shown = gqs("--help").stdout
+    verbs = ["simulate", "cutouts", "split", "train", "evaluate", "classify", "demo"]
+    places = [shown.index(f" {verb} ") for verb in verbs]
+    assert places == sorted(places)
+    for verb in verbs:
+        assert "Examples:" in gqs(verb, "--help").stdout
+
+
+def test_help_imports_no_heavy_library() -> None:
+    code = (
+        "import sys, gqs.cli; print([m for m in ('torch','astropy','scipy') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_evaluate_writes_a_report_and_its_numbers(work: Path) -> None:
+    done = gqs("evaluate", work / "model", work / "cutouts", "--out", work / "report", "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    page = Path(answer["report"]).read_text()
+    assert page.count("<img") >= 6 and "http://" not in page.split("</head>")[0]
+    numbers = json.loads((work / "report" / "metrics.json").read_text())
+    judged = tables.read(work / "report" / "predictions.parquet")
+    truth = tables.read(work / "cutouts" / "index.parquet")
+    truth = dict(zip(truth["objid"].tolist(), truth["class"].tolist(), strict=True))
+    right = np.mean([truth[o] == c for o, c in zip(judged["objid"], judged["class"], strict=True)])
+    assert numbers["metrics"]["overall"]["accuracy"]["value"] == pytest.approx(right)
+
+
+def test_a_model_is_not_appraised_on_a_split_it_did_not_learn_by(work: Path) -> None:
+    other = work / "other.parquet"
+    assert gqs("split", work / "cutouts", "--scheme", "paper", "--seed", 2, "--out", other)
+    done = gqs("evaluate", work / "model", work / "cutouts", "--out", work / "r", "--split", other)
+    refused(done, 7, "another split")
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".fits", ".vot", ".ecsv", ".csv"])
+def test_classify_writes_every_format(work: Path, survey: Path, ending: str) -> None:
+    out = work / f"catalogue{ending}"
+    field = sorted((survey / "frames").iterdir())[0]
+    extra = ("--region", work / "s.reg", "--plot", work / "s.png") if ending == ".fits" else ()
+    done = gqs("classify", field, "--model", work / "model", "--out", out, *extra)
+    assert done.returncode == 0, done.stderr
+    found = tables.read(out)
+    assert len(found) > 10 and found["objid"].dtype == np.uint64
+    if extra:
+        assert (work / "s.png").read_bytes().startswith(b"\x89PNG")
+        assert (work / "s.reg").read_text().count("circle(") == len(found)
+    assert not list(work.glob(".catalogue*"))
+
+
+def test_configuration_comes_from_option_then_variable_then_file(work: Path) -> None:
+    config = work / "gqs.toml"
+    config.write_text('[split]\nscheme = "paper"\nseed = 5\n')
+    words = ("--config", config, "split", work / "cutouts", "--json", "--out")
+    from_file = json.loads(gqs(*words, work / "a.parquet").stdout)
+    variable = json.loads(gqs(*words, work / "b.parquet", GQS_SPLIT_SEED="6").stdout)
+    option = json.loads(gqs(*words, work / "c.parquet", "--seed", 7, GQS_SPLIT_SEED="6").stdout)
+    assert [found["seed"] for found in (from_file, variable, option)] == [5, 6, 7]
+    config.write_text("[split]\nschema = 1\n")
+    refused(gqs(*words, work / "d.parquet"), 2, "has no 'schema'")
+
+
+def test_refusals_say_what_is_wrong_and_carry_their_code(work: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    out = tmp_path / "out.csv"
+    refused(gqs("classify", empty, "--out", out), 2, "holds no frames")
+    refused(gqs("classify", empty, "--out", tmp_path / "out.txt"), 2, "unknown ending")
+    refused(gqs("classify", tmp_path / "no.fits", "--out", out), 2, "no such file")
+    page = tmp_path / "frame-r-1-1-1.fits.bz2"
+    page.write_text("<html>404</html>")
+    refused(gqs("classify", page, "--out", out, "--model", work / "model"), 3, "web page")
+    refused(gqs("classify", page, "--out", out, "--model", empty), 6, "model.json")
+    refused(gqs("train", empty, "--out", tmp_path / "m"), 2, "no store of cutouts")
+    refused(gqs("train", work / "cutouts", "--out", tmp_path / "m", "--set", "bogus=1"), 2, "bogus")
+    refused(gqs("train", work / "cutouts", "--out", tmp_path / "m", "--network", "x"), 2, "resnet")
+    assert not out.exists()
+
+
+def test_catalogues_that_lost_digits_or_name_no_class(survey: Path, tmp_path: Path) -> None:
+    catalog = tables.read(survey / "catalog.csv")
+    words = ("cutouts", survey / "frames", "--out", tmp_path / "store", "--catalog")
+    rounded = catalog.copy()
+    rounded["objid"] = rounded["objid"].astype(float)
+    rounded.write(tmp_path / "float.csv", format="ascii.csv")
+    refused(gqs(*words, tmp_path / "float.csv"), 7, "objid")
+    strange = catalog[:40].copy()
+    strange["class"] = strange["class"].astype("U12")
+    strange["class"][3] = "quasar"
+    strange.write(tmp_path / "strange.csv", format="ascii.csv")
+    done = gqs(*words, tmp_path / "strange.csv", "--json")
+    assert done.returncode == 3 and "'quasar' is none of" in done.stderr
+    assert json.loads(done.stdout)["objects"] >= 30
