@@ -9,11 +9,11 @@ to 50 x 50, which changes its pixel scale.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import numpy as np
 from astropy.wcs import WCS
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
 from gqs.errors import UsageError
@@ -85,23 +85,21 @@ def cut_flux(
         If the policy is unknown.
     """
     xs, ys, inside = _positions(x, y, stack.flux.shape[1:], edge)
-    images = np.full((len(xs), len(stack.bands), CUTOUT_SIZE, CUTOUT_SIZE), np.nan, np.float32)
-    images[inside] = _windows(stack.flux, xs[inside], ys[inside], np.nan)
-    saturated = np.zeros(len(xs), dtype=bool)
+    images = _windows(stack.flux, xs, ys, inside, np.nan)
+    flags = _flags(xs, ys, inside, stack.flux.shape[1:])
     if stack.saturated.any():
-        anywhere = np.asarray(stack.saturated.any(axis=0))
-        some = _windows(anywhere[None], xs[inside], ys[inside], False)
-        saturated[inside] = some.any(axis=(1, 2, 3))
-    shown = _shown(xs, ys, stack.flux.shape[1:])
-    holes = np.asarray(np.isnan(images)).any(axis=1)
-    masked = inside & (holes & shown).any(axis=(1, 2))
+        anywhere = np.asarray(stack.saturated.any(axis=0))[None]
+        saturated = _windows(anywhere, xs, ys, inside, False).any(axis=(1, 2, 3))
+        flags |= np.where(saturated, Flag.SATURATED, 0).astype(np.int32)
+    # A sum finds the few cutouts with masked pixels; only there it matters where they lie.
+    some = np.flatnonzero(inside & np.isnan(images.sum(axis=(1, 2, 3))))
+    shown = _shown(xs[some], ys[some], stack.flux.shape[1:])
+    masked = (np.asarray(np.isnan(images[some])).any(axis=1) & shown).any(axis=(1, 2))
+    flags[some[masked]] |= Flag.MASKED
     if edge == "paper":
-        for i in _shortened(xs, ys, inside, stack.flux.shape[1:]):
+        for i in np.flatnonzero(flags & Flag.EDGE):
             images[i] = _stretched(_box(stack.flux, xs[i], ys[i]))
     reference = images[:, max(stack.bands.find(REFERENCE_BAND), 0)]
-    flags = _flags(xs, ys, inside, stack.flux.shape[1:])
-    flags |= np.where(masked, Flag.MASKED, 0).astype(np.int32)
-    flags |= np.where(saturated, Flag.SATURATED, 0).astype(np.int32)
     flags |= np.where(inside & ~_varies(reference), Flag.NO_SIGNAL, 0).astype(np.int32)
     return images, flags
 
@@ -140,17 +138,14 @@ def cut_picture(
     """
     planes = np.moveaxis(picture, -1, 0)
     xs, ys, inside = _positions(x, y, covered.shape, edge)
-    images = np.zeros((len(xs), 3, CUTOUT_SIZE, CUTOUT_SIZE), np.uint8)
-    images[inside] = _windows(planes, xs[inside], ys[inside], 0)
-    valid = np.ones((len(xs), CUTOUT_SIZE, CUTOUT_SIZE), dtype=bool)
-    valid[inside] = _windows(covered[None], xs[inside], ys[inside], True)[:, 0]
-    masked = ~valid.all(axis=(1, 2))
+    images = _windows(planes, xs, ys, inside, 0)
+    valid = _windows(covered[None], xs, ys, inside, True)
+    flags = _flags(xs, ys, inside, covered.shape)
+    flags |= np.where(valid.all(axis=(1, 2, 3)), 0, Flag.MASKED).astype(np.int32)
     if edge == "paper":
-        for i in _shortened(xs, ys, inside, covered.shape):
+        for i in np.flatnonzero(flags & Flag.EDGE):
             box = _stretched(_box(planes, xs[i], ys[i]).astype(np.float32))
             images[i] = np.rint(box).astype(np.uint8)
-    flags = _flags(xs, ys, inside, covered.shape)
-    flags |= np.where(masked, Flag.MASKED, 0).astype(np.int32)
     flat = images.reshape(len(images), 3 * CUTOUT_SIZE**2)
     flags |= np.where(inside & (np.ptp(flat, axis=1) == 0), Flag.NO_SIGNAL, 0).astype(np.int32)
     return images, flags
@@ -169,18 +164,30 @@ def _positions(
     return xs, ys, inside
 
 
-def _first(position: NDArray[np.float64]) -> NDArray[np.intp]:
-    return np.asarray(np.ceil(position - _HALF), dtype=np.intp)
-
-
 def _windows(
-    planes: NDArray[Any], x: NDArray[np.float64], y: NDArray[np.float64], outside: Any
+    planes: NDArray[Any],
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    inside: NDArray[np.bool_],
+    outside: Any,
 ) -> NDArray[Any]:
-    """Cut (plane, ny, nx) at n positions inside it: (n, plane, 50, 50), padded at the edges."""
-    room = ((0, 0), (_HALF, _HALF + 1), (_HALF, _HALF + 1))
-    padded = np.pad(planes, room, constant_values=outside)
-    views = sliding_window_view(padded, (CUTOUT_SIZE, CUTOUT_SIZE), axis=(1, 2))
-    return np.moveaxis(views[:, _first(y) + _HALF, _first(x) + _HALF], 0, 1)
+    """Cut (plane, ny, nx) at n positions: (n, plane, 50, 50), `outside` where nothing is shown."""
+    ny, nx = planes.shape[1:]
+    images = np.empty((len(x), len(planes), CUTOUT_SIZE, CUTOUT_SIZE), dtype=planes.dtype)
+    for i in np.flatnonzero(inside):
+        column, row = math.ceil(x[i] - _HALF), math.ceil(y[i] - _HALF)
+        right, top = column + CUTOUT_SIZE, row + CUTOUT_SIZE
+        if column >= 0 and row >= 0 and right <= nx and top <= ny:
+            images[i] = planes[:, row:top, column:right]
+            continue
+        images[i] = outside
+        rows, columns = slice(max(row, 0), min(top, ny)), slice(max(column, 0), min(right, nx))
+        there = slice(rows.start - row, rows.stop - row)
+        images[i, :, there, columns.start - column : columns.stop - column] = planes[
+            :, rows, columns
+        ]
+    images[~inside] = outside
+    return images
 
 
 def _shown(
@@ -212,15 +219,6 @@ def _half_size(x: Any, y: Any, shape: tuple[int, ...]) -> Any:
     return np.minimum.reduce([np.full_like(x, _HALF, dtype=float), x, y, nx - 1 - x, ny - 1 - y])
 
 
-def _shortened(
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    inside: NDArray[np.bool_],
-    shape: tuple[int, ...],
-) -> NDArray[np.intp]:
-    return np.flatnonzero(inside & ~_shown(x, y, shape).all(axis=(1, 2)))
-
-
 def _box(planes: NDArray[Any], x: float, y: float) -> NDArray[Any]:
     """Cut the square of half-size a0, at least 2 pixels wide, that lies on the frame."""
     ny, nx = planes.shape[1:]
@@ -243,6 +241,5 @@ def _stretched(box: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _varies(plane: NDArray[np.float32]) -> NDArray[np.bool_]:
     flat = plane.reshape(len(plane), CUTOUT_SIZE**2)
-    valid = np.isfinite(flat)
-    high = np.where(valid, flat, -np.inf).max(axis=1, initial=-np.inf)
-    return np.asarray(high > np.where(valid, flat, np.inf).min(axis=1, initial=np.inf))
+    with np.errstate(invalid="ignore"):  # fmax and fmin pass over NaN
+        return np.asarray(np.fmax.reduce(flat, axis=1) > np.fmin.reduce(flat, axis=1))
