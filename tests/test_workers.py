@@ -156,6 +156,19 @@ def _children(pid: int) -> list[int]:
     return found
 
 
+class OnlyHere:
+    """Cannot be unpickled in a child."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, ("no number",)
+
+
+def test_an_item_that_a_child_cannot_read() -> None:
+    outcomes = list(workers.run(work, [OnlyHere(), 3], workers=1))
+    assert "cannot be read by a child" in str(outcomes[0].error)
+    assert outcomes[1].result == 6
+
+
 def test_closing_early_stops_the_children() -> None:
     outcomes = workers.run(work, [1, "hang", "hang"], workers=2)
     assert next(outcomes).result == 2

@@ -217,6 +217,9 @@ def _serve(pipe: Connection, function: Callable[[Any], Any], memory_limit: int) 
             item = pipe.recv()
         except (EOFError, OSError):
             return
+        except Exception as error:  # of a class that only the parent has, or too large
+            pipe.send((None, BadInputError(f"An item cannot be read by a child ({error}).")))
+            continue
         answer = _answer(function, item, limit)
         try:
             pipe.send(answer)

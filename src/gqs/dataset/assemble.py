@@ -220,8 +220,8 @@ def _refuse_forgotten(writer: StoreWriter, fields: Mapping[FieldId, object]) -> 
     forgotten = sorted(writer.names() - {str(name) for name in fields})
     if forgotten:
         raise UsageError(
-            f"{writer.path}: holds field {forgotten[0]}, whose frames this command does not name. "
-            "Name all fields of the store, or another folder."
+            f"{writer.path}: holds field {forgotten[0]}, whose frames this command does not name, "
+            "or cannot read. Name all fields of the store, or another folder."
         )
 
 
