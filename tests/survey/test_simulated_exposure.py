@@ -61,6 +61,14 @@ def test_seeing_and_axis_ratios_are_those_of_the_survey() -> None:
     assert ratio.min() > 0.7499
 
 
+def test_seeing_drifts_over_a_frame_a_little() -> None:
+    own = conditions(9).bands["i"]
+    corners = [own.psf_at(x, y) for x in (-1.0, 1.0) for y in (-1.0, 1.0)]
+    widths = np.array([psf.fwhm for psf in corners]) / own.psf.fwhm
+    assert 0.001 < np.ptp(widths) < 0.2
+    assert min(psf.axis_ratio for psf in corners) > 0.7499
+
+
 def test_bands_lie_off_r_by_as_much_as_in_sdss_and_not_by_a_pure_shift() -> None:
     corners = np.array([[0, 0], [2047, 0], [0, 1488], [2047, 1488], [1023, 744]], float)
     for seed in range(30):
@@ -84,12 +92,12 @@ def test_the_grid_is_a_drift_scans() -> None:
 def test_light_of_a_star_sums_to_its_magnitude_wherever_its_band_puts_it() -> None:
     field = conditions(4, SHAPE)
     star = source("STAR", 17.0)
-    painter = Painter(field.bands)
+    painter = Painter(field)
     yy, xx = np.mgrid[: SHAPE[0], : SHAPE[1]]
     for x, y in ((120.25, 80.7), (121.999, 100.0)):
         canvases = {band: np.zeros(SHAPE, np.float32) for band in BANDS}
         at = {band: (np.array([x + k]), np.array([y - k])) for k, band in enumerate(BANDS)}
-        painter.paint(canvases, star, at)
+        painter.paint(canvases, star, at["r"], at)
         for k, band in enumerate(BANDS):
             inside = np.hypot(xx - x - k, yy - y + k) < APERTURE
             assert canvases[band][inside].sum() == pytest.approx(10**2.2, rel=0.01)
@@ -108,7 +116,8 @@ def test_light_of_galaxies_and_hosts_adds_up() -> None:
             assert sum(parts)[0] == pytest.approx(10**1.8)
         field = conditions(5, SHAPE)
         canvas = {"r": np.zeros(SHAPE, np.float32)}
-        Painter(field.bands).paint(canvas, one, {"r": (np.array([170.4]), np.array([100.1]))})
+        at = np.array([170.4]), np.array([100.1])
+        Painter(field).paint(canvas, one, at, {"r": at})
         # As a star's, the light within 7.43 arcsec is the magnitude's; the aureole lies beyond.
         assert 1.0 < canvas["r"].sum() / 10**1.8 < 1.07
     bulges = [split_light(source("GALAXY", 18.0, bulge_fraction=0.4), b).bulge[0] for b in BANDS]
@@ -159,7 +168,11 @@ def test_a_saturated_star_shows_in_the_counts() -> None:
         canvas = np.zeros(SHAPE, np.float32)
         peak = float(own.psf.at(np.zeros(1), np.zeros(1))[0])
         flux = 1.15 * own.full_well * own.nmgy / peak
-        Painter(field.bands).point(canvas, "r", flux, 170.0, 100.0)
+        star, at = (
+            source("STAR", 22.5 - 2.5 * np.log10(flux)),
+            (np.array([170.0]), np.array([100.0])),
+        )
+        Painter(field).paint({"r": canvas}, star, at, {"r": at})
         counts = expose(canvas, own, np.random.default_rng(seed)) / own.calibration
         kept += bool((counts > SATURATION).any())
         canvas *= 30

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gqs.survey.simulated.psf import APERTURE, RADIUS, Psf
+from gqs.survey.simulated.psf import APERTURE, RADIUS, Psf, _core
 
 
 def image(psf: Psf, ny: int, nx: int, x: float, y: float) -> np.ndarray:
@@ -34,9 +34,9 @@ def test_the_axis_ratio_and_its_direction_are_as_asked() -> None:
     along, across = psf.at(np.array([3.0, 0.0]), np.array([0.0, 3.0]))
     assert along > across
     # The contour through 3 px on the major axis meets the minor axis at 3 px times the ratio.
-    contour = psf._core(9.0 * psf.axis_ratio, psf.sigma)
+    contour = _core(9.0 * psf.axis_ratio, psf.sigma)
     core, _ = psf._norm
-    assert psf._core(9.0 * psf.axis_ratio, psf.sigma) == contour
+    assert _core(9.0 * psf.axis_ratio, psf.sigma) == contour
     aureole = sum(0.010 / (2 * np.pi * a * a) for a in (8.0, 24.0, 72.0))
     assert along * psf._norm[1] == pytest.approx(contour / core + aureole, rel=0.01)
 
@@ -53,18 +53,10 @@ def test_the_transform_is_that_of_the_profile() -> None:
     assert np.abs(numeric.imag)[high].max() < 2e-3
 
 
-def test_interpolated_stamps_are_the_profile_at_any_phase() -> None:
-    psf = Psf("z", 2.6, -0.05, 0.02)
-    size = 2 * RADIUS + 2
-    for dx, dy in ((0.0, 0.0), (0.31, 0.77), (0.999, 0.5)):
-        exact = image(psf, size, size, RADIUS + dx, RADIUS + dy)
-        assert np.abs(psf.stamp(dx, dy) - exact).max() < 1e-3 * exact.max()
-
-
 def test_wings_are_followed_farther_for_brighter_stars() -> None:
     psf = Psf("r", 3.4)
     faint, bright = psf.reach(10.0, 0.0027), psf.reach(40_000.0, 0.0027)
-    assert faint <= RADIUS < 100 < bright <= 700
+    assert faint == RADIUS < 100 < bright <= 700
 
 
 def test_spikes_lie_along_their_arms() -> None:

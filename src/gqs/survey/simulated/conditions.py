@@ -8,7 +8,7 @@ section 3.2.2; camera: Gunn et al. 1998.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -90,7 +90,10 @@ class BandConditions:
     band : str
         One of u g r i z.
     psf : Psf
-        Point-spread function, pixel included.
+        Point-spread function in the middle of the frame, pixel included.
+    drift : ndarray
+        (3, 3): change of width (relative) and of both ellipticities with x, x^2 and y, each from
+        -1 to 1 over the frame.
     noise : float
         Sky and read noise of a pixel, nanomaggies.
     calibration : ndarray
@@ -107,6 +110,7 @@ class BandConditions:
 
     band: str
     psf: Psf
+    drift: NDArray[np.float64]
     noise: float
     calibration: Floats
     sky: Floats
@@ -115,6 +119,23 @@ class BandConditions:
     dark_variance: float
     full_well: float
     wcs: WCS
+
+    def psf_at(self, x: float, y: float) -> Psf:
+        """Point-spread function at a place on the frame.
+
+        Parameters
+        ----------
+        x, y : float
+            From -1 to 1 over the frame.
+
+        Returns
+        -------
+        Psf
+            Of the same band and spikes.
+        """
+        width, e1, e2 = self.drift @ [x, x * x - 1 / 3, y]
+        e = _limited(np.array([self.psf.e1 + e1, self.psf.e2 + e2]))
+        return replace(self.psf, fwhm=self.psf.fwhm * (1 + width), e1=e[0], e2=e[1])
 
     @property
     def nmgy(self) -> float:
@@ -171,7 +192,7 @@ def draw_conditions(
     # Seeing in r: its five-band mean lies at 1.1 to 1.9 arcsec.
     fwhm = float(np.clip(1.34 * np.exp(0.15 * rng.standard_normal()), 1.08, 1.9))
     tail = 2.0 if rng.random() < 0.12 else 1.0  # nights of poor collimation
-    e = rng.normal(0, 0.028 * tail, 2)
+    e = rng.normal(0, 0.038 * tail, 2)
     spikes = rng.normal(0, 6.0), tuple(rng.uniform(0.35, 1.1, 4))
     centre = _wcs(pointing, shape, (0.0, 0.0), np.zeros((2, 2)))
     bands = {}
@@ -192,16 +213,17 @@ def _band(
     run, camcol, _ = field
     fwhm, e, (angle, arms) = common
     seeing = fwhm * _SEEING_RATIO[band] * float(np.exp(0.045 * rng.standard_normal()))
-    own = e + rng.normal(0, 0.014, 2)
-    own *= min(1.0, 0.1428 / max(float(np.hypot(*own)), 1e-9))  # axis ratio 0.75 at the least
+    own = _limited(e + rng.normal(0, 0.016, 2))
     psf = Psf(
         band,
         seeing / PIXEL_SCALE,
-        float(own[0]),
-        float(own[1]),
+        own[0],
+        own[1],
         angle + rng.normal(0, 1.0),
         tuple(a * rng.uniform(0.85, 1.15) for a in arms),  # type: ignore[arg-type]
     )
+    # Stars of one real frame scatter in half-light radius by 1.5 % more than their noise.
+    drift = rng.normal(0, 1, (3, 3)) * [[0.020, 0.012, 0.010], [0.015] * 3, [0.015] * 3]
     electrons, dark = gain(band, camcol, run), dark_variance(band, camcol, run)
     noise, nmgy, sky = _exposure(band, electrons, dark, rng)
     scale = math.sqrt(sky / electrons + dark)  # noise of the sky, counts
@@ -211,6 +233,7 @@ def _band(
     return BandConditions(
         band=band,
         psf=psf,
+        drift=drift,
         noise=noise,
         calibration=_calibration(nmgy, shape[1], rng),
         sky=_sky(sky, rng),
@@ -220,6 +243,12 @@ def _band(
         full_well=float(rng.uniform(52_500, 58_000)),
         wcs=r_wcs if band == "r" else _wcs(pointing, shape, offset, shear),
     )
+
+
+def _limited(e: NDArray[np.float64]) -> tuple[float, float]:
+    """Ellipticity that gives an axis ratio of 0.75 at the least."""
+    shrink = min(1.0, 0.1428 / max(float(np.hypot(*e)), 1e-9))
+    return float(e[0]) * shrink, float(e[1]) * shrink
 
 
 def _exposure(

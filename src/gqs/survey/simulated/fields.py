@@ -191,7 +191,8 @@ def _make_field(task: _Task, options_hash: str) -> None:
     sources = scatter(task.field, conditions, survey.mix, task.own, who, where)
     positions = band_positions(conditions, sources, survey.bands)
     canvases = {band: np.zeros(survey.shape, np.float32) for band in survey.bands}
-    Painter(conditions.bands).paint(canvases, sources, positions)
+    on_r = np.asarray(sources["x"]), np.asarray(sources["y"])
+    Painter(conditions).paint(canvases, sources, on_r, positions)
     hashes = {}
     folder = task.out / "frames" / str(task.field)
     for band in survey.bands:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-RADIUS: Final = 25  # pixels: half a side of the stamp of an ordinary star
-PHASES: Final = 16  # sub-pixel positions along each axis between which stamps are interpolated
+RADIUS: Final = 25  # pixels to which every star is followed; brighter ones farther
 # SDSS's magnitudes count the light within 7.43 arcsec (Stoughton et al. 2002, section 4.4.5).
 APERTURE: Final = 7.43 / 0.396
 _FAR: Final = 700  # pixels: no wing is followed farther
@@ -49,6 +48,29 @@ def _power(r2: Any, scale2: float) -> Any:
     return 1 / (base * np.sqrt(base))
 
 
+def _core(r2: Any, sigma: Any) -> Any:
+    """Two Gaussians and a wing, 1.29 at the centre."""
+    wing = (_WING_SCALE[0] + _WING_SCALE[1] * sigma) ** 2
+    second = _SECOND_WIDTH * sigma
+    return (
+        np.exp(-r2 / (2 * sigma**2))
+        + _SECOND * np.exp(-r2 / (2 * second**2))
+        + _WING * _power(r2, wing)
+    )
+
+
+@lru_cache(maxsize=1)
+def _widths() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """FWHM of the core against the width of its first Gaussian, found by halving."""
+    sigma = np.linspace(0.4, 4.0, 1801)
+    low, high = np.zeros_like(sigma), 6 * sigma
+    for _ in range(45):
+        middle = 0.5 * (low + high)
+        outside = _core(middle**2 / 4, sigma) < 0.5 * _core(0.0, sigma)
+        low, high = np.where(outside, low, middle), np.where(outside, middle, high)
+    return middle, sigma
+
+
 @dataclass(frozen=True)
 class Psf:
     """The profile of a point source in one frame.
@@ -76,31 +98,14 @@ class Psf:
 
     @cached_property
     def sigma(self) -> float:
-        """Width of the first Gaussian, pixels, found by halving from the asked FWHM."""
-        low, high = 0.2 * self.fwhm, 0.6 * self.fwhm
-        for _ in range(50):
-            sigma = 0.5 * (low + high)
-            if self._core(self.fwhm**2 / 4, sigma) > 0.5 * self._core(0.0, sigma):
-                high = sigma
-            else:
-                low = sigma
-        return sigma
+        """Width of the first Gaussian, pixels, that gives the asked FWHM."""
+        return float(np.interp(self.fwhm, *_widths()))
 
     @property
     def axis_ratio(self) -> float:
         """Minor over major axis of the core."""
         e = math.hypot(self.e1, self.e2)
         return (1 - e) / (1 + e)
-
-    @staticmethod
-    def _core(r2: Any, sigma: float) -> Any:
-        wing = (_WING_SCALE[0] + _WING_SCALE[1] * sigma) ** 2
-        second = _SECOND_WIDTH * sigma
-        return (
-            np.exp(-r2 / (2 * sigma**2))
-            + _SECOND * np.exp(-r2 / (2 * second**2))
-            + _WING * _power(r2, wing)
-        )
 
     @cached_property
     def _norm(self) -> tuple[float, float]:
@@ -127,7 +132,7 @@ class Psf:
             Of their common shape; without spikes.
         """
         core, inside = self._norm
-        light = self._core(_sheared(x, y, self.e1, self.e2), self.sigma) / core
+        light = _core(_sheared(x, y, self.e1, self.e2), self.sigma) / core
         r2 = x * x + y * y
         for a in _AUREOLE_SCALES:
             light = light + _AUREOLE[self.band] / (2 * math.pi * a * a) * _power(r2, a * a)
@@ -185,35 +190,6 @@ class Psf:
         return np.asarray(light / inside, dtype=np.float32)
 
     @cached_property
-    def stamps(self) -> Floats:
-        """Stamps (phase y, phase x, ny, nx) at sub-pixel shifts from 0 to 1 pixel."""
-        shifts = np.arange(PHASES + 1, dtype=np.float32) / PHASES
-        axis = np.arange(-RADIUS, RADIUS + 2, dtype=np.float32)
-        offsets = axis[None, :] - shifts[:, None]  # (phase, pixel)
-        light = self.at(offsets[None, :, None, :], offsets[:, None, :, None])
-        return np.asarray(light, dtype=np.float32)
-
-    def stamp(self, dx: float, dy: float) -> Floats:
-        """Stamp of a star at (RADIUS + dx, RADIUS + dy), interpolated between the phases.
-
-        Parameters
-        ----------
-        dx, dy : float
-            From 0 to 1, pixels.
-
-        Returns
-        -------
-        ndarray
-            (2 RADIUS + 2, 2 RADIUS + 2), x along the last axis.
-        """
-        i, j = min(int(dx * PHASES), PHASES - 1), min(int(dy * PHASES), PHASES - 1)
-        u, v = np.float32(dx * PHASES - i), np.float32(dy * PHASES - j)
-        table = self.stamps
-        low = table[j, i] * (1 - u) + table[j, i + 1] * u
-        high = table[j + 1, i] * (1 - u) + table[j + 1, i + 1] * u
-        return np.asarray(low * (1 - v) + high * v)
-
-    @cached_property
     def _radial(self) -> tuple[NDArray[Any], NDArray[Any]]:
         radii = np.concatenate([np.arange(0.0, 60.0), np.geomspace(60, _FAR, 60)])
         return radii, self.at(radii, np.zeros_like(radii))
@@ -244,8 +220,8 @@ class Psf:
         Returns
         -------
         int
-            At most 700.
+            From 25 to 700.
         """
         radii, light = self._radial
         last = min(int(np.searchsorted(-light, -floor / flux)), len(radii) - 1)
-        return math.ceil(float(radii[last]))
+        return max(math.ceil(float(radii[last])), RADIUS)

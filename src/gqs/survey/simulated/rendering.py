@@ -7,6 +7,7 @@ into the noise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -15,7 +16,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from gqs.survey.sdss import PIXEL_SCALE, ZERO_POINT
-from gqs.survey.simulated.conditions import BandConditions
+from gqs.survey.simulated.conditions import FieldConditions
 from gqs.survey.simulated.profiles import (
     Floats,
     bulge_transform,
@@ -23,11 +24,13 @@ from gqs.survey.simulated.profiles import (
     grid,
     stamp_size,
 )
-from gqs.survey.simulated.psf import RADIUS, Psf
+from gqs.survey.simulated.psf import Psf
 
 Doubles = NDArray[np.float64]
+Positions = tuple[Doubles, Doubles]
 
 FLOOR: Final = 0.1  # of a pixel's noise: light below this is not followed farther out
+_ZONES: Final = 5  # across the frame and along it: places that share a point-spread function
 _SPIKED: Final = 300.0  # nanomaggies: fainter stars' spikes drown in the noise
 # How much redder a bulge is than its disc, and a host than its quasar: ratios of their light
 # against r, from colours of Kennedy et al. 2016 (bulges, discs) and Matsuoka et al. 2014 (hosts).
@@ -89,18 +92,33 @@ def _redder(share: Doubles, ratio: float) -> Doubles:
     return np.asarray(ratio * share / (ratio * share + 1 - share))
 
 
+class _Seeing:
+    """A point-spread function at one place of one frame, its transforms kept."""
+
+    def __init__(self, psf: Psf, floor: float) -> None:
+        self.psf, self.floor = psf, floor
+        self._transforms: dict[int, Floats] = {}
+
+    def transform(self, size: int) -> Floats:
+        """Return the transform on a grid, (size, size // 2 + 1), made once."""
+        if size not in self._transforms:
+            self._transforms[size] = self.psf.transform(grid(size).kx, grid(size).ky)
+        return self._transforms[size]
+
+
 class Painter:
     """Draws sources onto the canvases of one field's bands."""
 
-    def __init__(self, bands: Mapping[str, BandConditions]) -> None:
-        self.bands = bands
-        self._seeing: dict[tuple[str, int], Floats] = {}
+    def __init__(self, field: FieldConditions) -> None:
+        self.field = field
+        self._seeing: dict[tuple[str, int, int], _Seeing] = {}
 
     def paint(
         self,
         canvases: Mapping[str, Floats],
         sources: Table,
-        positions: Mapping[str, tuple[Doubles, Doubles]],
+        place: Positions,
+        positions: Mapping[str, Positions],
         cells: NDArray[np.intp] | None = None,
     ) -> None:
         """Add sources to every band's canvas.
@@ -111,127 +129,102 @@ class Painter:
             (ny, nx) float32 nanomaggies, changed in place; with `cells`, (cell, ny, nx).
         sources : Table
             As `population` gives it, n rows.
+        place : (x, y)
+            r pixels on the frame, (n,) each: the seeing changes over it.
         positions : dict of str to (x, y)
-            0-based pixels on that band's grid (or in the cell), (n,) each; may lie outside.
+            0-based pixels on that band's canvas, (n,) each; may lie outside.
         cells : ndarray, optional
             (n,) the cell onto which each source is drawn.
         """
         light = {band: split_light(sources, band) for band in canvases}
-        shapes = np.stack(
-            [
-                np.asarray(sources[name], np.float64)
-                for name in ("bulge_radius", "disc_radius", "axis_ratio", "angle")
-            ],
-            axis=1,
-        )
+        zones = self._zones(place)
+        names = ("bulge_radius", "disc_radius", "axis_ratio", "angle")
+        shapes = np.stack([np.asarray(sources[name], np.float64) for name in names], axis=1)
         for k, (bulge_radius, disc_radius, axis_ratio, angle) in enumerate(shapes.tolist()):
-            extended = [b for b in canvases if light[b].bulge[k] + light[b].disc[k] > 0]
             radii = (max(bulge_radius / PIXEL_SCALE, 0.02), max(disc_radius / PIXEL_SCALE, 0.02))
-            drawn = _Shape(*radii, axis_ratio, angle)
+            shape = _Shape(*radii, axis_ratio, angle)
             for band, canvas in canvases.items():
                 target = canvas if cells is None else canvas[cells[k]]
+                seeing = self._seeing_in(band, *zones[k])
                 x, y = (float(axis[k]) for axis in positions[band])
-                if light[band].point[k] > 0:
-                    self.point(target, band, float(light[band].point[k]), x, y)
-                if band in extended:
-                    parts = (float(light[band].bulge[k]), float(light[band].disc[k]))
-                    self.galaxy(target, band, parts, drawn, x, y)
+                point, bulge, disc = (float(part[k]) for part in light[band])
+                if point > 0:
+                    draw_point(target, seeing, point, x, y)
+                if bulge + disc > 0:
+                    draw_galaxy(target, seeing, (bulge, disc), shape, x, y)
 
-    def point(self, canvas: Floats, band: str, flux: float, x: float, y: float) -> None:
-        """Add one point source.
-
-        Parameters
-        ----------
-        canvas : ndarray
-            (ny, nx), changed in place.
-        band : str
-            Whose seeing it has.
-        flux : float
-            Nanomaggies.
-        x, y : float
-            Position.
-        """
-        conditions = self.bands[band]
-        psf, floor = conditions.psf, FLOOR * conditions.noise
-        reach = psf.reach(flux, floor)
-        if reach <= RADIUS:
-            x0, y0 = int(np.floor(x)), int(np.floor(y))
-            stamp = psf.stamp(x - x0, y - y0)
-            add(canvas, flux * stamp, x0 - RADIUS, y0 - RADIUS)
-            return
-        x0, x1 = max(int(x) - reach, 0), min(int(x) + reach + 1, canvas.shape[1])
-        y0, y1 = max(int(y) - reach, 0), min(int(y) + reach + 1, canvas.shape[0])
-        if x0 >= x1 or y0 >= y1:
-            return
-        dx = (np.arange(x0, x1) - x).astype(np.float32)[None, :]
-        dy = (np.arange(y0, y1) - y).astype(np.float32)[:, None]
-        light = psf.at(dx, dy)
-        if flux > _SPIKED:
-            light = light + psf.spikes(dx, dy)
-        canvas[y0:y1, x0:x1] += (flux * light).astype(np.float32)
-
-    def galaxy(
-        self,
-        canvas: Floats,
-        band: str,
-        parts: tuple[float, float],
-        shape: _Shape,
-        x: float,
-        y: float,
-    ) -> None:
-        """Add one galaxy.
-
-        Parameters
-        ----------
-        canvas : ndarray
-            (ny, nx), changed in place.
-        band : str
-            Whose seeing it has.
-        parts : tuple of float
-            Nanomaggies in the bulge and in the disc.
-        shape : _Shape
-            Radii, axis ratio and angle.
-        x, y : float
-            Position.
-        """
-        conditions = self.bands[band]
-        total = sum(parts)
-        size = stamp_size(
-            total,
-            parts[0] / total,
-            shape.bulge_radius,
-            shape.disc_radius,
-            conditions.psf,
-            FLOOR * conditions.noise,
+    def _zones(self, place: Positions) -> list[tuple[int, int]]:
+        """Zones of the frame, from 0 to 4 along each axis, in which places lie."""
+        ny, nx = self.field.shape
+        x, y = (
+            np.clip((axis * _ZONES / n).astype(int), 0, _ZONES - 1)
+            for axis, n in zip(place, (nx, ny), strict=True)
         )
-        x0, y0 = int(np.floor(x)) - size // 2, int(np.floor(y)) - size // 2
-        ny, nx = canvas.shape
-        if x0 >= nx or y0 >= ny or x0 + size <= 0 or y0 + size <= 0:
-            return
-        bulge, disc = shape.transforms(size)
-        transform = np.float32(parts[0]) * bulge + np.float32(parts[1]) * disc
-        image = grid(size).image(transform, self.seeing(band, size), x - x0, y - y0)
-        add(canvas, image, x0, y0)
+        return list(zip(x.tolist(), y.tolist(), strict=True))
 
-    def seeing(self, band: str, size: int) -> Floats:
-        """Transform of a band's point-spread function on a grid, made once.
+    def _seeing_in(self, band: str, i: int, j: int) -> _Seeing:
+        if (band, i, j) not in self._seeing:
+            own = self.field.bands[band]
+            psf = own.psf_at(*((2 * k + 1) / _ZONES - 1 for k in (i, j)))
+            self._seeing[band, i, j] = _Seeing(psf, FLOOR * own.noise)
+        return self._seeing[band, i, j]
 
-        Parameters
-        ----------
-        band : str
-            One of u g r i z.
-        size : int
-            Pixels a side.
 
-        Returns
-        -------
-        ndarray
-            (size, size // 2 + 1).
-        """
-        if (band, size) not in self._seeing:
-            psf: Psf = self.bands[band].psf
-            self._seeing[band, size] = psf.transform(grid(size).kx, grid(size).ky)
-        return self._seeing[band, size]
+def draw_point(canvas: Floats, seeing: _Seeing, flux: float, x: float, y: float) -> None:
+    """Add one point source.
+
+    Parameters
+    ----------
+    canvas : ndarray
+        (ny, nx), changed in place.
+    seeing : _Seeing
+        Where it lies.
+    flux : float
+        Nanomaggies.
+    x, y : float
+        Position on the canvas.
+    """
+    psf = seeing.psf
+    reach = psf.reach(flux, seeing.floor)
+    x0, x1 = max(round(x) - reach, 0), min(round(x) + reach + 1, canvas.shape[1])
+    y0, y1 = max(round(y) - reach, 0), min(round(y) + reach + 1, canvas.shape[0])
+    if x0 >= x1 or y0 >= y1:
+        return
+    dx = (np.arange(x0, x1) - x).astype(np.float32)[None, :]
+    dy = (np.arange(y0, y1) - y).astype(np.float32)[:, None]
+    light = psf.at(dx, dy)
+    if flux > _SPIKED:
+        light = light + psf.spikes(dx, dy)
+    canvas[y0:y1, x0:x1] += (flux * light).astype(np.float32)
+
+
+def draw_galaxy(
+    canvas: Floats, seeing: _Seeing, parts: tuple[float, float], shape: _Shape, x: float, y: float
+) -> None:
+    """Add one galaxy.
+
+    Parameters
+    ----------
+    canvas : ndarray
+        (ny, nx), changed in place.
+    seeing : _Seeing
+        Where it lies.
+    parts : tuple of float
+        Nanomaggies in the bulge and in the disc.
+    shape : _Shape
+        Radii, axis ratio and angle.
+    x, y : float
+        Position on the canvas.
+    """
+    total, radii = sum(parts), (shape.bulge_radius, shape.disc_radius)
+    size = stamp_size(total, parts[0] / total, *radii, seeing.psf, seeing.floor)
+    x0, y0 = math.floor(x) - size // 2, math.floor(y) - size // 2
+    ny, nx = canvas.shape
+    if x0 >= nx or y0 >= ny or x0 + size <= 0 or y0 + size <= 0:
+        return
+    bulge, disc = shape.transforms(size)
+    transform = np.float32(parts[0]) * bulge + np.float32(parts[1]) * disc
+    add(canvas, grid(size).image(transform, seeing.transform(size), x - x0, y - y0), x0, y0)
 
 
 class _Shape:

@@ -126,10 +126,10 @@ def _field_cutouts(
     near = x[cells] + around[0], y[cells] + around[1]
     seen = {band: _band(conditions, band, first) for band in bands}
     canvases = {band: np.zeros((n, CELL, CELL), np.float32) for band in bands}
-    painter = Painter(conditions.bands)
+    painter = Painter(conditions)
     own = np.arange(n)
-    painter.paint(canvases, sources, _in_cells(seen, x, y, own), own)
-    painter.paint(canvases, others, _in_cells(seen, *near, cells), cells)
+    painter.paint(canvases, sources, (x, y), _in_cells(seen, x, y, own), own)
+    painter.paint(canvases, others, near, _in_cells(seen, *near, cells), cells)
     images = np.empty((n, len(bands), CUTOUT_SIZE, CUTOUT_SIZE), np.float32)
     saturated = np.zeros(n, dtype=bool)
     for i, band in enumerate(bands):
