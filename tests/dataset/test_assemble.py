@@ -435,20 +435,20 @@ def test_kill_9_at_any_time(survey: Path, tmp_path: Path) -> None:
 
 def test_simulated_objects_go_straight_in(tmp_path: Path) -> None:
     pytest.importorskip("galsim")
-    counts = {"GALAXY": 200, "QSO": 200, "STAR": 200}
-    report = build_from_simulation(tmp_path / "a", counts, seed=4, bands="gr", workers=2)
+    counts = {"GALAXY": 171, "QSO": 171, "STAR": 171}  # one more than a shard
+    report = build_from_simulation(tmp_path / "a", counts, seed=4, bands="r", workers=2)
     store = CutoutStore.open(tmp_path / "a")
     assert report.classes == counts
-    assert store.images([0, 599]).shape == (2, 2, 50, 50)
-    assert len(set(store.index["objid"].tolist())) == 600
+    assert store.images([0, 512]).shape == (2, 1, 50, 50)
+    assert len(set(store.index["objid"].tolist())) == 513
     assert len(np.unique(store.index["field"])) * len(np.unique(store.index["camcol"])) >= 4
     whole = content(tmp_path / "a")
     (tmp_path / "a" / "shards" / "simulated-000001.npy").unlink()
-    build_from_simulation(tmp_path / "a", counts, seed=4, bands="gr", workers=1)
+    build_from_simulation(tmp_path / "a", counts, seed=4, bands="r", workers=1)
     assert content(tmp_path / "a") == whole
     check_split(make_split(store.index), store.index)
     with pytest.raises(UsageError, match="another seed"):
-        build_from_simulation(tmp_path / "a", counts, seed=5, bands="gr")
+        build_from_simulation(tmp_path / "a", counts, seed=5, bands="r")
     for wrong in ({"QUASAR": 5}, {"QSO": -1}, {}):
         with pytest.raises(UsageError):
             build_from_simulation(tmp_path / "b", wrong, seed=5)
