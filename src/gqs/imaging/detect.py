@@ -1,7 +1,8 @@
 """Sources of a field, found in its r band. Bertin & Arnouts 1996, through `sep`.
 
-Threshold 1.5 sky sigmas on 5 connected pixels after a 2.5 px Gaussian filter: on real frames it
-reaches r of about 22.3, and on the same frames with their sign reversed it finds nothing.
+A source is 5 connected pixels above 5 sigmas of the sky, both smoothed with a Gaussian of 2.5 px:
+SDSS photo's own threshold. On real frames this reaches r of about 22.5, and on the same frames with
+their sign reversed it finds next to nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from gqs.imaging.align import BandStack
 from gqs.survey.sdss import CUTOUT_SIZE, REFERENCE_BAND, detection_objid
 from gqs.tables import UNITS, Flag
 
-THRESHOLD: Final = 1.5  # sky sigmas
+THRESHOLD: Final = 5.0  # sigmas of the smoothed sky
 AREA: Final = 5  # pixels
 FILTER_FWHM: Final = 2.5  # pixels: narrower than the seeing, so that close pairs stay two
 BACKGROUND: Final = 128  # pixels a side of the meshes in which what is left of the sky is measured
@@ -67,7 +68,7 @@ def detect(stack: BandStack) -> Table:
     flux = np.where(masked, np.float32(0), stack.flux[index])
     flux -= sep.Background(flux, mask=masked, bw=BACKGROUND, bh=BACKGROUND).back()
     flux[masked] = 0
-    found, segments = _extract(flux, masked, THRESHOLD * float(stack.noise[index]))
+    found, segments = _extract(flux, masked, float(stack.noise[index]))
     saturated = np.zeros(len(found) + 1, dtype=bool)
     saturated[segments[stack.saturated.any(axis=0)]] = True
     keep = ~_on_spikes(found)
@@ -75,19 +76,20 @@ def detect(stack: BandStack) -> Table:
 
 
 def _extract(
-    flux: NDArray[np.float32], masked: NDArray[np.bool_], threshold: float
+    flux: NDArray[np.float32], masked: NDArray[np.bool_], noise: float
 ) -> tuple[NDArray[Any], NDArray[np.int32]]:
     """Run sep's extraction with room for crowded fields; where it overflows, deblend nothing."""
     sep.set_extract_pixstack(flux.size)
     sep.set_sub_object_limit(SUB_OBJECTS)
+    kernel = _gaussian(FILTER_FWHM)
+    threshold = THRESHOLD * noise * float(np.sqrt((kernel**2).sum()))
     options = {
         "mask": masked,
         "minarea": AREA,
-        "filter_kernel": _gaussian(FILTER_FWHM),
+        "filter_kernel": kernel,
         "filter_type": "conv",
         "segmentation_map": True,
     }
-    # The threshold is the sky's in every pixel: sep would else set it by a crowded field's scatter.
     try:
         found, segments = sep.extract(
             flux, threshold, deblend_nthresh=LEVELS, deblend_cont=CONTRAST, **options
