@@ -99,7 +99,7 @@ def simulate(
     progress: Progress = silent,
     **options: Any,
 ) -> Simulated:
-    """Write a survey: frames/RUN-CAMCOL-FIELD/frame-*.fits.bz2, catalog.csv, simulation.json.
+    """Write a survey: frames of each field, catalog.csv and simulation.json.
 
     Beside them lies sources/RUN-CAMCOL-FIELD.csv, every source drawn onto the field with its
     place on the r frame, catalogued or not.
