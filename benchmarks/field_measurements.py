@@ -70,16 +70,22 @@ def measure(folder: Path, faintest: float = 22.5) -> tuple[Table, dict]:
         table["concentration"] = 2.5 * np.log10(outer / inner)
     nearest = neighbour_distance(x, y)
     stars = stellar(table, nearest)
+    psf_r50 = float(np.median(table["r50"][stars & (table["r_total"] < 19)]))
+    # A star's light in an aperture depends on the band's seeing, a big galaxy's does not.
+    like_star = np.clip((psf_r50 / np.asarray(table["r50"])) ** 2, 0, 1)
     ra, dec = wcs.all_pix2world(x, y, 0)
-    fwhm = {}
-    for band, (image, its_wcs) in images.items():
+    fwhm, corrections = {}, {}
+    for band in ("r", *"ugiz"):
+        image, its_wcs = images[band]
         px, py = its_wcs.all_world2pix(ra, dec, 0)
         near = sums(image, px, py, APERTURE)
         good = stars & (table["r_total"] < 18.5)
         if band == "u":
             good = stars & (table["r_total"] < 17.8)
         correction = np.median((sums(image, px, py, WIDE) / near)[good])
-        flux = near * correction
+        corrections[band] = correction
+        ratio = correction / corrections["r"]
+        flux = near * corrections["r"] * (1 + (ratio - 1) * like_star)
         table[band] = sdss.asinh_magnitude(flux, band)
         error = correction * np.sqrt(
             np.pi * APERTURE**2 * noise[band] ** 2 + np.clip(near, 0, None) * 1e-3
@@ -91,7 +97,7 @@ def measure(folder: Path, faintest: float = 22.5) -> tuple[Table, dict]:
     table["star"] = stars
     table["nearest"] = nearest
     table["psf_concentration"] = np.median(table["concentration"][stars & (table["r_total"] < 19)])
-    table["psf_r50"] = np.median(table["r50"][stars & (table["r_total"] < 19)])
+    table["psf_r50"] = psf_r50
     table["ra"], table["dec"] = ra, dec
     return table[table["r_total"] < faintest], {
         "noise": noise,
