@@ -20,6 +20,20 @@ RESULTS = Path(__file__).parent / "results"
 LIBRARIES = ("numpy", "scipy", "astropy", "sep", "reproject", "scikit-image")
 
 
+def real_folder() -> Path:
+    """Return the folder of real frames and catalogues, or end with a sentence.
+
+    Returns
+    -------
+    Path
+        As GQS_REAL_DATA names it.
+    """
+    root = os.environ.get("GQS_REAL_DATA")
+    if not root or not Path(root).is_dir():
+        sys.exit("GQS_REAL_DATA names no folder: this benchmark measures on real SDSS frames.")
+    return Path(root)
+
+
 def real_fields() -> Iterator[tuple[Path, dict[str, Frame]]]:
     """Yield each real field's folder and its frames by band.
 
@@ -30,10 +44,7 @@ def real_fields() -> Iterator[tuple[Path, dict[str, Frame]]]:
     frames : dict of str to Frame
         By band.
     """
-    root = os.environ.get("GQS_REAL_DATA")
-    if not root or not Path(root).is_dir():
-        sys.exit("GQS_REAL_DATA names no folder: this benchmark measures on real SDSS frames.")
-    for folder in sorted((Path(root) / "frames").iterdir()):
+    for folder in sorted((real_folder() / "frames").iterdir()):
         frames = map(read_frame, sorted(folder.glob("frame-?-*.fits.bz2")))
         yield folder, {frame.band: frame for frame in frames}
 
