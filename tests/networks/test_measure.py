@@ -9,7 +9,7 @@ import torch
 from gqs.networks.measure import COLOUR_RADII, ERROR_RADII, POGSON, RADII, SIGMAS, Measure
 
 SHAPES = len(RADII) - 1 + 3 * len(SIGMAS)
-PER_BAND = len(RADII) + len(ERROR_RADII) + SHAPES + 3
+PER_BAND = len(RADII) + len(ERROR_RADII) + SHAPES + 1
 
 
 def source(

@@ -41,7 +41,7 @@ class Compact(nn.Module):
     """
 
     def __init__(
-        self, channels: int = 10, width: int = 24, hidden: int = 160, dropout: float = 0.2
+        self, channels: int = 10, width: int = 16, hidden: int = 256, dropout: float = 0.3
     ) -> None:
         super().__init__()
         if channels < 2 or channels % 2:
@@ -49,16 +49,16 @@ class Compact(nn.Module):
                 f"Network 'compact' takes a flux and a mask channel a band, not {channels} "
                 "channels: use cutouts of form 'flux'."
             )
-        self.bands = channels // 2
+        self.bands, self.dropout = channels // 2, dropout
         self.measure = Measure(self.bands)
-        features = self.measure.features
         self.dense = nn.Sequential(
-            nn.Linear(features, hidden),
+            nn.Linear(self.measure.features, hidden),
             nn.BatchNorm1d(hidden),
             nn.SiLU(),
             nn.Dropout(dropout),
             nn.Linear(hidden, hidden),
             nn.SiLU(),
+            nn.Dropout(dropout),
         )
         self.trunk = nn.Sequential(
             nn.Conv2d(channels, width, 4, stride=2, padding=1, bias=False),
@@ -95,6 +95,7 @@ class Compact(nn.Module):
         seen = torch.cat([torch.asinh(flux * mask / SOFT), mask], dim=1)
         seen = self.trunk(seen[..., edge : edge + SEEN, edge : edge + SEEN])
         looks = torch.cat([seen.mean(dim=(2, 3)), seen.amax(dim=(2, 3))], dim=1)
+        looks = nn.functional.dropout(looks, self.dropout, self.training)
         logits: Tensor = self.head(torch.cat([measured, looks], dim=1))
         return logits
 

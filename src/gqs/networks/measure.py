@@ -30,9 +30,10 @@ class Measure(nn.Module):
 
     For a band: asinh magnitudes in six apertures (Lupton et al. 1999, softened at the aperture's
     own noise), three of their errors, five concentrations, and for two Gaussian weights size,
-    ellipticity and distance of the centroid; the ring's level and noise; the share of valid
-    pixels. Then the shapes again for the sum of the bands, and every colour in two apertures.
-    What a missing or masked band would have given is 0 after standardising, never NaN.
+    ellipticity and distance of the centroid; the share of valid pixels. Then the shapes again for
+    the sum of the bands, and every colour in two apertures. What a missing or masked band would
+    have given is 0 after standardising, never NaN. The sky's level and noise are left out, though
+    they are at hand: a network learns fields by them, and is the worse on others.
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ class Measure(nn.Module):
         self.register_buffer("weights", weights, persistent=False)
         self.register_buffer("area", weights[:, : len(RADII)].sum(0), persistent=False)
         shapes = (len(RADII) - 1) + 3 * len(SIGMAS)
-        per_band = len(RADII) + len(ERROR_RADII) + shapes + 3
+        per_band = len(RADII) + len(ERROR_RADII) + shapes + 1
         self.features = bands * per_band + shapes + len(COLOUR_RADII) * len(self.pairs)
         self.register_buffer("middle", torch.zeros(self.features))
         self.register_buffer("spread", torch.ones(self.features))
@@ -108,7 +109,6 @@ class Measure(nn.Module):
         there = counts[..., 1] > 0.5 * self.area[1]  # half of the 3-pixel aperture is valid
 
         ring_count = counts[..., discs].clamp_min(1.0)
-        ring_level = sums[..., discs] / ring_count
         clipped = pixels.clamp(-CLIP_SKY, CLIP_SKY).square() @ self.weights[:, discs]
         noise = (clipped / ring_count).clamp(0.1, CLIP_SKY**2).sqrt()  # (n, band)
 
@@ -120,8 +120,7 @@ class Measure(nn.Module):
         share = counts[..., 4] / self.area[4]
         shapes = _shapes(flux_in, sums[..., discs + 1 :])
         single = [magnitude, error[..., list(ERROR_RADII)], shapes]
-        single += [torch.stack([ring_level.clamp(-CLIP_SKY, CLIP_SKY), noise.log(), share], dim=-1)]
-        of_bands = torch.cat(single, dim=-1)
+        of_bands = torch.cat([*single, share[..., None]], dim=-1)
 
         together = _shapes(flux_in.sum(1), sums[..., discs + 1 :].sum(1))
         colours = [
