@@ -39,7 +39,9 @@ Doubles = NDArray[np.float64]
 
 OBJECTS_A_FIELD: Final = 128
 CELL: Final = 64  # pixels a side: the cutout, its resampling and room for a bleed
-_NEAR: Final = 72.0  # side of the square around an object in which its neighbours lie
+_NEAR: Final = 36.0  # pixels from an object within which faint neighbours show in its cutout
+_FAR: Final = 75.0  # and bright ones, by their wings
+_BRIGHT: Final = 20.5  # r magnitude
 _EDGE: Final = 50  # pixels: no cell of any band reaches over the frame's edge
 _RUNS: Final = 5535  # from FIRST_RUN to the last that an objid can hold
 
@@ -121,8 +123,7 @@ def _field_cutouts(
     n = len(sources)
     x, y = _places(n, rng)
     first = np.ceil(np.column_stack([x, y]) - CUTOUT_SIZE // 2).astype(np.intp)
-    others, cells = _neighbours(n, mix, rng)
-    around = rng.uniform(-_NEAR / 2, _NEAR / 2, (2, len(others)))
+    others, cells, around = _neighbours(n, mix, rng)
     near = x[cells] + around[0], y[cells] + around[1]
     seen = {band: _band(conditions, band, first) for band in bands}
     canvases = {band: np.zeros((n, CELL, CELL), np.float32) for band in bands}
@@ -152,10 +153,14 @@ def _places(n: int, rng: np.random.Generator) -> tuple[Doubles, Doubles]:
     )
 
 
-def _neighbours(n: int, mix: Mix, rng: np.random.Generator) -> tuple[Table, NDArray[np.intp]]:
-    """Draw the sky's other sources for n cells, and the cell of each."""
-    others = population.sky(n * (_NEAR * PIXEL_SCALE / 3600) ** 2, rng, mix)
-    return others, rng.integers(0, n, len(others))
+def _neighbours(
+    n: int, mix: Mix, rng: np.random.Generator
+) -> tuple[Table, NDArray[np.intp], Doubles]:
+    """Draw the sky's other sources for n cells, the cell of each, and where (x, y) around it."""
+    others = population.sky(n * (2 * _FAR * PIXEL_SCALE / 3600) ** 2, rng, mix)
+    cells, around = rng.integers(0, n, len(others)), rng.uniform(-_FAR, _FAR, (2, len(others)))
+    shows = (np.abs(around).max(axis=0) < _NEAR) | (np.asarray(others["r"]) < _BRIGHT)
+    return others[shows], cells[shows], around[:, shows]
 
 
 def _band(conditions: FieldConditions, band: str, first: NDArray[np.intp]) -> _Band:
@@ -187,14 +192,23 @@ def _exposed(
     """Observe all cells of a band as a frame is observed; also where they are saturated."""
     own, x = band.conditions, band.origin[:, 0]
     calibration = own.calibration[x[:, None] + np.arange(CELL)][:, None, :]
-    row, column = ((band.origin[:, ::-1] + CELL // 2) // 8).T  # the sky image's 8 pixels a step
-    row, column = np.clip(row, 0, SKY_SHAPE[0] - 1), np.clip(column, 0, SKY_SHAPE[1] - 1)
-    sky = own.sky[row, column][:, None, None]
-    residual = smooth_surface(own.residual, SKY_SHAPE)[row, column][:, None, None]
+    sky = _sky_in_cells(own.sky, band.origin)
+    residual = _sky_in_cells(smooth_surface(own.residual, SKY_SHAPE), band.origin)
     counts = noisy_counts(light / calibration, sky + residual, own, rng)
     for k in np.flatnonzero(counts.max(axis=(1, 2)) > own.full_well):
         saturate(counts[k], own.full_well, rng)
     return calibrated(counts, sky, calibration), counts >= SATURATION
+
+
+def _sky_in_cells(coarse: Floats, origin: NDArray[np.intp]) -> Floats:
+    """Sky (n, cell, cell) around the places of cells: its level and its slope there."""
+    middle = (origin[:, ::-1] + CELL // 2) // 8  # the sky image has a step for 8 pixels
+    row, column = np.clip(middle, 1, np.array(SKY_SHAPE) - 2).T
+    down = (coarse[row + 1, column] - coarse[row - 1, column]) / 16
+    along = (coarse[row, column + 1] - coarse[row, column - 1]) / 16
+    step = np.arange(CELL, dtype=np.float32) - (CELL - 1) / 2
+    level = coarse[row, column][:, None, None] + down[:, None, None] * step[:, None]
+    return np.asarray(level + along[:, None, None] * step, dtype=np.float32)
 
 
 def _resampled(flux: Floats, band: _Band, first: NDArray[np.intp], name: str) -> Floats:
