@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from gqs.cli.shell import app, run
-
 # Importing registers the verbs; this order is the order of `gqs --help`.
-from gqs.cli import data, learning, using  # isort: skip
+import gqs.cli.data
+import gqs.cli.learning
+import gqs.cli.using
+from gqs.cli.shell import run
 
-__all__ = ["app", "data", "learning", "main", "using"]
+__all__ = ["main"]
 
 
 def main() -> None:

@@ -109,6 +109,9 @@ def cutouts(
         Literal["pad", "paper"],
         typer.Option(help="At a frame's edge: pad and mask, or the paper's shortened box resized."),
     ] = "pad",
+    star_shift: Annotated[
+        bool, typer.Option("--star-shift", help="Align bands by their stars where the WCS errs.")
+    ] = False,
     workers: Processes = None,
     as_json: AsJson = False,
 ) -> None:
@@ -124,7 +127,7 @@ def cutouts(
 
     with bar("Cutting out") as progress:
         report = build_from_frames(
-            frame_files(frames), catalog, out, bands, form, edge, workers, progress
+            frame_files(frames), catalog, out, bands, form, edge, workers, progress, star_shift
         )
     _say_built(report, as_json)
 

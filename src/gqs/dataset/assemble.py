@@ -99,6 +99,7 @@ def build_from_frames(
     edge: str = "pad",
     workers: int | None = None,
     progress: Progress = silent,
+    star_shift: bool = False,
 ) -> BuildReport:
     """Cut every catalogued object out of its field's frames, into a store.
 
@@ -123,6 +124,8 @@ def build_from_frames(
         Child processes; by default one a core.
     progress : callable
         Told after every field.
+    star_shift : bool
+        Remove what the WCS leaves between the bands' stars (0.04 to 0.26 px in real fields).
 
     Returns
     -------
@@ -155,11 +158,15 @@ def build_from_frames(
             f"{catalog_path}: none of its {len(catalog)} objects lies on the {len(fields)} fields "
             "given. Name the frames that hold them."
         )
-    made = {"from": "frames", "catalogue_sha256": files.sha256(catalog_path)}
+    made: dict[str, Any] = {"from": "frames", "catalogue_sha256": files.sha256(catalog_path)}
+    if star_shift:
+        made["star_shift"] = True
     with StoreWriter(out, bands, form, edge, made) as writer:
         _refuse_forgotten(writer, fields)
         tasks = [
-            CutTask(out, name, whole[name], _columns(catalog[rows[name]]), bands, form, edge)
+            CutTask(
+                out, name, whole[name], _columns(catalog[rows[name]]), bands, form, edge, star_shift
+            )
             for name in sorted(rows)
         ]
         shards, failed = _run(cut_field, tasks, workers, progress)

@@ -45,6 +45,8 @@ class CutTask:
         The catalogue's rows on it.
     bands, form, edge : str
         As for `build_from_frames`.
+    star_shift : bool
+        Whether what the WCS leaves between the bands' stars is removed.
     """
 
     store: Path
@@ -54,6 +56,7 @@ class CutTask:
     bands: str
     form: str
     edge: str
+    star_shift: bool = False
 
     def __str__(self) -> str:
         return f"Field {self.field}"
@@ -84,13 +87,14 @@ def cut_field(task: CutTask) -> Shard:
         {
             "frames": {band: files.sha256(path) for band, path in task.frames.items()},
             "rows": rows_hash(task.rows),
-            "how": [task.bands, task.form, task.edge, __version__],
+            "how": [task.bands, task.form, task.edge, task.star_shift, __version__],
         }
     )
     there = committed(task.store, name, source)
     if there is not None:
         return there
-    stack = align({band: read_frame(path) for band, path in task.frames.items()}, task.bands)
+    frames = {band: read_frame(path) for band, path in task.frames.items()}
+    stack = align(frames, task.bands, star_shift=task.star_shift)
     rows = task.rows.copy()
     rows["x"], rows["y"] = pixel_positions(
         stack.wcs, np.asarray(rows["ra"]), np.asarray(rows["dec"])
