@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Another build of torch: make setup TORCH_INDEX=<address of a package index>, as pytorch.org lists them.
 TORCH_INDEX ?=
 
-.PHONY: setup demo test check docs clean
+.PHONY: setup demo test check docs shipped clean
 
 setup: .venv/ready
 
@@ -34,6 +34,12 @@ check: setup
 
 docs: setup
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build
+
+# The model in the package: the demo's recipe on more objects and for longer.
+shipped: setup
+	$(BIN)/gqs simulate --out build/shipped --into-store --objects 45000 --seed 2023
+	$(BIN)/gqs split build/shipped
+	$(BIN)/gqs train build/shipped --out src/gqs/classify/shipped --epochs 30
 
 clean:
 	rm -rf .venv demo build docs/_build

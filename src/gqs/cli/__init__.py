@@ -5,7 +5,7 @@ from __future__ import annotations
 # Importing registers the verbs; this order is the order of `gqs --help`.
 import gqs.cli.data
 import gqs.cli.learning
-import gqs.cli.using
+import gqs.cli.using  # noqa: F401
 from gqs.cli.shell import run
 
 __all__ = ["main"]
