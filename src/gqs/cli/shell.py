@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ app = typer.Typer(
     "6 model refused, 7 integrity or leakage, 130 and 143 stopped by a signal.",
 )
 
+LINE_EVERY_S = 30.0
 FITS_ENDINGS = (".fits", ".fits.bz2", ".fits.gz", ".fit")
 
 Seed = Annotated[int, typer.Option(help="Seed of everything random: same seed, same result.")]
@@ -140,13 +142,33 @@ def bar(what: str) -> Iterator[Callable[[int, int, str], None]]:
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
     )
-    with Progress(*columns, console=Console(stderr=True)) as shown:
+    console = Console(stderr=True)
+    if not console.is_terminal:  # a log of a batch job wants a line now and then, not a bar
+        yield _Lines(what)
+        return
+    with Progress(*columns, console=console) as shown:
         task = shown.add_task(f"{what:<21}", total=None, note="")
 
         def tell(done: int, total: int, note: str) -> None:
             shown.update(task, completed=done, total=total, note=note)
 
         yield tell
+
+
+class _Lines:
+    """Progress as lines on standard error: the first, the last, and one every half minute."""
+
+    def __init__(self, what: str) -> None:
+        self.what, self.begin, self.told = what, time.monotonic(), float("-inf")
+
+    def __call__(self, done: int, total: int, note: str) -> None:
+        now = time.monotonic()
+        if now - self.told < LINE_EVERY_S and done < total:
+            return
+        self.told = now
+        left = (now - self.begin) * (total - done) / done if done else float("nan")
+        rest = f"{left:.0f} s left" if done else "begun"
+        print(f"{self.what}: {done}/{total}, {rest}; {note}", file=sys.stderr, flush=True)
 
 
 def say(lines: Sequence[str], result: dict[str, Any], as_json: bool) -> None:
