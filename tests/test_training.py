@@ -434,6 +434,14 @@ def test_a_band_that_the_store_lacks_is_refused(
         train(*data, tmp_path, recipe(bands="griz"))
 
 
+def test_what_is_stretched_cannot_be_dimmed(
+    data: tuple[CutoutStore, Table], tmp_path: Path
+) -> None:
+    dim = {"dim": 0.5}
+    with pytest.raises(UsageError, match="cannot be dimmed"):
+        train(*data, tmp_path, recipe(network="resnet18", arguments={}, augment=dim))
+
+
 def test_some_of_the_bands_can_be_trained_on(
     data: tuple[CutoutStore, Table], tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from scipy import ndimage
 from gqs.dataset.augment import (
     Augmentation,
     dihedral,
+    dimmed,
     flipped,
     rotated,
     shifted,
@@ -62,6 +63,24 @@ def test_band_dropout_takes_flux_and_mask_and_spares_the_reference() -> None:
     assert (y == 1).flatten(1).all(1).float().mean() > 0.5
 
 
+def test_dimming_takes_light_and_keeps_the_noise_the_masks_and_the_colours() -> None:
+    noise = torch.randn(600, 2, 20, 30, generator=generator(2))
+    noise[:, :, 8:12, 10:20] = torch.tensor([400.0, 800.0])[:, None, None]
+    valid = torch.ones_like(noise)
+    valid[:, 0, :3] = 0
+    x = torch.cat([noise * valid, valid], dim=1)
+    y = dimmed(x, 0.5, generator(), masks=2)
+    assert torch.equal(y[:, 2:], valid)
+    assert (y[:, 0, :3] == 0).all()
+    sky = y[:, :2, 13:]
+    np.testing.assert_allclose(sky.std(dim=(1, 2, 3)), 1, atol=0.1)
+    light = y[:, :2, 8:12, 10:20].mean(dim=(2, 3))
+    np.testing.assert_allclose(light[:, 1] / light[:, 0], 2, rtol=0.01)
+    kept = light[:, 0] / 400
+    assert 0.4 < float((kept > 0.999).float().mean()) < 0.6
+    assert 0.49 < float(kept.min()) < 0.55
+
+
 def test_flips_have_their_probability_on_both_axes() -> None:
     x = batch(2000, 1, 5)
     y = flipped(x, 0.5, generator())
@@ -100,7 +119,7 @@ def test_masks_stay_masks_when_flux_is_turned_freely() -> None:
     "augmentation",
     [
         Augmentation(),
-        Augmentation(dihedral=True, shift=1, band_dropout=0.1),
+        Augmentation(dihedral=True, shift=1, band_dropout=0.1, dim=0.4),
         Augmentation(rotation=90, flip=0.5),
     ],
 )

@@ -31,6 +31,9 @@ class Augmentation:
         otherwise. What comes in from outside is masked.
     band_dropout : float
         Probability that a band is missing from an image; the reference band never is.
+    dim : float
+        Largest share of its light that an image loses, its sky noise kept: the same object as if
+        it were fainter. For flux in sky noises, not stretched.
     rotation : float
         Degrees; turned freely between plus and minus this (the paper: 90), bilinearly, the
         corners filled with black, as torchvision's RandomRotation does.
@@ -41,6 +44,7 @@ class Augmentation:
     dihedral: bool = False
     shift: int = 0
     band_dropout: float = 0.0
+    dim: float = 0.0
     rotation: float = 0.0
     flip: float = 0.0
 
@@ -72,6 +76,8 @@ class Augmentation:
             x = shifted(x, self.shift, generator)
         if self.band_dropout and masks:
             x = without_bands(x, self.band_dropout, generator, masks, reference)
+        if self.dim and masks:
+            x = dimmed(x, self.dim, generator, masks)
         if self.flip:
             x = flipped(x, self.flip, generator)
         if self.rotation:
@@ -165,6 +171,36 @@ def without_bands(
     if reference is not None:
         keep[:, reference] = True
     return x * torch.cat([keep, keep], dim=1)[:, :, None, None].to(x)
+
+
+def dimmed(x: Tensor, most: float, generator: Generator, masks: int) -> Tensor:
+    """Take light from half of the images, and give them noise so that the sky keeps its own.
+
+    f x + sqrt(1 - f^2) n, f uniform in (1 - most, 1): the noise of every pixel stays 1, the source
+    is fainter by f, and its colours and shape are those of the same class, seen less well.
+
+    Parameters
+    ----------
+    x : Tensor
+        (n, 2 band, row, column): flux in sky noises, then masks.
+    most : float
+        Largest share of the light that is lost.
+    generator : Generator
+        Where the random numbers come from.
+    masks : int
+        Number of bands.
+
+    Returns
+    -------
+    Tensor
+        The same shape; masked pixels stay 0.
+    """
+    lost = most * torch.rand(len(x), generator=generator)
+    lost = lost * (torch.rand(len(x), generator=generator) < 0.5)
+    kept = (1 - lost)[:, None, None, None]
+    flux, valid = x[:, :masks], x[:, masks:]
+    noise = torch.randn(flux.shape, generator=generator)
+    return torch.cat([flux * kept + (1 - kept**2).sqrt() * noise * valid, valid], dim=1)
 
 
 def flipped(x: Tensor, probability: float, generator: Generator) -> Tensor:

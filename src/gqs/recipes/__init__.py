@@ -24,6 +24,7 @@ class Augment(_Strict):
     dihedral: bool = False
     shift: int = Field(default=0, ge=0, le=8)
     band_dropout: float = Field(default=0.0, ge=0, le=0.5)
+    dim: float = Field(default=0.0, ge=0, lt=1)
     rotation: float = Field(default=0.0, ge=0, le=180)
     flip: Share = 0.0
 

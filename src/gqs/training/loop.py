@@ -96,6 +96,11 @@ def train(
     recipe = _recipe(recipe, network, epochs, batch, precision)
     check_split(split, store.index)
     data = Data.of(store, split, recipe.bands, zoo.find(recipe.network).stretch)
+    if recipe.augment.dim and (store.form, data.preprocessing.stretch) != ("flux", "linear"):
+        raise UsageError(
+            f"Network {recipe.network!r} does not get flux in sky noises, so it cannot be dimmed. "
+            "Leave augment.dim out of the recipe."
+        )
     where = device_of(device)
     recipe = recipe.changed(precision=precision_of(recipe.precision, where))
     identity = {
