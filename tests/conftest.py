@@ -19,8 +19,7 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two small simulated fields in five bands, with their catalogue; needs the extra `sim`."""
-    pytest.importorskip("galsim", reason="the simulated sky needs GalSim (extra sim)")
+    """Two small simulated fields in five bands, with their catalogue."""
     from gqs.survey.simulated.fields import simulate
     from gqs.survey.simulated.population import Mix
 

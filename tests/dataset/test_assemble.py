@@ -434,7 +434,6 @@ def test_kill_9_at_any_time(survey: Path, tmp_path: Path) -> None:
 
 
 def test_simulated_objects_go_straight_in(tmp_path: Path) -> None:
-    pytest.importorskip("galsim")
     counts = {"GALAXY": 171, "QSO": 171, "STAR": 171}  # one more than a shard
     report = build_from_simulation(tmp_path / "a", counts, seed=4, bands="r", workers=2)
     store = CutoutStore.open(tmp_path / "a")

@@ -10,7 +10,7 @@ import pytest
 from gqs.survey.simulated.profiles import bulge_transform, disc_transform, grid, stamp_size
 from gqs.survey.simulated.psf import Psf
 
-galsim = pytest.importorskip("galsim", reason="GalSim, the oracle (extra sim), is not installed")
+galsim = pytest.importorskip("galsim", reason="GalSim, the oracle (extra dev), is not installed")
 SIZE = 128
 SIGMA = 1.4  # of the Gaussian seeing that both sides draw through, pixels
 

@@ -11,6 +11,7 @@ from astropy.table import Table, vstack
 
 from gqs import __version__, files
 from gqs.dataset.shards import Shard, committed, rows_hash, write_shard
+from gqs.survey.simulated.stamps import OBJECTS_A_FIELD, render_cutouts
 
 CHUNK: Final = 512  # objects a shard: four fields
 
@@ -61,9 +62,6 @@ def render_chunk(task: RenderTask) -> Shard:
     ResourceError
         If the disk refuses.
     """
-    # GalSim is an extra, and takes its time to import.
-    from gqs.survey.simulated.stamps import OBJECTS_A_FIELD, render_cutouts
-
     name = f"simulated-{task.number:06d}"
     source = files.hash_of([rows_hash(task.sources), task.bands, task.seed, name, __version__])
     there = committed(task.store, name, source)
