@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gqs import labels
+
 if TYPE_CHECKING:
     from gqs.classify.classifier import Classifier, load_classifier
 
 __version__ = "0.1.0"
-__all__ = ["Classifier", "__version__", "load_classifier"]
+__all__ = ["Classifier", "__version__", "labels", "load_classifier"]
 
 
 def __getattr__(name: str) -> object:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from gqs import __version__, labels, tables, workers
 from gqs.classify.classifier import Classifier
-from gqs.dataset.split import check_split, split_hash
+from gqs.dataset.sky_groups import sky_groups
+from gqs.dataset.split import check_split
 from gqs.dataset.store import CutoutStore
 from gqs.errors import IntegrityError, UsageError
 from gqs.evaluation import pictures
@@ -23,6 +24,8 @@ from gqs.evaluation.metrics import Metrics, measure
 from gqs.evaluation.page import Shown
 from gqs.evaluation.plates import data_plates, history_plate, result_plates
 from gqs.evaluation.report import write_report
+from gqs.files import check_hash
+from gqs.model_folder import LEARNED
 from gqs.recipes import published
 
 CHUNK = 2048  # cutouts in memory at a time
@@ -46,6 +49,8 @@ class Appraisal:
         Of the side that was judged.
     report : Path
         The page.
+    seen : str
+        What the model had to do with these objects, in words.
     """
 
     metrics: Metrics
@@ -53,6 +58,7 @@ class Appraisal:
     comparison: Comparison | None
     predictions: Table
     report: Path
+    seen: str
 
     def lines(self) -> list[str]:
         """Say the result in a few lines.
@@ -65,7 +71,7 @@ class Appraisal:
         found = self.metrics.accuracy
         lines = [
             f"Accuracy {_percent(found.value)} ({_percent(found.low)} to {_percent(found.high)}, "
-            f"95 %) on {self.metrics.objects} objects never seen before."
+            f"95 %) on {self.metrics.objects} objects {self.seen}."
         ]
         if self.baseline is not None and self.comparison is not None:
             trees = self.baseline.accuracy.value
@@ -122,6 +128,8 @@ def predict_rows(
     objects = store.index[rows]
     probabilities = np.concatenate(parts) if parts else np.empty((0, len(labels.CLASSES)))
     flags = np.asarray(objects["flags"], dtype=np.int32)
+    if store.form == "flux" and set(classifier.bands) - set(store.bands):
+        flags = flags | np.int32(tables.Flag.MISSING_BAND)
     return tables.predictions(objects, probabilities, flags, classifier.hash)
 
 
@@ -185,11 +193,11 @@ def appraise(
         If the side is empty, or forms differ.
     """
     check_split(split, store.index)
-    _refuse_seen(classifier, store, split, side)
     sides = dict(zip(split["objid"].tolist(), split["split"].tolist(), strict=True))
     rows = np.flatnonzero([sides.get(objid) == side for objid in store.index["objid"].tolist()])
     if not len(rows):
         raise UsageError(f"The split has no {side} objects in {store.path}.")
+    seen = _seen(classifier, store, rows, side)
     found = predict_rows(classifier, store, rows, progress)
     tables.write(found, out / "predictions.parquet")
     truth = store.index[rows]
@@ -220,22 +228,33 @@ def appraise(
             **(reproduce or {}),
         },
     )
-    return Appraisal(metrics, baseline, comparison, found, page)
+    return Appraisal(metrics, baseline, comparison, found, page, seen)
 
 
-def _refuse_seen(classifier: Classifier, store: CutoutStore, split: Table, side: str) -> None:
-    """Refuse to appraise a model on what it learned from.
+def _seen(classifier: Classifier, store: CutoutStore, rows: NDArray[np.int64], side: str) -> str:
+    """Refuse to call unseen what a model learned from, in this store or another; say it in words.
 
-    A model folder names the store and the split that trained it; another split of the same store
-    would put learned objects on the side that is judged.
+    An object is the same where its objid is, or its place on the sky within 1 arcsec.
     """
-    card = classifier.card
-    same_store = card.get("data_hash") == store.hash
-    if same_store and side != "train" and card.get("split_hash") != split_hash(split):
+    if side != "test":
+        return "that chose its epoch" if side == "validation" else "that it was trained on"
+    path = classifier.folder / LEARNED
+    if not path.is_file():
+        return "of the test side (the model does not tell what it learned from)"
+    check_hash(path, classifier.card["training"]["learned_sha256"])
+    learned, judged = tables.read(path), store.index[rows]
+    ra = np.concatenate([np.asarray(learned["ra"]), np.asarray(judged["ra"])])
+    dec = np.concatenate([np.asarray(learned["dec"]), np.asarray(judged["dec"])])
+    sky = sky_groups(ra, dec)
+    again = np.isin(sky[len(learned) :], sky[: len(learned)])
+    again |= np.isin(np.asarray(judged["objid"]), np.asarray(learned["objid"]))
+    if again.any():
         raise IntegrityError(
-            f"The model was trained on {store.path} with another split, so it may have learned "
-            f"from objects of this split's {side} side. Name the split that trained it (--split)."
+            f"The model learned from {int(again.sum())} of the {len(rows)} objects to be judged, "
+            f"{judged['objid'][again][0]} among them (same objid, or within 1 arcsec). Name the "
+            "split that trained it (--split), or fields that it never saw."
         )
+    return "never seen before"
 
 
 def _drawable(judged: Judged, group: str | None) -> str | None:

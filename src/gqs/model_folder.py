@@ -25,6 +25,7 @@ from gqs.networks import zoo
 FORMAT: Final = 1
 WEIGHTS: Final = "weights.safetensors"
 CARD: Final = "model.json"
+LEARNED: Final = "learned.parquet"  # objid, ra, dec, split of all that the training saw
 _MOST_CARD_BYTES: Final = 4 << 20
 _MOST_HEADER_BYTES: Final = 16 << 20
 
@@ -38,6 +39,8 @@ class Card(BaseModel):
         As `zoo.build` takes them; channels follow from form and bands.
     bands, form, stretch : str
         As `Preprocessing` takes them.
+    edge, star_shift : str, bool
+        How its training cutouts were made: edge policy, bands aligned by their stars too.
     classes : list of str
         Order of the logits.
     data_hash, split_hash : str
@@ -60,6 +63,8 @@ class Card(BaseModel):
     bands: str
     form: str
     stretch: str
+    edge: str = "pad"
+    star_shift: bool = False
     classes: list[str] = list(labels.CLASSES)
     data_hash: str
     split_hash: str

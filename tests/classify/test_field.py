@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 
-from gqs.classify.classifier import Classifier
+from gqs.classify.classifier import Classifier, load_classifier
 from gqs.classify.field import classify_fields
 from gqs.classify.region import write_region
-from gqs.errors import BadInputError, IntegrityError
+from gqs.errors import BadInputError, IntegrityError, UsageError
+from gqs.model_folder import Card, save_model
+from gqs.networks import zoo
 from gqs.tables import Flag
 
 from .test_classifier import classifier
@@ -132,3 +135,73 @@ def test_a_region_file_names_each_source(
     circles = [line for line in text.splitlines() if line.startswith("circle(")]
     assert len(circles) == len(found)
     assert text.splitlines()[1] == "icrs"
+
+
+def test_positions_on_one_field_cost_the_other_nothing(
+    survey: Path, classifier: Classifier
+) -> None:
+    known = truth(survey, 0)[["objid", "ra", "dec"]]
+    paths = [*frames(survey, 0), *frames(survey, 1)]
+    report = classify_fields(classifier, paths, known, processes=2)
+    assert report.set_aside == []
+    np.testing.assert_array_equal(
+        np.asarray(report.predictions["objid"]), np.asarray(known["objid"])
+    )
+
+
+def test_positions_off_every_frame_have_flagged_rows(survey: Path, classifier: Classifier) -> None:
+    known = Table({"objid": [5, 4], "ra": [10.0, np.nan], "dec": [-80.0, 3.0]})
+    report = classify_fields(classifier, frames(survey, 0), known, processes=1)
+    assert report.predictions["objid"].tolist() == [5, 4]
+    assert ((np.asarray(report.predictions["flags"]) & int(Flag.OUTSIDE)) > 0).all()
+    assert report.predictions["run"].tolist() == [-1, -1]
+    assert len(report.set_aside) == 1 and "row 2" in report.set_aside[0]
+    with pytest.raises(UsageError, match="not one row"):
+        classify_fields(classifier, frames(survey, 0), known[1:], processes=1)
+
+
+def test_hours_are_not_taken_for_degrees(survey: Path, classifier: Classifier) -> None:
+    known = truth(survey, 0)[["objid", "ra", "dec"]]
+    hours = known.copy()
+    hours["ra"] = known["ra"] / 15
+    hours["ra"].unit = "hourangle"
+    one = classifier.classify_field(frames(survey, 0), known)
+    other = classifier.classify_field(frames(survey, 0), hours)
+    np.testing.assert_array_equal(np.asarray(one["class"]), np.asarray(other["class"]))
+    hours["ra"].unit = "mag"
+    with pytest.raises(UsageError, match="no angle"):
+        classifier.classify_field(frames(survey, 0), hours)
+
+
+def test_a_replaced_frame_is_classified_anew(
+    survey: Path, classifier: Classifier, tmp_path: Path
+) -> None:
+    import bz2
+
+    plain = []
+    for path in frames(survey, 0):
+        plain.append(tmp_path / path.name.removesuffix(".bz2"))
+        plain[-1].write_bytes(bz2.decompress(path.read_bytes()))
+    first = classify_fields(classifier, plain, parts=tmp_path / "parts").predictions
+    with fits.open(plain[2], mode="update") as opened:  # g i r u z
+        opened[0].data *= 0.5
+    again = classify_fields(classifier, plain, parts=tmp_path / "parts").predictions
+    assert np.nanmedian(again["mag_r"]) > np.nanmedian(first["mag_r"]) + 0.3 or len(first) != len(
+        again
+    )
+
+
+def test_a_colour_picture_hides_no_masked_centre(
+    survey: Path, tmp_path: Path, classifier: Classifier
+) -> None:
+    network = zoo.build("resnet18", channels=3)
+    card = Card(network="resnet18", bands="gri", form="paper", stretch="linear",
+                data_hash="0", split_hash="0")  # fmt: skip
+    save_model(tmp_path, network.state_dict(), card)
+    paper = load_classifier(tmp_path)
+    on_edge = truth(survey, 0)[["objid", "ra", "dec"]]
+    judged = paper.classify_field(frames(survey, 0), on_edge)
+    flux = classifier.classify_field([p for p in frames(survey, 0) if p.name[6] in "gri"], on_edge)
+    blank = np.asarray(flux["flags"]) & int(Flag.NOT_JUDGED) > 0
+    np.testing.assert_array_equal(np.asarray(judged["class"]) == "", blank)
+    assert paper.predict_cutouts(np.zeros((0, 3, 50, 50), np.uint8)).shape == (0, 3)

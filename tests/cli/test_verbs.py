@@ -80,11 +80,35 @@ def test_evaluate_writes_a_report_and_its_numbers(work: Path) -> None:
     assert numbers["metrics"]["overall"]["accuracy"]["value"] == pytest.approx(right)
 
 
-def test_a_model_is_not_appraised_on_a_split_it_did_not_learn_by(work: Path) -> None:
+def test_a_model_is_not_appraised_on_what_it_learned_from(work: Path, survey: Path) -> None:
+    """Neither by another split nor through another store of the same sky."""
     other = work / "other.parquet"
-    assert gqs("split", work / "cutouts", "--scheme", "paper", "--seed", 2, "--out", other)
+    gqs("split", work / "cutouts", "--scheme", "paper", "--seed", 2, "--out", other)
     done = gqs("evaluate", work / "model", work / "cutouts", "--out", work / "r", "--split", other)
-    refused(done, 7, "another split")
+    refused(done, 7, "learned from")
+    again = work / "again"
+    gqs("cutouts", survey / "frames", "--catalog", survey / "catalog.csv", "--out", again,
+        "--bands", "gri")  # fmt: skip
+    gqs("split", again, "--scheme", "paper", "--seed", 3)
+    refused(gqs("evaluate", work / "model", again, "--out", work / "r"), 7, "learned from")
+
+
+def test_the_answer_names_the_side_that_was_judged(work: Path) -> None:
+    words = ("evaluate", work / "model", work / "cutouts", "--out", work / "r", "--no-trees")
+    assert "that it was trained on" in gqs(*words, "--side", "train").stdout
+    assert "that chose its epoch" in gqs(*words, "--side", "validation").stdout
+    assert "never seen before" in gqs(*words).stdout
+
+
+def test_options_that_would_do_nothing_are_refused(work: Path, tmp_path: Path) -> None:
+    out = ("simulate", "--out", tmp_path / "s")
+    refused(gqs(*out, "--objects", 9), 2, "--into-store")
+    refused(gqs(*out, "--into-store", "--enriched", 5), 2, "no fields")
+    refused(gqs(*out, "--enriched", 5, "--stars", 2), 2, "densities")
+    refused(gqs(*out, "--bands", "gi"), 2, "r must be among")
+    refused(gqs("split", work / "cutouts", "--scheme", "paper", "--by", "run"), 2, "--by")
+    refused(gqs(*out, "--into-store", "--catalog", tmp_path / "no.csv"), 2, "no such file")
+    assert "the one in the package" in " ".join(gqs("classify", "--help").stdout.split())
 
 
 @pytest.mark.parametrize("ending", [".parquet", ".fits", ".vot", ".ecsv", ".csv"])
@@ -104,8 +128,8 @@ def test_classify_writes_every_format(work: Path, survey: Path, ending: str) -> 
 
 def test_configuration_comes_from_option_then_variable_then_file(work: Path) -> None:
     config = work / "gqs.toml"
-    config.write_text('[split]\nscheme = "paper"\nseed = 5\n')
-    words = ("--config", config, "split", work / "cutouts", "--json", "--out")
+    config.write_text('[split]\nscheme = "paper"\nseed = 5\njson = true\n')
+    words = ("--config", config, "split", work / "cutouts", "--out")
     from_file = json.loads(gqs(*words, work / "a.parquet").stdout)
     variable = json.loads(gqs(*words, work / "b.parquet", GQS_SPLIT_SEED="6").stdout)
     option = json.loads(gqs(*words, work / "c.parquet", "--seed", 7, GQS_SPLIT_SEED="6").stdout)

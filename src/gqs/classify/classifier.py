@@ -38,6 +38,8 @@ class Classifier:
         SHA-256 of the weights.
     card : mapping
         The model folder's `model.json`.
+    folder : Path
+        The model folder.
     batch : int
         Cutouts judged at a time, which bounds memory.
     """
@@ -46,6 +48,7 @@ class Classifier:
     preprocessing: Preprocessing
     hash: str
     card: Mapping[str, Any]
+    folder: Path
     batch: int = 256
 
     @property
@@ -94,12 +97,14 @@ class Classifier:
         probabilities[~np.isfinite(probabilities).all(axis=1)] = np.nan
         return probabilities
 
-    def classify_field(self, paths: Sequence[str | Path], positions: Table | None = None) -> Table:
+    def classify_field(
+        self, paths: Sequence[str | Path] | str | Path, positions: Table | None = None
+    ) -> Table:
         """Classify what is on one field's frames.
 
         Parameters
         ----------
-        paths : sequence of paths
+        paths : sequence of paths, or one path
             Frames of one field, in any order, r among them.
         positions : Table, optional
             With `objid`, `ra` and `dec` (degrees): judge these instead of detected sources. The
@@ -117,7 +122,8 @@ class Classifier:
         """
         from gqs.classify.field import classify_field
 
-        return classify_field(self, [Path(path) for path in paths], positions)
+        several = [paths] if isinstance(paths, str | Path) else paths
+        return classify_field(self, [Path(path) for path in several], positions)
 
     def _arranged(self, flux: NDArray[Any], bands: str) -> NDArray[Any]:
         """Put the bands into the model's order, with planes of NaN for those that are missing."""
@@ -146,7 +152,7 @@ class Classifier:
 
     def _judgeable(self, images: NDArray[Any], bands: str) -> NDArray[np.bool_]:
         if self.form == "paper":
-            return np.asarray(np.ptp(images.reshape(len(images), -1), axis=1) > 0)
+            return np.asarray(images.max(axis=(1, 2, 3)) > images.min(axis=(1, 2, 3)))
         given = [i for i, band in enumerate(self.bands) if band in bands]
         return np.asarray(faults(images[:, given], "".join(self.bands[i] for i in given)) == 0)
 
@@ -178,6 +184,7 @@ def load_classifier(folder: str | Path | None = None, device: str = "cpu") -> Cl
     >>> classifier.bands
     'ugriz'
     """
-    network, card = load_model(Path(folder) if folder is not None else SHIPPED)
+    path = Path(folder) if folder is not None else SHIPPED
+    network, card = load_model(path)
     preprocessing = Preprocessing(card["form"], card["bands"], card["stretch"])
-    return Classifier(network.to(device), preprocessing, card["weights_sha256"], card)
+    return Classifier(network.to(device), preprocessing, card["weights_sha256"], card, path)

@@ -12,12 +12,14 @@ import numpy as np
 from astropy.table import Table, vstack
 from numpy.typing import NDArray
 
-from gqs import tables, workers
-from gqs.errors import BadInputError, UsageError
+from gqs import __version__, tables, workers
+from gqs.classify.positions import NO_FIELD, checked_positions, no_positions, one_row_each, placed
+from gqs.dataset.judgeable import faults
+from gqs.errors import BadInputError
 from gqs.files import hash_of
-from gqs.imaging.align import BandStack, align
+from gqs.imaging.align import align
 from gqs.imaging.composite import colour_picture
-from gqs.imaging.cutouts import cut_flux, cut_picture, pixel_positions
+from gqs.imaging.cutouts import cut_flux, cut_picture
 from gqs.imaging.detect import detect
 from gqs.imaging.frames import group_fields, read_frame
 from gqs.imaging.photometry import aperture_magnitudes
@@ -28,6 +30,43 @@ if TYPE_CHECKING:
     from gqs.classify.classifier import Classifier
 
 FrameFiles = Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class How:
+    """How a model wants its cutouts: as those were made that it was trained on.
+
+    Attributes
+    ----------
+    bands, form : str
+        Bands it takes; `flux` or `paper`.
+    edge : str
+        Edge policy, `pad` or `paper`.
+    star_shift : bool
+        Whether bands are aligned by their stars too.
+    """
+
+    bands: str
+    form: str
+    edge: str = "pad"
+    star_shift: bool = False
+
+    @classmethod
+    def of(cls, classifier: Classifier) -> How:
+        """Read it from a model's card.
+
+        Parameters
+        ----------
+        classifier : Classifier
+            The model.
+
+        Returns
+        -------
+        How
+            Its bands, form, edge policy and alignment.
+        """
+        card = classifier.card
+        return cls(classifier.bands, classifier.form, card["edge"], card["star_shift"])
 
 
 @dataclass(frozen=True)
@@ -73,8 +112,7 @@ class FieldsReport:
 
 def prepare(
     files: FrameFiles,
-    bands: str,
-    form: str,
+    how: How,
     positions: Table | None = None,
     keep_outside: bool = True,
 ) -> Prepared:
@@ -84,10 +122,8 @@ def prepare(
     ----------
     files : mapping of str to Path
         A frame for each band; r among them.
-    bands : str
-        Bands that the model takes; those without a frame are missing from the cutouts.
-    form : str
-        `flux` or `paper`.
+    how : How
+        What the model takes; bands without a frame are missing from the cutouts.
     positions : Table, optional
         With `objid ra dec`; by default sources are detected.
     keep_outside : bool
@@ -103,29 +139,29 @@ def prepare(
     BadInputError
         If a frame cannot be used.
     """
-    here = "".join(band for band in bands if band in files)
+    here = "".join(band for band in how.bands if band in files)
     if REFERENCE_BAND not in files:
         raise BadInputError(
             f"{_where(files)}: the {REFERENCE_BAND} frame is missing, onto whose grid the "
             "other bands go. Add it."
         )
-    stack = align({band: read_frame(files[band]) for band in here}, here)
-    objects = detect(stack) if positions is None else _placed(stack, positions)
+    frames = {band: read_frame(files[band]) for band in here}
+    stack = align(frames, here, star_shift=how.star_shift)
+    objects = detect(stack) if positions is None else placed(stack, positions)
     if not keep_outside:
-        ny, nx = stack.flux.shape[1:]
-        within = (objects["x"] > -0.5) & (objects["x"] < nx - 0.5)
-        objects = objects[within & (objects["y"] > -0.5) & (objects["y"] < ny - 0.5)]
+        objects = objects[objects["run"] != NO_FIELD]
     x, y = np.asarray(objects["x"]), np.asarray(objects["y"])
-    images, flags = cut_flux(stack, x, y)
+    images, flags = cut_flux(stack, x, y, how.edge)
+    flags = flags | faults(images, here)
     flags = flags | np.asarray(objects["flags"], dtype=np.int32)
-    if len(here) < len(bands):
+    if len(here) < len(how.bands):
         flags = flags | np.int32(Flag.MISSING_BAND)
     magnitudes, errors = aperture_magnitudes(images, here)
     for i, band in enumerate(here):
         objects[f"mag_{band}"], objects[f"magerr_{band}"] = magnitudes[:, i], errors[:, i]
-    if form == "paper":
+    if how.form == "paper":
         picture, covered = colour_picture(stack), np.asarray(stack.covered.all(axis=0))
-        return Prepared(objects, cut_picture(picture, covered, x, y)[0], here, flags)
+        return Prepared(objects, cut_picture(picture, covered, x, y, how.edge)[0], here, flags)
     return Prepared(objects, images, here, flags)
 
 
@@ -156,6 +192,8 @@ def classify_field(
     fields, refused = group_fields(paths)
     if refused:
         raise BadInputError(refused[0])
+    if not fields:
+        raise BadInputError("No frames were given. Name the frames of a field.")
     if len(fields) != 1:
         raise BadInputError(
             f"The frames are of {len(fields)} fields ({', '.join(map(str, fields))}). "
@@ -163,7 +201,7 @@ def classify_field(
         )
     (files,) = fields.values()
     checked = None if positions is None else checked_positions(positions, "positions")
-    return judge(classifier, prepare(files, classifier.bands, classifier.form, checked))
+    return judge(classifier, prepare(files, How.of(classifier), checked))
 
 
 def classify_fields(
@@ -171,6 +209,7 @@ def classify_fields(
     paths: Sequence[Path],
     positions: Table | None = None,
     *,
+    where: object = "positions",
     parts: Path | None = None,
     processes: int | None = None,
     progress: workers.Progress = workers.silent,
@@ -186,6 +225,8 @@ def classify_fields(
     positions : Table, optional
         Objects to judge instead of detected ones; each goes to the field that holds it, and one
         that none holds is kept as a row flagged OUTSIDE.
+    where : object
+        What errors about the positions name.
     parts : Path, optional
         Folder that keeps each finished field, so that the same call after a stop goes on.
     processes : int, optional
@@ -204,14 +245,17 @@ def classify_fields(
         If no field at all could be classified.
     """
     fields, set_aside = group_fields(paths)
-    checked = None if positions is None else checked_positions(positions, "positions")
+    checked = None
+    if positions is not None:
+        checked = checked_positions(positions, where)
+        set_aside += no_positions(checked, where)
     tasks = [_Task(name, dict(files)) for name, files in sorted(fields.items())]
     done: dict[FieldId, Table] = {}
     for task in tasks:
         part = _part(parts, classifier, task, checked)
         if part is not None and part.is_file():
             done[task.name] = tables.read(part)
-    work = partial(_prepare_task, bands=classifier.bands, form=classifier.form, positions=checked)
+    work = partial(_prepare_task, how=How.of(classifier), positions=checked)
     progress(len(done), len(tasks), "fields")
     waiting = [task for task in tasks if task.name not in done]
     for outcome in workers.run(work, waiting, workers=processes):
@@ -228,7 +272,7 @@ def classify_fields(
         raise BadInputError("; ".join(set_aside) or "No frames were given.")
     whole = vstack([done[name] for name in sorted(done)], metadata_conflicts="silent")
     if checked is not None:
-        whole = _one_row_each(whole, checked, classifier)
+        whole = one_row_each(whole, checked, classifier.hash)
     return FieldsReport(whole, len(done), set_aside)
 
 
@@ -249,46 +293,9 @@ def judge(classifier: Classifier, prepared: Prepared) -> Table:
     """
     bands = prepared.bands if classifier.form == "flux" else classifier.bands
     probabilities = classifier.predict_cutouts(prepared.images, bands)
-    # Outside the frame there is nothing, whatever a padded cutout may hold.
-    probabilities[(prepared.flags & int(Flag.OUTSIDE)) > 0] = np.nan
+    # A colour picture shows no masks, so what is known of the flux decides for it too.
+    probabilities[(prepared.flags & int(Flag.OUTSIDE | Flag.NOT_JUDGED)) > 0] = np.nan
     return tables.predictions(prepared.objects, probabilities, prepared.flags, classifier.hash)
-
-
-def checked_positions(positions: Table, where: object) -> Table:
-    """Refuse positions that could not be told apart afterwards; the others stay as they are.
-
-    Parameters
-    ----------
-    positions : Table
-        With `ra` and `dec` in degrees; without `objid` its rows are numbered from 1.
-    where : object
-        Named in errors.
-
-    Returns
-    -------
-    Table
-        `objid ra dec`, all rows, in their order.
-
-    Raises
-    ------
-    UsageError
-        If a column is missing.
-    IntegrityError
-        If an objid comes twice or has lost digits.
-    """
-    tables.require_columns(positions, ("ra", "dec"), where)
-    if not len(positions):
-        raise UsageError(f"{where}: holds no rows.")
-    if "objid" in positions.colnames:
-        objid = tables.exact_objid(positions["objid"], where)
-    else:
-        objid = np.arange(1, len(positions) + 1, dtype=np.uint64)
-    tables.require_unique(objid, where)
-    checked = Table({"objid": objid, "ra": positions["ra"], "dec": positions["dec"]})
-    usable = tables.positions_usable(checked)
-    for name in ("ra", "dec"):
-        checked[name][~usable] = np.nan
-    return checked
 
 
 @dataclass(frozen=True)
@@ -300,41 +307,8 @@ class _Task:
         return f"field {self.name}"
 
 
-def _prepare_task(task: _Task, bands: str, form: str, positions: Table | None) -> Prepared:
-    return prepare(task.files, bands, form, positions, keep_outside=False)
-
-
-def _placed(stack: BandStack, positions: Table) -> Table:
-    objects = Table({name: positions[name] for name in ("objid", "ra", "dec")})
-    x, y = pixel_positions(stack.wcs, np.asarray(objects["ra"]), np.asarray(objects["dec"]))
-    objects["x"], objects["y"] = x, y
-    for name, value in stack.field._asdict().items():
-        objects[name] = np.full(len(objects), value, dtype=np.int32)
-    objects["flags"] = np.zeros(len(objects), dtype=np.int32)
-    return objects
-
-
-def _one_row_each(found: Table, positions: Table, classifier: Classifier) -> Table:
-    """Keep each object's best-judged row, and give a flagged one to those on no field."""
-    judged = np.isfinite(np.asarray(found["p_star"]))
-    whole = (np.asarray(found["flags"]) & int(Flag.EDGE)) == 0
-    best = found[np.lexsort((~whole, ~judged, np.asarray(found["objid"])))]
-    best = best[np.unique(np.asarray(best["objid"]), return_index=True)[1]]
-    missing = positions[~np.isin(positions["objid"], best["objid"])]
-    if len(missing):
-        for name in ("x", "y"):
-            missing[name] = np.nan
-        for name in tables.FIELD_COLUMNS:
-            missing[name] = np.full(len(missing), -1, dtype=np.int32)
-        nothing = np.full((len(missing), 3), np.nan)
-        flags = np.full(len(missing), int(Flag.OUTSIDE), dtype=np.int32)
-        nowhere = tables.predictions(missing, nothing, flags, classifier.hash)
-        for name in best.colnames:
-            if name.startswith(("mag_", "magerr_")):
-                nowhere[name] = np.nan
-        best = vstack([best, nowhere], metadata_conflicts="silent")
-    order = np.argsort(np.asarray(best["objid"]))
-    return best[order[np.searchsorted(np.asarray(best["objid"])[order], positions["objid"])]]
+def _prepare_task(task: _Task, how: How, positions: Table | None) -> Prepared:
+    return prepare(task.files, how, positions, keep_outside=False)
 
 
 def _part(
@@ -343,11 +317,11 @@ def _part(
     """Name a field's finished part after all that its content depends on."""
     if folder is None:
         return None
-    sizes = {band: (str(path), path.stat().st_size) for band, path in task.files.items()}
-    asked = (
-        "" if positions is None else hash_of({n: positions[n].tolist() for n in positions.colnames})
-    )
-    return folder / f"{task.name}-{hash_of([classifier.hash, sizes, asked])[:16]}.parquet"
+    states = {band: (str(path), path.stat()) for band, path in task.files.items()}
+    frames = {b: (path, state.st_size, state.st_mtime_ns) for b, (path, state) in states.items()}
+    asked = [] if positions is None else [positions[n].tolist() for n in positions.colnames]
+    key = hash_of([__version__, classifier.hash, frames, asked])
+    return folder / f"{task.name}-{key[:16]}.parquet"
 
 
 def _where(files: FrameFiles) -> str:

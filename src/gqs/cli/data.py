@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from gqs.cli.shell import AsJson, Bands, Processes, Seed, Store, app, bar, finish, frame_files, say
+from gqs.errors import UsageError
 
 if TYPE_CHECKING:
     from gqs.dataset.assemble import BuildReport
 
 PANEL = "Data"
+OBJECTS = 30_000
 
 
 @app.command(rich_help_panel=PANEL)
@@ -20,7 +22,9 @@ def simulate(
     out: Annotated[Path, typer.Option(help="Folder to write; a rerun continues there.")],
     fields: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of fields.  [default: 8, or as many as --catalog fills]"),
+        typer.Option(
+            min=1, help="Number of fields.  \\[default: 8, or as many as --catalog fills]"
+        ),
     ] = None,
     enriched: Annotated[
         int,
@@ -37,8 +41,9 @@ def simulate(
         bool, typer.Option("--into-store", help="Render cutouts straight into a store; no frames.")
     ] = False,
     objects: Annotated[
-        int, typer.Option(min=3, help="With --into-store: objects, a third of each class.")
-    ] = 30_000,
+        int | None,
+        typer.Option(min=3, help="With --into-store: a third of each class.  \\[default: 30000]"),
+    ] = None,
     bands: Bands = "ugriz",
     seed: Seed = 1,
     workers: Processes = None,
@@ -56,11 +61,22 @@ def simulate(
 
       gqs simulate --out cutouts --into-store --objects 60000
     """
+    if "r" not in bands:
+        raise UsageError(f"Bands {bands!r}: r must be among them, onto whose grid the others go.")
+    changed = (galaxies, quasars, stars) != (1.0, 1.0, 1.0)
+    for together, sentence in (
+        (into_store and (fields or enriched or changed), "--into-store draws no fields"),
+        (into_store and catalog and objects, "--objects: --catalog says which objects"),
+        (objects and not into_store, "--objects goes with --into-store"),
+        (enriched and changed, "--enriched sets the densities of all classes"),
+    ):
+        if together:
+            raise UsageError(f"{sentence}: leave one of these options out.")
     if into_store:
         from gqs import labels
         from gqs.dataset.assemble import build_from_simulation
 
-        counts = {name: objects // len(labels.CLASSES) for name in labels.CLASSES}
+        counts = {name: (objects or OBJECTS) // len(labels.CLASSES) for name in labels.CLASSES}
         with bar("Rendering cutouts") as progress:
             report = build_from_simulation(
                 out, None if catalog else counts, catalog, seed, bands, workers, progress
@@ -150,13 +166,16 @@ def _say_built(report: BuildReport, as_json: bool) -> None:
 def split(
     store: Store,
     out: Annotated[
-        Path | None, typer.Option(help="File to keep it in.  [default: split.parquet in STORE]")
+        Path | None, typer.Option(help="File to keep it in.  \\[default: split.parquet in STORE]")
     ] = None,
     scheme: Annotated[
         Literal["grouped", "paper"],
         typer.Option(help="Whole fields or runs on one side, or objects at random (paper 3.4)."),
     ] = "grouped",
-    by: Annotated[Literal["field", "run"], typer.Option(help="What stays together.")] = "field",
+    by: Annotated[
+        Literal["field", "run"] | None,
+        typer.Option(help="What stays together in a grouped split.  \\[default: field]"),
+    ] = None,
     balance: Annotated[bool, typer.Option(help="Drop objects of the larger classes.")] = False,
     seed: Seed = 1,
     as_json: AsJson = False,
@@ -172,8 +191,10 @@ def split(
     from gqs.dataset.split import split_store
     from gqs.dataset.store import CutoutStore
 
-    path = out or store / "split.parquet"
-    divided = split_store(CutoutStore.open(store), path, scheme, by, seed, balance)
+    if by and scheme == "paper":
+        raise UsageError("--by goes with --scheme grouped; the paper's split is of single objects.")
+    path, opened = out or store / "split.parquet", CutoutStore.open(store)
+    divided = split_store(opened, path, scheme, by or "field", seed, balance)
     counts, dropped = divided.meta["counts"], divided.meta["dropped"]
     lines = [f"{len(divided)} objects divided ({scheme}); saved in {path}."]
     lines += [
@@ -181,5 +202,6 @@ def split(
         for side, found in counts.items()
     ]
     lines += [f"  left out: {count} ({why})" for why, count in dropped.items() if count]
-    lines.append(f"Next: gqs train {store} --out model")
+    recipe = " --recipe paper" if opened.form == "paper" else ""
+    lines.append(f"Next: gqs train {store} --out model{recipe}")
     say(lines, {"split": path, **divided.meta}, as_json)

@@ -23,22 +23,22 @@ def train(
     out: ModelOut,
     split: SplitFile = None,
     network: Annotated[
-        str | None, typer.Option(help="Network of the zoo.  [default: the recipe's]")
+        str | None, typer.Option(help="Network of the zoo.  \\[default: the recipe's]")
     ] = None,
     recipe: Annotated[
         str, typer.Option(help="Recipe: optimizer, rate, schedule, augmentation.")
     ] = "demo",
-    epochs: Annotated[int | None, typer.Option(min=1, help="[default: the recipe's]")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="[default: the recipe's]")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="\\[default: the recipe's]")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="\\[default: the recipe's]")] = None,
     precision: Annotated[
         Literal["auto", "fp32", "bf16"] | None,
-        typer.Option(help="bf16 is faster where the processor has it.  [default: the recipe's]"),
+        typer.Option(help="bf16 is faster where the processor has it.  \\[default: the recipe's]"),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Of torch; same threads, same weights.")
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or mps.  [default: a GPU where there is one]")
+        str | None, typer.Option(help="cpu, cuda or mps.  \\[default: a GPU where there is one]")
     ] = None,
     change: Annotated[
         list[str] | None,
@@ -49,7 +49,7 @@ def train(
         bool | None,
         typer.Option(
             "--resume/--fresh",
-            help="Insist on a checkpoint to go on from, or start over.  [default: go on if there "
+            help="Insist on a checkpoint to go on from, or start over.  \\[default: go on if there "
             "is one]",
         ),
     ] = None,

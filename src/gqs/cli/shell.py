@@ -43,7 +43,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, 
 Bands = Annotated[str, typer.Option(help="Bands as one word, r among them, as in gri or ugriz.")]
 Store = Annotated[Path, typer.Argument(help="Folder of cutouts, as `gqs cutouts` writes it.")]
 SplitFile = Annotated[
-    Path | None, typer.Option("--split", help="Saved split.  [default: split.parquet in STORE]")
+    Path | None, typer.Option("--split", help="Saved split.  \\[default: split.parquet in STORE]")
 ]
 
 
@@ -55,6 +55,8 @@ def run() -> None:
         app()
     except GqsError as error:
         _refuse(str(error), error.exit_code)
+    except OSError as error:
+        _refuse(f"{error.filename or 'A file'}: {error.strerror or error}.", 5)
     except MemoryError:
         _refuse("Out of memory. Use fewer --workers or a smaller --batch.", 5)
 
@@ -81,17 +83,27 @@ def _options(
         print(f"gqs {__version__}")
         raise typer.Exit
     verbs: dict[str, Any] = getattr(context.command, "commands", {})
-    known = {verb: {str(p.name) for p in command.params} for verb, command in verbs.items()}
+    known = {verb: _options_of(command) for verb, command in verbs.items()}
     settings = {} if config is None else _read_config(config, known)
     for verb, options in known.items():
-        for option in options:
-            value = os.environ.get(f"GQS_{verb}_{option}".upper())
+        for option, name in options.items():
+            value = os.environ.get(f"GQS_{verb}_{option}".upper().replace("-", "_"))
             if value is not None:
-                settings.setdefault(verb, {})[option] = value
+                settings.setdefault(verb, {})[name] = value
     context.default_map = settings
 
 
-def _read_config(path: Path, known: Mapping[str, set[str]]) -> dict[str, dict[str, Any]]:
+def _options_of(command: Any) -> dict[str, str]:
+    """Map a verb's long options, as they are typed but without dashes, to parameter names."""
+    return {
+        option.removeprefix("--"): str(parameter.name)
+        for parameter in command.params
+        for option in parameter.opts
+        if option.startswith("--") and option != "--help"
+    }
+
+
+def _read_config(path: Path, known: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, Any]]:
     """Read defaults from TOML; a verb or option that does not exist is refused by name."""
     try:
         settings = tomllib.loads(path.read_text("utf-8"))
@@ -101,10 +113,11 @@ def _read_config(path: Path, known: Mapping[str, set[str]]) -> dict[str, dict[st
     for verb, options in settings.items():
         if verb not in known or not isinstance(options, dict):
             raise UsageError(f"{path}: [{verb}] is no verb. Verbs: {', '.join(known)}.")
-        defaults[verb] = {option.replace("-", "_"): value for option, value in options.items()}
-        for option in sorted(defaults[verb].keys() - known[verb]):
+        typed = {option.replace("_", "-"): value for option, value in options.items()}
+        for option in sorted(typed.keys() - known[verb].keys()):
             valid = ", ".join(sorted(known[verb]))
             raise UsageError(f"{path}: [{verb}] has no {option!r}. It has {valid}.")
+        defaults[verb] = {known[verb][option]: value for option, value in typed.items()}
     return defaults
 
 

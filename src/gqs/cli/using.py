@@ -33,7 +33,7 @@ def classify(
         typer.Option(help="Judge these positions (ra, dec, objid) instead of detected sources."),
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="Model folder.  [default: the one in the package]")
+        Path | None, typer.Option(help="Model folder.  \\[default: the one in the package]")
     ] = None,
     region: Annotated[Path | None, typer.Option(help="Also write a DS9 region file here.")] = None,
     plot: Annotated[
@@ -61,20 +61,28 @@ def classify(
     tables.check_ending(out)
     if plot is not None and plot.suffix.lower() not in PICTURES:
         raise UsageError(f"{plot}: pictures end in {' or '.join(PICTURES)}.")
-    paths = frame_files(frames)
+    if out.is_dir():
+        raise UsageError(f"{out}: is a folder. Name a file for the catalogue.")
+    paths = [path for path in frame_files(frames) if path.resolve() != out.resolve()]
     classifier = load_classifier(model)
     positions = None if catalog is None else tables.read(catalog)
     parts = out.parent / f".{out.name}.parts"
     with bar("Classifying fields") as progress:
         report = classify_fields(
-            classifier, paths, positions, parts=parts, processes=workers, progress=progress
+            classifier,
+            paths,
+            positions,
+            where=catalog,
+            parts=parts,
+            processes=workers,
+            progress=progress,
         )
     found = report.predictions
     tables.write(found, out)
     shutil.rmtree(parts, ignore_errors=True)
     if region is not None:
         write_region(found, region)
-    pictures = [] if plot is None else _plot(found, paths, plot)
+    pictures = [] if plot is None else _plot(found, paths, plot, report.set_aside)
     counts = Counter(str(name) or "not judged" for name in found["class"])
     listed = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
     lines = [
@@ -95,7 +103,7 @@ def classify(
     finish(report.set_aside)
 
 
-def _plot(predictions: Table, paths: list[Path], plot: Path) -> list[Path]:
+def _plot(predictions: Table, paths: list[Path], plot: Path, set_aside: list[str]) -> list[Path]:
     """Draw each field's colour picture with its sources; one file a field."""
     from gqs.evaluation.pictures import classified_field
     from gqs.evaluation.style import rendered
@@ -113,7 +121,10 @@ def _plot(predictions: Table, paths: list[Path], plot: Path) -> list[Path]:
             & (predictions["field"] == name.field)
         ]
         bands = "".join(band for band in "gri" if band in files)
-        if not len(here) or "r" not in bands:
+        if not len(here):
+            continue
+        if bands != "gri":
+            set_aside.append(f"field {name}: has no picture, which takes the bands g, r and i.")
             continue
         stack = align({band: read_frame(files[band]) for band in bands}, bands)
         path = plot if len(fields) == 1 else plot.with_stem(f"{plot.stem}-{name}")

@@ -306,8 +306,8 @@ def build_from_simulation(
             raise UsageError(f"Counts {counts}: give a number for {', '.join(labels.CLASSES)}.")
         sources = population.draw(made["counts"], rng)
     else:
-        made["catalogue_sha256"] = files.sha256(Path(catalog))
         sources, set_aside = population.from_catalog(tables.read(Path(catalog)), rng)
+        made["catalogue_sha256"] = files.sha256(Path(catalog))
     with StoreWriter(Path(out), bands, "flux", "pad", made) as writer:
         tasks = [
             RenderTask(Path(out), number, sources[start : start + CHUNK], bands, seed)

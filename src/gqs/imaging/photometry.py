@@ -63,7 +63,7 @@ def aperture_flux(
         raise UsageError(f"No aperture of {radius} px in bands {bands!r} fits into a cutout.")
     weights = aperture_weights(radius).ravel()
     used = weights > 0
-    pixels = np.ascontiguousarray(images).reshape(*images.shape[:2], -1)
+    pixels = np.ascontiguousarray(images).reshape(*images.shape[:2], CUTOUT_SIZE**2)
     sky, noise, wobble = _sky(pixels, bands)
     inside = pixels[..., used].astype(np.float64) - sky[..., None]
     masked = np.isnan(inside)

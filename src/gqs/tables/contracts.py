@@ -6,6 +6,7 @@ import enum
 from typing import Final
 
 import numpy as np
+from astropy import units
 from astropy.table import Table
 from numpy.typing import NDArray
 
@@ -110,15 +111,27 @@ def positions_usable(table: Table) -> NDArray[np.bool_]:
     Parameters
     ----------
     table : Table
-        With `ra` and `dec` in degrees; text such as "null" counts as no position.
+        With `ra` and `dec` in degrees, or in the unit that they name; text such as "null" counts
+        as no position.
 
     Returns
     -------
     ndarray
-        (n,) bool. As a side effect `ra` and `dec` become float64.
+        (n,) bool. As a side effect `ra` and `dec` become float64, in degrees.
+
+    Raises
+    ------
+    UsageError
+        If a column's unit is no angle.
     """
     for name in ("ra", "dec"):
-        table[name] = as_float(table[name])
+        unit = table[name].unit
+        try:
+            factor = 1.0 if unit is None else units.Unit(unit).to(units.deg)
+        except (units.UnitConversionError, ValueError, TypeError) as error:
+            raise UsageError(f"Column {name}: {unit} is no angle. Give degrees.") from error
+        table[name] = as_float(table[name]) * factor
+        table[name].unit = "deg"
     ra, dec = np.asarray(table["ra"]), np.asarray(table["dec"])
     return np.asarray((ra >= 0) & (ra < 360) & (np.abs(dec) <= 90))
 

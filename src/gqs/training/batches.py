@@ -22,8 +22,8 @@ from torch import Tensor
 from gqs import labels
 from gqs.dataset.augment import Augmentation
 from gqs.dataset.preprocess import Preprocessing
+from gqs.dataset.split import split_hash
 from gqs.errors import UsageError
-from gqs.files import hash_of
 from gqs.survey.sdss import REFERENCE_BAND
 
 T = TypeVar("T")
@@ -36,7 +36,9 @@ class Cutouts(Protocol):
     index: Table
     bands: str
     form: str
+    edge: str
     hash: str
+    manifest: dict[str, Any]
 
     def images(self, rows: ArrayLike) -> NDArray[Any]:
         """Return (n, band, 50, 50) images of rows of the index."""
@@ -130,8 +132,7 @@ class Data:
         if not len(validation):
             raise UsageError("The split has no validation objects to choose by. Split it again.")
         preprocessing = Preprocessing(store.form, bands, stretch)
-        pairs = sorted(zip(objid, side, strict=True))
-        return cls(store, train, validation, classes, preprocessing, hash_of(pairs))
+        return cls(store, train, validation, classes, preprocessing, split_hash(split))
 
     def images(self, rows: NDArray[np.int64]) -> Tensor:
         """Read and preprocess images.

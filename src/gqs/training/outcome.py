@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from astropy.table import Table
 
 from gqs import tables
-from gqs.files import disk_errors
-from gqs.model_folder import CARD, WEIGHTS, Card, load_weights, read_card, save_model
+from gqs.files import disk_errors, sha256
+from gqs.model_folder import CARD, LEARNED, WEIGHTS, Card, load_weights, read_card, save_model
 from gqs.recipes import Recipe
 from gqs.training import checkpoints
 from gqs.training.batches import Data
@@ -26,7 +27,8 @@ class TrainingResult:
     Attributes
     ----------
     folder : Path
-        The model folder, with weights.safetensors, model.json and history.csv.
+        The model folder, with weights.safetensors, model.json, history.csv and
+        learned.parquet, the objects of its training and validation sides.
     model : str
         SHA-256 of the weights.
     history : Table
@@ -75,18 +77,22 @@ def write(
     weights = load_weights(folder / "checkpoints" / best["file"])
     table = Table(rows=history)
     tables.write(table, folder / HISTORY)
+    learned = tables.write(_learned(data), folder / LEARNED)
     card = Card(
         network=recipe.network,
         arguments=recipe.arguments,
         bands=data.preprocessing.bands,
         form=data.preprocessing.form,
         stretch=data.preprocessing.stretch,
+        edge=data.store.edge,
+        star_shift=bool(data.store.manifest.get("made", {}).get("star_shift", False)),
         data_hash=data.store.hash,
         split_hash=data.split_hash,
         recipe=recipe.model_dump(),
         training={
             "identity": identity,
             "objects": len(data.train),
+            "learned_sha256": sha256(learned),
             "epochs": len(history),
             "seconds": round(sum(row["seconds"] for row in history), 1),
             "torch": torch.__version__,
@@ -97,6 +103,15 @@ def write(
     model = save_model(folder, weights, card)
     checkpoints.remove_all(folder / "checkpoints")
     return TrainingResult(folder, model, table, best["metrics"])
+
+
+def _learned(data: Data) -> Table:
+    """List what the model has seen, so that nothing of it is ever taken for unseen."""
+    rows = np.concatenate([data.train, data.validation])
+    table = Table({name: data.store.index[name][rows] for name in ("objid", "ra", "dec")})
+    sides = ["train"] * len(data.train) + ["validation"] * len(data.validation)
+    table["split"] = np.array(sides)
+    return table
 
 
 def finished(folder: Path, identity: dict[str, Any]) -> TrainingResult | None:
@@ -137,5 +152,5 @@ def clear(folder: Path) -> None:
     """
     with disk_errors(folder, "removing the earlier training"):
         checkpoints.remove_all(folder / "checkpoints")
-        for name in (CARD, WEIGHTS, HISTORY):
+        for name in (CARD, WEIGHTS, HISTORY, LEARNED):
             (folder / name).unlink(missing_ok=True)
