@@ -135,6 +135,7 @@ def test_it_learns_and_leaves_a_model_folder(
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
         ".lock",
         "history.csv",
+        "learned.parquet",
         "model.json",
         "weights.safetensors",
     ]
@@ -243,6 +244,24 @@ class _StopAt:
         if not self.sent and "validation" in note:
             self.sent = True
             os.kill(os.getpid(), self.signum)
+
+
+def test_threads_are_chosen_kept_by_a_checkpoint_and_told(
+    data: tuple[CutoutStore, Table], tmp_path: Path
+) -> None:
+    def crash(done: int, total: int, note: str) -> None:
+        if note.startswith("epoch 2/"):
+            raise RuntimeError("crash")
+
+    before = torch.get_num_threads()
+    with pytest.raises(RuntimeError, match="crash"):
+        train(*data, tmp_path, recipe(epochs=2), device="cpu", progress=crash)
+    manifest = next((tmp_path / "checkpoints").glob("00001-*.json"))
+    chosen = json.loads(manifest.read_text())["threads"]
+    assert chosen in (1, before)
+    train(*data, tmp_path, recipe(epochs=2), device="cpu", resume=True)
+    assert load_model(tmp_path)[1]["training"]["threads"] == chosen
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

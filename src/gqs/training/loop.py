@@ -22,7 +22,14 @@ from gqs.networks import zoo
 from gqs.recipes import Recipe
 from gqs.training import checkpoints, optimizing, outcome
 from gqs.training.batches import Cutouts, Data, seed_of, steps
-from gqs.training.machine import autocast, device_of, enough_memory, precision_of, settings
+from gqs.training.machine import (
+    autocast,
+    device_of,
+    enough_memory,
+    precision_of,
+    quickest_threads,
+    settings,
+)
 from gqs.training.outcome import TrainingResult
 
 FITTED_ON = 4096  # training cutouts from which a network's fixed constants are measured
@@ -64,7 +71,8 @@ def train(
     network, epochs, batch, precision
         In place of the recipe's.
     threads : int, optional
-        Threads of one operation.
+        Threads of one operation. Where none are named: those of the checkpoint, or in a new
+        training all cores or one, whichever is found faster; model.json says which.
     device : str, optional
         As torch names it; a GPU where there is one.
     seed : int
@@ -111,17 +119,18 @@ def train(
         "recipe": recipe.model_dump(exclude={"about"}),
     }
     folder = Path(out)
-    with only_writer(folder), settings(threads) as used, enough_memory(recipe.batch):
+    with only_writer(folder), settings(threads), enough_memory(recipe.batch):
         if resume is False:
             outcome.clear(folder)
         elif (finished := outcome.finished(folder, identity)) is not None:
             return finished
         run = _Run(data, recipe, folder, where, seed, identity, progress)
         run.resume(required=bool(resume))
+        run.choose_threads(threads)
         with checkpoints.Signals() as signals:
             run.train(signals)
         assert run.best is not None  # at least one epoch was validated
-        machine = {"device": str(where), "threads": used}
+        machine = {"device": str(where), "threads": run.threads}
         return outcome.write(folder, data, recipe, identity, run.history, run.best, machine)
 
 
@@ -158,6 +167,7 @@ class _Run:
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Any] | None = None
         self.kept = folder / "checkpoints"
+        self.threads = 0  # not chosen yet
         self._told = 0.0
 
     def train(self, signals: checkpoints.Signals) -> None:
@@ -318,6 +328,7 @@ class _Run:
             "sums": self.sums.tolist(),
             "history": self.history,
             "best": self.best,
+            "threads": self.threads,
         }
         state = {
             "optimizer": self.optimizer.state_dict(),
@@ -340,6 +351,16 @@ class _Run:
         self.epoch, self.step = progress["epoch"], progress["step"]
         self.sums.copy_(torch.tensor(progress["sums"], dtype=torch.float64))
         self.history, self.best = progress["history"], progress["best"]
+        self.threads = progress["threads"]
+
+    def choose_threads(self, wanted: int | None) -> None:
+        """Use the threads that were asked for, or those of the checkpoint, or the faster number."""
+        if wanted is None and self.threads:
+            torch.set_num_threads(self.threads)
+        elif wanted is None and self.device.type == "cpu":
+            channels = self.data.preprocessing.channels
+            torch.set_num_threads(quickest_threads(self.network, channels))
+        self.threads = torch.get_num_threads()
 
 
 def _recipe(
