@@ -13,6 +13,10 @@ __version__ = "0.1.0"
 __all__ = ["Classifier", "__version__", "labels", "load_classifier"]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)  # so that notebooks offer what is only imported on first use
+
+
 def __getattr__(name: str) -> object:
     # torch and astropy take seconds to import; `gqs --help` must not wait for them.
     if name in ("Classifier", "load_classifier"):

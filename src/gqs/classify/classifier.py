@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,10 +44,10 @@ class Classifier:
         Cutouts judged at a time, which bounds memory.
     """
 
-    network: torch.nn.Module
+    network: torch.nn.Module = field(repr=False)
     preprocessing: Preprocessing
     hash: str
-    card: Mapping[str, Any]
+    card: Mapping[str, Any] = field(repr=False)
     folder: Path
     batch: int = 256
 

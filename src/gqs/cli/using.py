@@ -87,6 +87,7 @@ def classify(
     listed = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
     lines = [
         f"{len(found)} objects in {report.fields} field(s): {listed}.",
+        "Probabilities hold for classes in equal numbers: on an ordinary sky few faint QSO are.",
         f"Catalogue: {out}",
         *([f"DS9 regions: {region}"] if region is not None else []),
         *(f"Picture: {picture}" for picture in pictures),
