@@ -39,7 +39,7 @@ docs: setup
 shipped: setup
 	$(BIN)/gqs simulate --out build/shipped --into-store --objects 45000 --seed 2023
 	$(BIN)/gqs split build/shipped
-	$(BIN)/gqs train build/shipped --out src/gqs/classify/shipped --epochs 30
+	$(BIN)/gqs train build/shipped --out src/gqs/classify/shipped --seed 1 --threads 1
 
 clean:
 	rm -rf .venv demo build docs/_build
