@@ -451,9 +451,34 @@ def test_simulated_objects_go_straight_in(tmp_path: Path) -> None:
     for wrong in ({"QUASAR": 5}, {"QSO": -1}, {}):
         with pytest.raises(UsageError):
             build_from_simulation(tmp_path / "b", wrong, seed=5)
-    with pytest.raises(UsageError, match="Say either"):
+    with pytest.raises(UsageError, match="Say how many"):
         build_from_simulation(tmp_path / "b")
     assert not (tmp_path / "b").exists()
+
+
+def test_a_catalogues_objects_are_chosen_evenly_and_drawn_as_pictures(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    n = 90
+    rows = Table({"class": rng.choice(["GALAXY", "QSO", "STAR"], n, p=[0.6, 0.2, 0.2])})
+    for band in "ugriz":
+        rows[band] = rng.uniform(16.0, 19.0, n)
+    rows["r"][:5] = 24.0  # beyond the paper's limits
+    path = tables.write(rows, tmp_path / "photometry.csv")
+    counts = dict.fromkeys(("GALAXY", "QSO", "STAR"), 8)
+    options = {"counts": counts, "catalog": path, "form": "paper", "workers": 1}
+    report = build_from_simulation(tmp_path / "s", **options)
+    store = CutoutStore.open(tmp_path / "s")
+    assert report.classes == counts and not report.set_aside
+    assert (store.form, store.bands) == ("paper", "gri")
+    images = store.images(range(len(store)))
+    assert images.shape == (24, 3, 50, 50) and images.dtype == np.uint8
+    middle = images[:, :, 23:27, 23:27].mean(axis=(1, 2, 3))
+    assert (middle > 20 + np.median(images, axis=(1, 2, 3))).all()  # the source is there
+    r = np.sort(store.index["r"])
+    assert set(np.round(r, 3)) <= set(np.round(np.asarray(rows["r"][5:]), 3))
+    assert len(np.unique(r)) == 24
+    with pytest.raises(UsageError, match="90 are asked for"):
+        build_from_simulation(tmp_path / "t", {"GALAXY": 90}, path)
 
 
 def test_real_frames(real_data: Path, tmp_path: Path) -> None:

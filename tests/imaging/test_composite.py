@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from gqs.errors import BadInputError
-from gqs.imaging.composite import colour_picture
+from gqs.imaging.composite import colour_cutouts, colour_picture
 
 
 def flat(stack, i, r, g, shape=(53, 61)):
@@ -48,6 +48,22 @@ def test_masked_pixels_are_black_and_change_no_other(stack):
     assert (picture[10, 20] == 0).all()
     picture[10, 20] = colour_picture(whole)[10, 20]
     np.testing.assert_array_equal(picture, colour_picture(whole))
+
+
+def test_cutouts_look_as_they_do_in_their_fields_picture(stack):
+    rng = np.random.default_rng(3)
+    field = flat(stack, 0.1, 0.1, 0.1)
+    flux = rng.normal(0.2, 0.4, field.flux.shape).astype(np.float32)
+    flux[:, 8:12, 9:13] = rng.uniform(40, 90, (3, 4, 4))  # overexposed, in the first cutout
+    flux[:, 30:33, 45:49] = rng.uniform(40, 90, (3, 3, 4))  # and in the second, of another colour
+    picture = colour_picture(dataclasses.replace(field, flux=flux))
+    corners = [(2, 3), (24, 35)]
+    cut = np.stack([flux[:, y : y + 19, x : x + 23] for y, x in corners])
+    found = colour_cutouts(cut, "gri")
+    assert found.shape == (2, 3, 19, 23) and found.dtype == np.uint8
+    for pixels, (y, x) in zip(found, corners, strict=True):
+        expected = picture[y : y + 19, x : x + 23].transpose(2, 0, 1)
+        np.testing.assert_array_equal(pixels, expected)
 
 
 def test_overexposed_cores_get_one_colour(stack):

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 PANEL = "Data"
 OBJECTS = 30_000
+Form = Annotated[
+    Literal["flux", "paper"],
+    typer.Option(help="Nanomaggies in each band, or the paper's 8-bit picture of i, r, g."),
+]
 
 
 @app.command(rich_help_panel=PANEL)
@@ -42,9 +46,14 @@ def simulate(
     ] = False,
     objects: Annotated[
         int | None,
-        typer.Option(min=3, help="With --into-store: a third of each class.  \\[default: 30000]"),
+        typer.Option(
+            min=3,
+            help="With --into-store: a third of each class, of --catalog's at random where that "
+            "is given.  \\[default: 30000, or all rows of --catalog]",
+        ),
     ] = None,
     bands: Bands = "ugriz",
+    form: Form = "flux",
     seed: Seed = 1,
     workers: Processes = None,
     as_json: AsJson = False,
@@ -60,13 +69,15 @@ def simulate(
       gqs simulate --out sky --catalog photometry.csv
 
       gqs simulate --out cutouts --into-store --objects 60000
+
+      gqs simulate --out pictures --into-store --form paper --catalog photometry.csv --objects 6000
     """
     if "r" not in bands:
         raise UsageError(f"Bands {bands!r}: r must be among them, onto whose grid the others go.")
     changed = (galaxies, quasars, stars) != (1.0, 1.0, 1.0)
     for together, sentence in (
         (into_store and (fields or enriched or changed), "--into-store draws no fields"),
-        (into_store and catalog and objects, "--objects: --catalog says which objects"),
+        (form == "paper" and not into_store, "--form paper goes with --into-store"),
         (objects and not into_store, "--objects goes with --into-store"),
         (enriched and changed, "--enriched sets the densities of all classes"),
     ):
@@ -76,10 +87,11 @@ def simulate(
         from gqs import labels
         from gqs.dataset.assemble import build_from_simulation
 
-        counts = {name: (objects or OBJECTS) // len(labels.CLASSES) for name in labels.CLASSES}
+        wanted = objects or (None if catalog else OBJECTS)
+        counts = wanted and dict.fromkeys(labels.CLASSES, wanted // len(labels.CLASSES))
         with bar("Rendering cutouts") as progress:
             report = build_from_simulation(
-                out, None if catalog else counts, catalog, seed, bands, workers, progress
+                out, counts or None, catalog, seed, bands, workers, progress, form
             )
         _say_built(report, as_json)
         return
@@ -117,10 +129,7 @@ def cutouts(
     catalog: Annotated[Path, typer.Option(help="Objects with objid, ra, dec and class.")],
     out: Annotated[Path, typer.Option(help="Folder of the cutout store.")],
     bands: Bands = "ugriz",
-    form: Annotated[
-        Literal["flux", "paper"],
-        typer.Option(help="Nanomaggies in each band, or the paper's 8-bit picture of i, r, g."),
-    ] = "flux",
+    form: Form = "flux",
     edge: Annotated[
         Literal["pad", "paper"],
         typer.Option(help="At a frame's edge: pad and mask, or the paper's shortened box resized."),

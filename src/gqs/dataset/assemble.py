@@ -258,6 +258,7 @@ def build_from_simulation(
     bands: str = "ugriz",
     workers: int | None = None,
     progress: Progress = silent,
+    form: str = "flux",
 ) -> BuildReport:
     """Render simulated objects straight into a store, without frames.
 
@@ -266,17 +267,20 @@ def build_from_simulation(
     out : path
         The store's folder.
     counts : mapping of str to int, optional
-        Objects by class; or else `catalog`.
+        Objects by class. Of a catalogue so many are chosen at random, of the simulation's own
+        population so many are drawn.
     catalog : path, optional
-        Photometry (class, u g r i z, redshift) to render row by row.
+        Photometry (class, u g r i z, redshift) to render; row by row where no counts are given.
     seed : int
         Of everything random.
     bands : str
-        Bands to render.
+        Bands to render; for the form "paper" always g, r and i.
     workers : int, optional
         Child processes; by default one a core.
     progress : callable
         Told after every shard of 512 objects.
+    form : str
+        "flux" (nanomaggies) or "paper" (8-bit colour picture).
 
     Returns
     -------
@@ -286,36 +290,58 @@ def build_from_simulation(
     Raises
     ------
     UsageError
-        If neither or both of counts and catalogue are given, or the store was begun otherwise.
+        If neither counts nor catalogue are given, the catalogue has too few objects, or the store
+        was begun otherwise.
     ResourceError
         If the disk refuses, or another process writes the store.
     """
     from gqs.survey.simulated import population
 
     begin = time.monotonic()
-    bands = check_bands(bands)
-    if (counts is None) == (catalog is None):
-        raise UsageError("Say either how many objects of each class, or which catalogue.")
+    bands = PICTURE_BANDS if form == "paper" else check_bands(bands)
+    if counts is None and catalog is None:
+        raise UsageError("Say how many objects of each class, or which catalogue.")
     rng = np.random.default_rng([seed, 0])
     set_aside: list[str] = []
     made: dict[str, Any] = {"from": "simulation", "seed": seed}
-    if catalog is None:
-        made["counts"] = {name: int((counts or {}).get(name, 0)) for name in labels.CLASSES}
-        unknown = sorted(set(counts or {}) - set(labels.CLASSES))
+    if counts is not None:
+        made["counts"] = {name: int(counts.get(name, 0)) for name in labels.CLASSES}
+        unknown = sorted(set(counts) - set(labels.CLASSES))
         if unknown or sum(made["counts"].values()) <= 0 or min(made["counts"].values()) < 0:
             raise UsageError(f"Counts {counts}: give a number for {', '.join(labels.CLASSES)}.")
+    if catalog is None:
         sources = population.draw(made["counts"], rng)
     else:
         sources, set_aside = population.from_catalog(tables.read(Path(catalog)), rng)
         made["catalogue_sha256"] = files.sha256(Path(catalog))
-    with StoreWriter(Path(out), bands, "flux", "pad", made) as writer:
+        if counts is not None:
+            sources, set_aside = _some(sources, made["counts"], rng, catalog), []
+    with StoreWriter(Path(out), bands, form, "pad", made) as writer:
         tasks = [
-            RenderTask(Path(out), number, sources[start : start + CHUNK], bands, seed)
+            RenderTask(Path(out), number, sources[start : start + CHUNK], bands, form, seed)
             for number, start in enumerate(range(0, len(sources), CHUNK))
         ]
         shards, failed = _run(render_chunk, tasks, workers, progress)
         store = writer.finish(shards, [*set_aside, *failed])
     return _report(store, 0, begin)
+
+
+def _some(
+    sources: Table, counts: Mapping[str, int], rng: np.random.Generator, where: Path | str
+) -> Table:
+    """Choose so many sources of each class at random; in random order, so that every simulated
+    field has all classes.
+    """
+    classes, chosen = np.asarray(sources["class"]).astype(str), []
+    for name, count in counts.items():
+        rows = np.flatnonzero(classes == name)
+        if len(rows) < count:
+            raise UsageError(
+                f"{where}: has {len(rows)} {name} that can be drawn, {count} are asked for. Ask "
+                "for fewer --objects."
+            )
+        chosen.append(rng.choice(rows, count, replace=False))
+    return sources[rng.permutation(np.concatenate(chosen))]
 
 
 def _report(store: CutoutStore, elsewhere: int, begin: float) -> BuildReport:

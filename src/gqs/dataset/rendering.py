@@ -11,6 +11,7 @@ from astropy.table import Table, vstack
 
 from gqs import __version__, files
 from gqs.dataset.shards import Shard, committed, rows_hash, write_shard
+from gqs.imaging.composite import colour_cutouts
 from gqs.survey.simulated.stamps import OBJECTS_A_FIELD, render_cutouts
 
 CHUNK: Final = 512  # objects a shard: four fields
@@ -30,6 +31,8 @@ class RenderTask:
         As `gqs.survey.simulated.population` draws them.
     bands : str
         To render.
+    form : str
+        "flux", or "paper" for the colour picture.
     seed : int
         The store's.
     """
@@ -38,6 +41,7 @@ class RenderTask:
     number: int
     sources: Table
     bands: str
+    form: str
     seed: int
 
     def __str__(self) -> str:
@@ -63,7 +67,9 @@ def render_chunk(task: RenderTask) -> Shard:
         If the disk refuses.
     """
     name = f"simulated-{task.number:06d}"
-    source = files.hash_of([rows_hash(task.sources), task.bands, task.seed, name, __version__])
+    source = files.hash_of(
+        [rows_hash(task.sources), task.bands, task.form, task.seed, name, __version__]
+    )
     there = committed(task.store, name, source)
     if there is not None:
         return there
@@ -72,5 +78,7 @@ def render_chunk(task: RenderTask) -> Shard:
     first = task.number * CHUNK // OBJECTS_A_FIELD
     parts = list(render_cutouts(task.sources, task.seed, task.bands, first_field=first))
     images = np.concatenate([part for part, _ in parts])
+    if task.form == "paper":
+        images = colour_cutouts(images, task.bands)
     rows = vstack([part for _, part in parts], metadata_conflicts="silent")
     return write_shard(task.store, name, images, rows, source)

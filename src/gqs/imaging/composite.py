@@ -57,16 +57,50 @@ def colour_picture(stack: BandStack) -> NDArray[np.uint8]:
             )
     masked = ~np.logical_and.reduce([stack.covered[stack.bands.index(b)] for b in PICTURE_BANDS])
     planes = np.stack([np.where(masked, 0, stack.plane(band)) for band in PICTURE_BANDS])
+    return _stretched(planes[:, None])[0]
+
+
+def colour_cutouts(images: NDArray[np.float32], bands: str) -> NDArray[np.uint8]:
+    """Make the colour picture of every cutout, as it would be cut out of its field's picture.
+
+    Only a group of overexposed pixels that reaches over a cutout's edge looks different there: it
+    gets the mean colour of its part inside.
+
+    Parameters
+    ----------
+    images : ndarray
+        (n, band, ny, nx) nanomaggies, finite.
+    bands : str
+        A letter a band; g, r and i among them.
+
+    Returns
+    -------
+    ndarray
+        (n, 3, ny, nx) uint8: red, green and blue from i, r and g.
+    """
+    order = [bands.index(band) for band in PICTURE_BANDS]
+    planes = np.moveaxis(images[:, order], 1, 0).copy()
+    return np.moveaxis(_stretched(planes), -1, 1)
+
+
+def _stretched(planes: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Stretch (3, n, ny, nx) flux in i, r and g, changed in place, to (n, ny, nx, 3) colours."""
     _even_out(planes)
-    red, green, blue = (plane * SCALES[b] for plane, b in zip(planes, PICTURE_BANDS, strict=True))
+    _, n, ny, nx = planes.shape
+    red, green, blue = (
+        plane.reshape(n * ny, nx) * SCALES[band]
+        for plane, band in zip(planes, PICTURE_BANDS, strict=True)
+    )
     with np.errstate(invalid="ignore", divide="ignore"):  # astropy divides by the empty sky
         picture = make_lupton_rgb(red, green, blue, minimum=0, stretch=STRETCH, Q=Q)
-    return np.asarray(picture, dtype=np.uint8)
+    return np.asarray(picture, dtype=np.uint8).reshape(n, ny, nx, 3)
 
 
 def _even_out(planes: NDArray[np.float32]) -> None:
     """Give each group of overexposed pixels one colour, in place; else its core shows rings."""
-    groups, number = ndimage.label((planes > SATURATED).any(axis=0), structure=np.ones((3, 3)))
+    within = np.zeros((3, 3, 3))
+    within[1] = 1  # pixels touch in their own image alone
+    groups, number = ndimage.label((planes > SATURATED).any(axis=0), structure=within)
     if not number:
         return
     inside = groups > 0
