@@ -1,6 +1,6 @@
 """What passes between the rooms as tables: catalogues and predictions; formats in and out."""
 
-from gqs.tables.catalog import read_catalog
+from gqs.tables.catalog import read_catalog, usable_rows
 from gqs.tables.contracts import (
     FIELD_COLUMNS,
     UNITS,
@@ -30,5 +30,6 @@ __all__ = [
     "read_catalog",
     "require_columns",
     "require_unique",
+    "usable_rows",
     "write",
 ]

@@ -39,23 +39,53 @@ def read_catalog(
     IntegrityError
         If an objid comes twice.
     """
-    table = read(path)
-    require_columns(table, needs, path)
+    table, reasons = usable_rows(read(path), path, needs)
+    if "objid" in needs:
+        require_unique(table["objid"], path)
+    return table, reasons
+
+
+def usable_rows(
+    table: Table,
+    where: object,
+    needs: tuple[str, ...] = ("objid", "ra", "dec", *FIELD_COLUMNS, "class"),
+) -> tuple[Table, list[str]]:
+    """Set aside the rows of a catalogue that have no position or no class.
+
+    Parameters
+    ----------
+    table : Table
+        The catalogue; `ra`, `dec` and `class` are tidied in place.
+    where : object
+        Named in the sentences.
+    needs : tuple of str
+        Columns that must be there.
+
+    Returns
+    -------
+    table : Table
+        The usable rows in their order.
+    set_aside : list of str
+        A sentence for each row left out.
+
+    Raises
+    ------
+    UsageError
+        If a column is missing.
+    """
+    require_columns(table, needs, where)
     keep, reasons = np.ones(len(table), dtype=bool), []
     usable = positions_usable(table)
     for row in np.flatnonzero(~usable):
         keep[row] = False
-        reasons.append(f"{path}, row {row + 1}: ra or dec is no position on the sky; set aside.")
+        reasons.append(f"{where}, row {row + 1}: ra or dec is no position on the sky; set aside.")
     if "class" in needs:
         names = np.char.strip(np.ma.filled(table["class"].astype(str), ""))
         for row in np.flatnonzero(~np.isin(names, labels.CLASSES) & keep):
             keep[row] = False
             reasons.append(
-                f"{path}, row {row + 1}: class {str(names[row])!r} is none of "
+                f"{where}, row {row + 1}: class {str(names[row])!r} is none of "
                 f"{', '.join(labels.CLASSES)}; set aside."
             )
         table["class"] = names
-    table = table[keep]
-    if "objid" in needs:
-        require_unique(table["objid"], path)
-    return table, reasons
+    return table[keep], reasons

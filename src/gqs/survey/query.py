@@ -1,0 +1,323 @@
+"""What may be asked of SDSS's database: typed values, bound into reviewed files of SQL. Paper 3.1.
+
+Nothing that a user types reaches a query as text: runs are whole numbers, positions and
+magnitudes are finite numbers, classes, bands and kinds of magnitude come from closed lists.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from importlib import resources
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gqs import labels
+from gqs.errors import UsageError
+
+# The kinds of magnitude, and how SDSS's columns spell them.
+KINDS: Final = {"psf": "psf", "model": "model", "cmodel": "cModel"}
+FORMS: Final = {"full": "spectroscopic", "paper": "figure9"}
+
+Value = int | float | str | tuple[int, ...] | tuple[str, ...] | None
+_TABLE: Final = re.compile(r"gqs_[0-9a-f]{8}_[0-9a-f]{8}")
+
+Degrees = Annotated[float, Field(ge=0, lt=360)]
+Magnitude = Annotated[float, Field(ge=0, le=40)]
+Run = Annotated[int, Field(ge=1, le=65535)]  # 16 bits of an objid
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Cone(_Strict):
+    """A circle on the sky.
+
+    Attributes
+    ----------
+    ra, dec : float
+        Centre, deg ICRS.
+    radius : float
+        In degrees; at least 1 arcsec.
+    """
+
+    ra: Degrees
+    dec: float = Field(ge=-90, le=90)
+    radius: float = Field(ge=1 / 3600, le=90)
+
+
+class Spectroscopic(_Strict):
+    """Objects with a spectrum whose redshift has no warning, and their photometry.
+
+    Attributes
+    ----------
+    runs : tuple of int
+        Imaging runs; all where empty.
+    classes : tuple of str
+        Of `gqs.labels.CLASSES`.
+    magnitudes : str
+        "model", "psf" or "cmodel": the kind that becomes u g r i z.
+    band : str
+        The band that `bright` and `faint` limit.
+    bright, faint : float, optional
+        Limits in magnitudes, both included.
+    cone : Cone, optional
+        Part of the sky.
+    primary : bool
+        Only the best spectrum of a place (sciencePrimary) and the primary image (mode 1).
+    form : str
+        "full", or "paper": Figure 9 as printed, which knows runs and classes alone.
+    """
+
+    runs: tuple[Run, ...] = ()
+    classes: tuple[Literal["GALAXY", "QSO", "STAR"], ...] = labels.CLASSES
+    magnitudes: Literal["model", "psf", "cmodel"] = "model"
+    band: Literal["u", "g", "r", "i", "z"] = "r"
+    bright: Magnitude | None = None
+    faint: Magnitude | None = None
+    cone: Cone | None = None
+    primary: bool = True
+    form: Literal["full", "paper"] = "full"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Spectroscopic:
+        if not self.classes:
+            raise ValueError("name at least one class")
+        if self.bright is not None and self.faint is not None and self.bright > self.faint:
+            raise ValueError("the bright limit is the smaller number")
+        plain = Spectroscopic.model_construct(runs=self.runs, classes=self.classes, form="paper")
+        if self.form == "paper" and self != plain:
+            raise ValueError("the paper's query takes runs and classes, nothing else")
+        return self
+
+    def sql(
+        self, first: int | None = None, rows: int | None = None, table: str | None = None
+    ) -> str:
+        """Return the query as SQL.
+
+        Parameters
+        ----------
+        first : int, optional
+            Objid at which a page begins.
+        rows : int, optional
+            Rows of a page.
+        table : str, optional
+            Table of MyDB that a batch job fills.
+
+        Returns
+        -------
+        str
+            A SELECT of several lines, ordered by objid and specobjid.
+        """
+        return bind(
+            FORMS[self.form],
+            {**self._values(), "first": first, "rows": rows},
+            {"kind": KINDS[self.magnitudes], "band": self.band, "table": table},
+        )
+
+    def count_sql(self) -> str:
+        """Return the query that counts the rows of `sql`.
+
+        Returns
+        -------
+        str
+            A SELECT whose one cell is called `objects`.
+        """
+        return counting(self.sql())
+
+    def columns(self) -> tuple[str, ...]:
+        """Return the names of the columns that `sql` asks for.
+
+        Returns
+        -------
+        tuple of str
+            In their order, in lower case.
+        """
+        return columns_of(self.sql())
+
+    def _values(self) -> dict[str, Value]:
+        values: dict[str, Value] = {
+            "runs": tuple(sorted(set(self.runs))) or None,
+            "classes": tuple(name for name in labels.CLASSES if name in self.classes),
+            "primary": 1 if self.primary else None,
+            "bright": self.bright,
+            "faint": self.faint,
+            **dict.fromkeys(("x", "y", "z", "cosine")),
+        }
+        if self.cone is not None:
+            ra, dec = math.radians(self.cone.ra), math.radians(self.cone.dec)
+            values["x"], values["y"] = math.cos(dec) * math.cos(ra), math.cos(dec) * math.sin(ra)
+            values["z"] = math.sin(dec)
+            values["cosine"] = math.cos(math.radians(self.cone.radius))
+        return values
+
+
+def parse(
+    runs: str = "",
+    classes: str = "",
+    limits: str = "",
+    cone: str = "",
+    **settings: Any,
+) -> Spectroscopic:
+    """Read a request as it is typed.
+
+    Parameters
+    ----------
+    runs : str
+        As in "3430,3434".
+    classes : str
+        As in "QSO,STAR"; all three where empty.
+    limits : str
+        A band and its limits in magnitudes, as in "r=13.1..23.2", "r=..20" or "g=17..".
+    cone : str
+        Right ascension, declination and radius in degrees, as in "229.5,42.8,0.25".
+    **settings
+        The other attributes of `Spectroscopic`.
+
+    Returns
+    -------
+    Spectroscopic
+        The request, typed and checked.
+
+    Raises
+    ------
+    UsageError
+        If a value is not of its kind or out of its range.
+    """
+    given = dict(settings)
+    if runs:
+        given["runs"] = tuple(_whole(part, "run") for part in runs.split(","))
+    if classes:
+        given["classes"] = tuple(part.strip() for part in classes.split(","))
+    if limits:
+        match = re.fullmatch(r"([ugriz])=([0-9.]*?)\.\.([0-9.]*)", limits.strip())
+        if match is None or not (match[2] or match[3]):
+            raise UsageError(f"Limits {limits!r}: write band=bright..faint, as in r=13.1..23.2.")
+        given["band"] = match[1]
+        given["bright"], given["faint"] = (
+            _number(part, "magnitude") if part else None for part in match.groups()[1:]
+        )
+    if cone:
+        parts = cone.split(",")
+        if len(parts) != 3:
+            raise UsageError(f"Cone {cone!r}: write ra,dec,radius in deg, as in 229.5,42.8,0.2.")
+        numbers = [_number(part, "angle") for part in parts]
+    try:
+        if cone:
+            given["cone"] = Cone(ra=numbers[0], dec=numbers[1], radius=numbers[2])
+        return Spectroscopic(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "query"
+        reason = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"Query, {where}: {reason}; got {str(first['input'])[:60]!r}.") from error
+
+
+def _whole(text: str, what: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text.strip()):
+        raise UsageError(f"{text[:60]!r} is no {what}: write a whole number.")
+    return int(text)
+
+
+def _number(text: str, what: str) -> float:
+    if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,3})?", text.strip()):
+        raise UsageError(f"{text[:60]!r} is no {what}: write a number.")
+    return float(text)
+
+
+def bind(name: str, values: Mapping[str, Value], names: Mapping[str, str | None]) -> str:
+    """Put typed values into one of the files of `queries/`.
+
+    Parameters
+    ----------
+    name : str
+        The file, without its ending.
+    values : mapping
+        What stands for `:key`: whole and finite numbers, labels, tuples of them. A line with a
+        value that is None is left out.
+    names : mapping
+        What stands for `{key}`: a kind of magnitude, a band, a table of our own making.
+
+    Returns
+    -------
+    str
+        SQL without comments.
+
+    Raises
+    ------
+    ValueError
+        If a value is of no such type, or a name is in no closed list.
+    """
+    text = resources.files("gqs.survey").joinpath("queries", f"{name}.sql").read_text("utf-8")
+    lines = []
+    for line in text.splitlines():
+        if line.startswith("--"):
+            continue
+        wanted, named = re.findall(r":(\w+)", line), re.findall(r"\{(\w+)\}", line)
+        absent = [values[key] is None for key in wanted] + [names[key] is None for key in named]
+        if any(absent):
+            continue
+        for key in named:
+            line = line.replace("{" + key + "}", _identifier(names[key]))
+        lines.append(re.sub(r":(\w+)", lambda found: _literal(values[found[1]]), line))
+    return "\n".join(lines)
+
+
+def _identifier(name: str | None) -> str:
+    if name in KINDS.values() or name in tuple("ugriz") or _TABLE.fullmatch(name or ""):
+        return str(name)
+    raise ValueError(f"{name!r} is no name that a query may hold.")
+
+
+def _literal(value: Value) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(_literal(one) for one in value)
+    if type(value) is int:
+        return str(value) if value >= 0 else f"({value})"
+    if type(value) is float and math.isfinite(value):
+        return repr(value) if value >= 0 else f"({value!r})"  # two dashes would begin a comment
+    if isinstance(value, str) and value in labels.CLASSES:
+        return f"'{value}'"
+    raise ValueError(f"{value!r} is no value that a query may hold.")
+
+
+def counting(sql: str) -> str:
+    """Turn a query of rows into the query that counts them.
+
+    Parameters
+    ----------
+    sql : str
+        As `bind` makes it.
+
+    Returns
+    -------
+    str
+        A SELECT whose one cell is called `objects`.
+    """
+    lines = sql.split("\n")
+    start = next(i for i, line in enumerate(lines) if line.startswith("FROM"))
+    return "\n".join(
+        ["SELECT COUNT(*) AS objects"]
+        + [line for line in lines[start:] if not line.startswith("ORDER BY")]
+    )
+
+
+def columns_of(sql: str) -> tuple[str, ...]:
+    """Return the names of the columns that a query asks for.
+
+    Parameters
+    ----------
+    sql : str
+        As `bind` makes it.
+
+    Returns
+    -------
+    tuple of str
+        In their order, in lower case.
+    """
+    listed = re.split(r"\n(?:INTO|FROM)\b", sql)[0].removeprefix("SELECT\n")
+    listed = re.sub(r"^TOP \d+\n", "", listed)
+    return tuple(re.split(r"[ .]", part.strip())[-1].lower() for part in listed.split(","))
