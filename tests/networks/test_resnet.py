@@ -7,6 +7,11 @@ import torch
 from torch import nn
 
 from gqs.networks import resnet, resnet_gqs, zoo
+from gqs.networks.attention import (
+    ConvolutionalBlockAttention,
+    EfficientChannelAttention,
+    SqueezeExcitation,
+)
 from gqs.networks.torchvision_cure import import_torchvision
 
 
@@ -103,19 +108,37 @@ def test_without_a_change_of_shape_the_shortcut_is_the_identity(
     torch.testing.assert_close(block.eval()(x), x)
 
 
-def test_attention_sits_where_the_paper_puts_it() -> None:
+@pytest.mark.parametrize(("base", "last"), [("resnet18", "conv2"), ("resnet50", "conv3")])
+@pytest.mark.parametrize(
+    ("form", "module"), [("se", SqueezeExcitation), ("eca", EfficientChannelAttention)]
+)
+def test_channel_attention_follows_the_last_convolution_of_every_unit(
+    base: str, last: str, form: str, module: type[nn.Module]
+) -> None:
     with torch.device("meta"):
-        se, cbam = zoo.build("resnet50_se"), zoo.build("resnet50_cbam")
-    where = [n for n, m in se.named_modules() if type(m).__name__ == "SqueezeExcitation"]
-    assert len(where) == 16
-    assert all(name.endswith(".attention") for name in where)
-    where = [n for n, m in cbam.named_modules() if type(m).__name__.startswith("Convolutional")]
-    assert where == ["stem_attention", "last_attention"]
+        network = zoo.build(f"{base}_{form}").eval()
+    units = [name for name, part in network.named_modules() if isinstance(part, resnet.Unit)]
+    where = [name for name, part in network.named_modules() if isinstance(part, module)]
+    assert where == [f"{unit}.attention" for unit in units]
+    assert len(units) == {"resnet18": 8, "resnet50": 16}[base]
+    order: list[str] = []
+    for name, part in network.named_modules():
+        if name.endswith((".conv1", ".conv2", ".conv3", ".attention")):
+            part.register_forward_hook(lambda module, inputs, output, name=name: order.append(name))
+    network(torch.empty(1, 3, 50, 50, device="meta"))
+    inside = [name for name in order if name.split(".")[-1] in (last, "attention")]
+    assert inside == [f"{unit}.{part}" for unit in units for part in (last, "attention")]
 
 
-def test_gqs_runs_forward() -> None:
-    network = zoo.build("resnet50_gqs").eval()
-    with torch.inference_mode():
-        logits = network(torch.randn(1, 3, 50, 50))
-    assert logits.shape == (1, 3)
-    assert torch.isfinite(logits).all()
+@pytest.mark.parametrize("base", ["resnet18", "resnet50"])
+def test_cbam_follows_the_stem_and_precedes_the_classifier(base: str) -> None:
+    with torch.device("meta"):
+        network = zoo.build(f"{base}_cbam").eval()
+    places = [n for n, m in network.named_modules() if isinstance(m, ConvolutionalBlockAttention)]
+    assert places == ["stem_attention", "last_attention"]
+    order: list[str] = []
+    for name, part in network.named_children():
+        part.register_forward_hook(lambda module, inputs, output, name=name: order.append(name))
+    network(torch.empty(1, 3, 50, 50, device="meta"))
+    stages = ["layer1", "layer2", "layer3", "layer4"]
+    assert order[-8:] == ["maxpool", "stem_attention", *stages, "last_attention", "fc"]

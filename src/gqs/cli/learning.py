@@ -1,4 +1,4 @@
-"""Verbs that learn and measure: train, evaluate."""
+"""Verbs that learn and measure: networks, train, evaluate."""
 
 from __future__ import annotations
 
@@ -15,6 +15,49 @@ from gqs.errors import UsageError
 
 PANEL = "Learning"
 ModelOut = Annotated[Path, typer.Option(help="Model folder to write; a rerun continues there.")]
+
+
+@app.command(rich_help_panel=PANEL)
+def networks(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Networks, timm:NAME too.  \\[default: all of ours]")
+    ] = None,
+    channels: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of the input.  \\[default: 3, the paper's picture; compact 10]"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the networks: input size in pixels, weights, multiply-adds a cutout, source.
+
+    Examples:
+
+      gqs networks
+
+      gqs networks resnet50_gqs vit_b_16 --channels 10
+
+      gqs networks timm:convnextv2_atto --json
+    """
+    from dataclasses import asdict
+
+    from gqs.networks import zoo
+
+    lines = [f"{'network':<28}{'input':>7}{'weights':>13}{'multiply-adds':>16}  source"]
+    found = []
+    for name in names or zoo.NETWORKS:
+        try:
+            facts = zoo.describe(name, channels)
+        except UsageError as error:
+            if names:
+                raise
+            lines.append(f"{name:<28}{error}")  # the list goes on without what is not installed
+            continue
+        found.append(asdict(facts))
+        lines.append(
+            f"{name:<28}{facts.channels:>3}x{facts.input_size:<3}{facts.parameters:>13,}"
+            f"{facts.multiply_adds / 1e6:>14,.1f} M  {facts.source}"
+        )
+    say(lines, {"networks": found}, as_json)
 
 
 @app.command(rich_help_panel=PANEL)

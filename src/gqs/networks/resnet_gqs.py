@@ -75,7 +75,7 @@ class Improved(Unit):
 
 
 def resnet50_gqs(channels: int = 3) -> ResNet:
-    """ResNet50-GQS: 156.5 M weights. Paper, Table 2."""
+    """ResNet50-GQS: 156.3 M weights. Paper, Table 2."""
     return ResNet(Improved, DEPTHS, channels, "se", WIDTHS, patch_stem=True)
 
 

@@ -49,3 +49,26 @@ def import_torchvision() -> ModuleType:
         library.define(operator)  # type: ignore[no-untyped-call]
     _DECLARED.append(library)
     return importlib.import_module("torchvision.models")
+
+
+def import_timm() -> ModuleType:
+    """Return timm, which itself imports torchvision.
+
+    Returns
+    -------
+    module
+        `timm`.
+
+    Raises
+    ------
+    UsageError
+        If it is not installed.
+    """
+    import_torchvision()
+    try:
+        return importlib.import_module("timm")
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            "Networks named timm:... come from timm, which is not installed. "
+            "Install gqs with its extra: pip install 'gqs[zoo]'."
+        ) from error

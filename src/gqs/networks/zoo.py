@@ -1,4 +1,10 @@
-"""Every network by name. A new one is a line in this table."""
+"""Every network by name, and what it costs. A new one is a line in this table.
+
+Those with learned positions or windows of 7 x 7 tokens were made for 224 px, where torchvision
+also puts their least input (`min_size` of its weights), and resize cutouts to it. All others take
+the 50 px as they come. Table 5 says the same: batches of 32 for ViT and Swin alone; 256 pictures
+of 224 px would not have fitted into the paper's 12 GB (4.2).
+"""
 
 from __future__ import annotations
 
@@ -9,12 +15,14 @@ from typing import Any, Final, Literal
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from gqs.errors import UsageError
-from gqs.networks import resnet, resnet_gqs
+from gqs.networks import borrowed, resnet, resnet_gqs
 from gqs.networks.compact import Compact
 
 INPUT_SIZE: Final = 50  # pixels a side of every cutout
+TIMM: Final = "timm:"  # what the name of any network of timm begins with
 
 
 @dataclass(frozen=True)
@@ -30,11 +38,46 @@ class Network:
         Where it comes from.
     stretch : str
         How flux goes in: "asinh", or "linear" for a network that stretches by itself.
+    channels : int
+        Of its usual input: 3 for the paper's picture, 10 for five bands with their masks.
     """
 
     builder: Callable[..., nn.Module]
     source: str
     stretch: Literal["linear", "asinh"] = "asinh"
+    channels: int = 3
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a network is and costs.
+
+    Attributes
+    ----------
+    name : str
+        As `build` takes it.
+    channels : int
+        Of the input for which it was counted.
+    input_size : int
+        Pixels a side on which it looks at a cutout; more than 50 where it resizes inside.
+    parameters : int
+        How many numbers training changes.
+    multiply_adds : int
+        Of one cutout, forward: those of convolutions and matrix products.
+    source : str
+        Where it comes from.
+    """
+
+    name: str
+    channels: int
+    input_size: int
+    parameters: int
+    multiply_adds: int
+    source: str
+
+
+def _torchvision(name: str, source: str, **arguments: Any) -> Network:
+    return Network(partial(borrowed.torchvision, name, **arguments), f"torchvision; {source}")
 
 
 _GQS = "Gao, Tu, Li & Li 2023, "
@@ -42,7 +85,7 @@ _RESNET = "He et al. 2016 (paper 2.2)"
 _SE, _ECA, _CBAM = "Hu et al. 2018", "Wang et al. 2020", "Woo et al. 2018"
 
 NETWORKS: Final[dict[str, Network]] = {
-    "compact": Network(Compact, "gqs: measured features and a small trunk", stretch="linear"),
+    "compact": Network(Compact, "gqs: measured features and a small trunk", "linear", channels=10),
     "resnet18": Network(resnet.resnet18, _RESNET),
     "resnet34": Network(resnet.resnet34, _RESNET),
     "resnet50": Network(resnet.resnet50, _RESNET),
@@ -61,6 +104,15 @@ NETWORKS: Final[dict[str, Network]] = {
         resnet_gqs.resnet50_se_stem_widths_3x3, _GQS + "2.3: stem 4x4, widths 96-768, 3x3 first"
     ),
     "resnet50_gqs": Network(resnet_gqs.resnet50_gqs, _GQS + "Table 2"),
+    # The rest of Table 6.
+    "vgg16": _torchvision("vgg16", "Simonyan & Zisserman 2014"),
+    "googlenet": _torchvision("googlenet", "Szegedy et al. 2015, without auxiliary heads"),
+    "mobilenet_v2": _torchvision("mobilenet_v2", "Sandler et al. 2018"),
+    "densenet121": _torchvision("densenet121", "Huang et al. 2016"),
+    "efficientnet_b0": _torchvision("efficientnet_b0", "Tan & Le 2019"),
+    "vit_b_16": _torchvision("vit_b_16", "Dosovitskiy et al. 2020", size=224),
+    "swin_t": _torchvision("swin_t", "Liu et al. 2021", size=224),
+    "convnext_tiny": _torchvision("convnext_tiny", "Liu et al. 2022"),
 }
 
 
@@ -70,7 +122,7 @@ def find(name: str) -> Network:
     Parameters
     ----------
     name : str
-        A key of `NETWORKS`.
+        A key of `NETWORKS`, or `timm:NAME` for any network of timm.
 
     Returns
     -------
@@ -82,8 +134,15 @@ def find(name: str) -> Network:
     UsageError
         If there is no such network; the sentence lists those that there are.
     """
+    if name.startswith(TIMM):
+        theirs = name.removeprefix(TIMM)
+        version = borrowed.require_timm(theirs)
+        return Network(partial(borrowed.timm, theirs), f"timm {version}")
     if name not in NETWORKS:
-        raise UsageError(f"Unknown network {name!r}. The networks are {', '.join(NETWORKS)}.")
+        raise UsageError(
+            f"Unknown network {name!r}. The networks are {', '.join(NETWORKS)}, and {TIMM}NAME for "
+            "any of timm."
+        )
     return NETWORKS[name]
 
 
@@ -93,11 +152,12 @@ def build(name: str, channels: int = 3, **arguments: Any) -> nn.Module:
     Parameters
     ----------
     name : str
-        A key of `NETWORKS`.
+        A key of `NETWORKS`, or `timm:NAME` for any network of timm.
     channels : int
         Of the input: 3 for the paper's picture, twice the number of bands for flux and masks.
     **arguments
-        The network's own.
+        The network's own. Those of torchvision and timm have `size`: pixels a side to which they
+        resize cutouts.
 
     Returns
     -------
@@ -140,7 +200,7 @@ def parameters(name: str, channels: int = 3, **arguments: Any) -> int:
     Parameters
     ----------
     name : str
-        A key of `NETWORKS`.
+        As `build` takes it.
     channels : int
         Of the input.
     **arguments
@@ -154,3 +214,64 @@ def parameters(name: str, channels: int = 3, **arguments: Any) -> int:
     with torch.device("meta"):
         network = build(name, channels, **arguments)
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def multiply_adds(network: nn.Module, channels: int, side: int = INPUT_SIZE) -> int:
+    """Count the multiply-adds of one image, forward.
+
+    Those of convolutions and matrix products, as the tables of papers and of torchvision do: sums,
+    norms and activations are left out.
+
+    Parameters
+    ----------
+    network : Module
+        On torch's device `meta`, where nothing is computed.
+    channels, side : int
+        Of the image.
+
+    Returns
+    -------
+    int
+        Half of the floating-point operations.
+    """
+    # With gradients on, torch takes no fused path through attention that the counter does not know.
+    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+        network.eval()(torch.empty(1, channels, side, side, device="meta"))
+    return int(counter.get_total_flops()) // 2
+
+
+def describe(name: str, channels: int | None = None, **arguments: Any) -> Facts:
+    """Say what a network is and costs, without making room for it.
+
+    Parameters
+    ----------
+    name : str
+        As `build` takes it.
+    channels : int, optional
+        Of the input; those of its usual input where none are named.
+    **arguments
+        The network's own.
+
+    Returns
+    -------
+    Facts
+        Input size, parameters, multiply-adds and source.
+
+    Raises
+    ------
+    UsageError
+        As `build` does.
+    """
+    entry = find(name)
+    channels = channels or entry.channels
+    with torch.device("meta"):
+        network = build(name, channels, **arguments)
+    sizes = [part.size for part in network.modules() if isinstance(part, borrowed.Resize)]
+    return Facts(
+        name=name,
+        channels=channels,
+        input_size=sizes[0] if sizes else INPUT_SIZE,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        multiply_adds=multiply_adds(network, channels),
+        source=entry.source,
+    )
