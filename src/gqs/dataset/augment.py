@@ -1,8 +1,8 @@
 """Augmentation of whole batches: what does not change what an object is. Paper 3.5.
 
-Everything is drawn from the generator that is given, so that a step of training can be drawn
-again exactly. Drawn once for a batch where that is all that training needs, else an image at a
-time.
+Everything is drawn on the CPU, from the generator that is given, so that a step of training can be
+drawn again exactly, on any device. Where several processes share a batch, each draws for all of it
+and keeps the numbers of its own images: the batch is then that of one process.
 """
 
 from __future__ import annotations
@@ -14,7 +14,42 @@ from typing import Final
 import torch
 from torch import Generator, Tensor
 
+from gqs.dataset.preprocess import onto
+
 _WHOLE: Final = 0.999  # of a mask after bilinear mixing
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random numbers for the images of a batch, or for a share of it.
+
+    Attributes
+    ----------
+    generator : Generator
+        Of the CPU.
+    first, whole : int
+        Place of the share's first image, and images in the whole batch; 0 where the images at
+        hand are all.
+    """
+
+    generator: Generator
+    first: int = 0
+    whole: int = 0
+
+    def uniform(self, n: int, *shape: int) -> Tensor:
+        """Return (n, ...) numbers from 0 to 1."""
+        return self._share(torch.rand(self.whole or n, *shape, generator=self.generator), n)
+
+    def normal(self, n: int, *shape: int) -> Tensor:
+        """Return (n, ...) numbers of mean 0 and spread 1."""
+        return self._share(torch.randn(self.whole or n, *shape, generator=self.generator), n)
+
+    def integers(self, below: int, n: int) -> Tensor:
+        """Return (n,) whole numbers under a limit."""
+        return self._share(torch.randint(below, (self.whole or n,), generator=self.generator), n)
+
+    def _share(self, numbers: Tensor, n: int) -> Tensor:
+        return numbers[self.first : self.first + n]
 
 
 @dataclass(frozen=True)
@@ -49,7 +84,7 @@ class Augmentation:
     flip: float = 0.0
 
     def __call__(
-        self, x: Tensor, generator: Generator, masks: int = 0, reference: int | None = None
+        self, x: Tensor, draws: Draws, masks: int = 0, reference: int | None = None
     ) -> Tensor:
         """Augment a batch.
 
@@ -57,7 +92,7 @@ class Augmentation:
         ----------
         x : Tensor
             (n, channel, row, column).
-        generator : Generator
+        draws : Draws
             Where the random numbers come from.
         masks : int
             How many of the last channels are masks of the first ones (half of them); 0 for
@@ -71,31 +106,31 @@ class Augmentation:
             The same shape; `x` itself is left alone.
         """
         if self.dihedral:
-            x = dihedral(x, generator)
+            x = dihedral(x, draws)
         if self.shift:
-            x = shifted(x, self.shift, generator)
+            x = shifted(x, self.shift, draws)
         if self.band_dropout and masks:
-            x = without_bands(x, self.band_dropout, generator, masks, reference)
+            x = without_bands(x, self.band_dropout, draws, masks, reference)
         if self.dim and masks:
-            x = dimmed(x, self.dim, generator, masks)
+            x = dimmed(x, self.dim, draws, masks)
         if self.flip:
-            x = flipped(x, self.flip, generator)
+            x = flipped(x, self.flip, draws)
         if self.rotation:
-            x = rotated(x, self.rotation, generator, black=0.0 if masks else -1.0)
+            x = rotated(x, self.rotation, draws, black=0.0 if masks else -1.0)
             if masks:  # a pixel mixed with a masked one is masked
                 valid = (x[:, masks:] > _WHOLE).to(x)
                 x = torch.cat([x[:, :masks] * valid, valid], dim=1)
         return x
 
 
-def dihedral(x: Tensor, generator: Generator) -> Tensor:
+def dihedral(x: Tensor, draws: Draws) -> Tensor:
     """Turn and flip each image into one of its eight orientations.
 
     Parameters
     ----------
     x : Tensor
         (n, channel, side, side).
-    generator : Generator
+    draws : Draws
         Where the random numbers come from.
 
     Returns
@@ -103,17 +138,18 @@ def dihedral(x: Tensor, generator: Generator) -> Tensor:
     Tensor
         The same shape.
     """
-    way = torch.randint(8, (len(x),), generator=generator)
+    way = draws.integers(8, len(x))
     out = torch.empty_like(x)
     for number in range(8):
-        chosen = x[way == number]
+        places = _where(way == number, x)
+        chosen = x[places]
         if number >= 4:
             chosen = chosen.flip(-1)
-        out[way == number] = torch.rot90(chosen, number % 4, (2, 3))
+        out[places] = torch.rot90(chosen, number % 4, (2, 3))
     return out
 
 
-def shifted(x: Tensor, most: int, generator: Generator) -> Tensor:
+def shifted(x: Tensor, most: int, draws: Draws) -> Tensor:
     """Move each image by whole pixels; what comes in is 0, in the mask channels too.
 
     Parameters
@@ -122,7 +158,7 @@ def shifted(x: Tensor, most: int, generator: Generator) -> Tensor:
         (n, channel, row, column).
     most : int
         Largest shift along each axis, pixels.
-    generator : Generator
+    draws : Draws
         Where the random numbers come from.
 
     Returns
@@ -131,19 +167,19 @@ def shifted(x: Tensor, most: int, generator: Generator) -> Tensor:
         The same shape.
     """
     ways = 2 * most + 1
-    way = torch.randint(ways * ways, (len(x),), generator=generator)
+    way = draws.integers(ways * ways, len(x))
     rows, columns = x.shape[2:]
     padded = torch.nn.functional.pad(x, (most, most, most, most))
     out = torch.empty_like(x)
     for number in range(ways * ways):  # one slice a shift: no gather over every pixel
         top, left = divmod(number, ways)
-        chosen = way == number
+        chosen = _where(way == number, x)
         out[chosen] = padded[chosen, :, top : top + rows, left : left + columns]
     return out
 
 
 def without_bands(
-    x: Tensor, probability: float, generator: Generator, masks: int, reference: int | None
+    x: Tensor, probability: float, draws: Draws, masks: int, reference: int | None
 ) -> Tensor:
     """Mask whole bands, as if they had not been observed.
 
@@ -153,7 +189,7 @@ def without_bands(
         (n, 2 band, row, column): flux, then masks.
     probability : float
         That a band is missing.
-    generator : Generator
+    draws : Draws
         Where the random numbers come from.
     masks : int
         Number of bands.
@@ -166,14 +202,14 @@ def without_bands(
         The same shape.
     """
     # Half of the images keep all of their bands: that is how most of them will be used.
-    whole = torch.rand(len(x), 1, generator=generator) < 0.5
-    keep = whole | (torch.rand(len(x), masks, generator=generator) >= 2 * probability)
+    whole = draws.uniform(len(x), 1) < 0.5
+    keep = whole | (draws.uniform(len(x), masks) >= 2 * probability)
     if reference is not None:
         keep[:, reference] = True
-    return x * torch.cat([keep, keep], dim=1)[:, :, None, None].to(x)
+    return x * onto(torch.cat([keep, keep], dim=1)[:, :, None, None].to(x.dtype), x.device)
 
 
-def dimmed(x: Tensor, most: float, generator: Generator, masks: int) -> Tensor:
+def dimmed(x: Tensor, most: float, draws: Draws, masks: int) -> Tensor:
     """Take light from half of the images, and give them noise so that the sky keeps its own.
 
     f x + sqrt(1 - f^2) n, f uniform in (1 - most, 1): the noise of every pixel stays 1, the source
@@ -185,7 +221,7 @@ def dimmed(x: Tensor, most: float, generator: Generator, masks: int) -> Tensor:
         (n, 2 band, row, column): flux in sky noises, then masks.
     most : float
         Largest share of the light that is lost.
-    generator : Generator
+    draws : Draws
         Where the random numbers come from.
     masks : int
         Number of bands.
@@ -195,15 +231,15 @@ def dimmed(x: Tensor, most: float, generator: Generator, masks: int) -> Tensor:
     Tensor
         The same shape; masked pixels stay 0.
     """
-    lost = most * torch.rand(len(x), generator=generator)
-    lost = lost * (torch.rand(len(x), generator=generator) < 0.5)
-    kept = (1 - lost)[:, None, None, None]
+    lost = most * draws.uniform(len(x))
+    lost = lost * (draws.uniform(len(x)) < 0.5)
+    kept = onto((1 - lost)[:, None, None, None], x.device)
     flux, valid = x[:, :masks], x[:, masks:]
-    noise = torch.randn(flux.shape, generator=generator)
+    noise = onto(draws.normal(*flux.shape), x.device)
     return torch.cat([flux * kept + (1 - kept**2).sqrt() * noise * valid, valid], dim=1)
 
 
-def flipped(x: Tensor, probability: float, generator: Generator) -> Tensor:
+def flipped(x: Tensor, probability: float, draws: Draws) -> Tensor:
     """Flip images left to right, and on another draw up to down.
 
     Parameters
@@ -212,7 +248,7 @@ def flipped(x: Tensor, probability: float, generator: Generator) -> Tensor:
         (n, channel, row, column).
     probability : float
         Of each flip.
-    generator : Generator
+    draws : Draws
         Where the random numbers come from.
 
     Returns
@@ -221,12 +257,12 @@ def flipped(x: Tensor, probability: float, generator: Generator) -> Tensor:
         The same shape.
     """
     for axis in (3, 2):
-        turn = torch.rand(len(x), generator=generator) < probability
+        turn = onto(draws.uniform(len(x)) < probability, x.device)
         x = torch.where(turn[:, None, None, None], x.flip(axis), x)
     return x
 
 
-def rotated(x: Tensor, degrees: float, generator: Generator, black: float = 0.0) -> Tensor:
+def rotated(x: Tensor, degrees: float, draws: Draws, black: float = 0.0) -> Tensor:
     """Turn each image freely about its centre, between plus and minus an angle.
 
     Parameters
@@ -235,7 +271,7 @@ def rotated(x: Tensor, degrees: float, generator: Generator, black: float = 0.0)
         (n, channel, side, side).
     degrees : float
         Largest angle.
-    generator : Generator
+    draws : Draws
         Where the random numbers come from.
     black : float
         Value of the corners that come in.
@@ -245,11 +281,17 @@ def rotated(x: Tensor, degrees: float, generator: Generator, black: float = 0.0)
     Tensor
         The same shape, bilinear between pixels.
     """
-    angle = (torch.rand(len(x), generator=generator) * 2 - 1) * math.radians(degrees)
+    angle = (draws.uniform(len(x)) * 2 - 1) * math.radians(degrees)
     cosine, sine, zero = angle.cos(), angle.sin(), torch.zeros(len(x))
     turn = torch.stack(
         [torch.stack([cosine, -sine, zero], 1), torch.stack([sine, cosine, zero], 1)], dim=1
     )
+    turn = onto(turn, x.device)
     grid = torch.nn.functional.affine_grid(turn, list(x.shape), align_corners=False)
     # Sampled relative to black, since grid_sample fills with zeros.
     return torch.nn.functional.grid_sample(x - black, grid, align_corners=False) + black
+
+
+def _where(chosen: Tensor, x: Tensor) -> Tensor:
+    """Return the places of chosen images, counted on the CPU so that a GPU need not be asked."""
+    return onto(chosen.nonzero()[:, 0], x.device)

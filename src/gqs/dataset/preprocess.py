@@ -17,6 +17,27 @@ FORMS: Final = ("flux", "paper")
 STRETCHES: Final = ("linear", "asinh")
 # Far beyond any star that is not saturated (2e5); keeps sums of squares finite in float32.
 MOST: Final = 1e7
+CPU: Final = torch.device("cpu")
+
+
+def onto(tensor: Tensor, device: torch.device) -> Tensor:
+    """Move a tensor from the CPU to a device; to a GPU from pinned memory, without waiting for it.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        On the CPU.
+    device : torch.device
+        Where to.
+
+    Returns
+    -------
+    Tensor
+        The tensor itself where it is there already.
+    """
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 @dataclass(frozen=True)
@@ -62,13 +83,15 @@ class Preprocessing:
         """How many of the last channels are masks."""
         return 0 if self.form == "paper" else len(self.bands)
 
-    def __call__(self, images: NDArray[Any]) -> Tensor:
+    def __call__(self, images: NDArray[Any], device: torch.device = CPU) -> Tensor:
         """Turn images into channels.
 
         Parameters
         ----------
         images : ndarray
             (n, band, 50, 50) float nanomaggies in the order of `bands`, or (n, 3, 50, 50) uint8.
+        device : torch.device
+            Where the channels are wanted; the images travel there as they are.
 
         Returns
         -------
@@ -90,11 +113,11 @@ class Preprocessing:
             )
         if eight_bit:
             # Mean and spread 0.5, as the paper's time did by habit; it prints none of its own.
-            return torch.from_numpy(images.copy()).float().div_(127.5).sub_(1)
-        flux = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))
+            return onto(torch.from_numpy(images.copy()), device).float().div_(127.5).sub_(1)
+        flux = onto(torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)), device)
         valid = torch.isfinite(flux)
         noise = torch.tensor([SKY_NOISE[band] for band in self.bands])[:, None, None]
-        flux = torch.where(valid, flux / noise, 0.0).clamp_(-MOST, MOST)
+        flux = torch.where(valid, flux / onto(noise, device), 0.0).clamp_(-MOST, MOST)
         if self.stretch == "asinh":
             flux = torch.asinh(flux)
         return torch.cat([flux, valid.float()], dim=1)

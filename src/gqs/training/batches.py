@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from gqs import labels
-from gqs.dataset.augment import Augmentation
+from gqs.dataset.augment import Augmentation, Draws
 from gqs.dataset.preprocess import Preprocessing
 from gqs.dataset.split import split_hash
 from gqs.errors import UsageError
@@ -184,7 +184,9 @@ class Data:
         def prepared(step: int) -> tuple[Tensor, Tensor]:
             rows = order[step * batch : (step + 1) * batch]
             generator = torch.Generator().manual_seed(seed_of(seed, epoch, step, "augment"))
-            return augment(self.images(rows), generator, masks, reference), self.targets(rows)
+            return augment(self.images(rows), Draws(generator), masks, reference), self.targets(
+                rows
+            )
 
         yield from ahead(prepared, range(first, steps(len(order), batch)))
 
