@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 # Importing registers the verbs; this order is the order of `gqs --help`.
+import gqs.cli.archive
 import gqs.cli.data
 import gqs.cli.learning
 import gqs.cli.using  # noqa: F401

@@ -23,7 +23,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from gqs.errors import BadInputError
+from gqs.errors import BadInputError, IntegrityError
 from gqs.imaging import unpack
 from gqs.imaging.astrometry import celestial_wcs
 from gqs.survey.detectors import FRAME_OFFSET, SATURATION, dark_variance, gain
@@ -140,6 +140,45 @@ def identify(path: str | Path) -> FrameName:
     return _identity(_header(unpack.head(path), path), path)[0]
 
 
+def check_frame(path: Path, expected: FrameName) -> None:
+    """Refuse a file that is not whole, or not the frame that it should be.
+
+    The archive is decompressed to its end, so that its own checksums are verified; every HDU is
+    there, and the first one's header names the band and the field.
+
+    Parameters
+    ----------
+    path : Path
+        A FITS file, plain or compressed with bzip2 or gzip.
+    expected : FrameName
+        Band and field that were asked for.
+
+    Raises
+    ------
+    BadInputError
+        If it is no whole frame: cut, damaged, a web page.
+    IntegrityError
+        If it is another frame.
+    UsageError
+        If there is no such file.
+    """
+    data = unpack.read(path)
+    parts = unpack.hdus(data, path)
+    _check_image(parts[0], path)
+    header = _header(data[: parts[0].data], path)
+    found = _identity(header, path)[0]
+    if found != expected:
+        raise IntegrityError(
+            f"{path}: its header says {found.band} band of field {found.field}, not "
+            f"{expected.band} band of {expected.field}."
+        )
+    if _is_sdss(header) and len(parts) < _SDSS_HDUS:
+        raise BadInputError(
+            f"{path}: has {len(parts)} of the {_SDSS_HDUS} HDUs of SDSS's frames, so it was "
+            "cut. Fetch the frame again."
+        )
+
+
 def group_fields(
     paths: Iterable[str | Path],
 ) -> tuple[dict[FieldId, dict[str, Path]], list[str]]:
@@ -191,7 +230,7 @@ def _assembled(data: bytes, parts: list[unpack.Hdu], path: Path) -> Frame:
         name, rerun = _identity(header, path)
         flux = np.array(opened[0].data, dtype=np.float32)  # a copy, in native byte order
         wcs = celestial_wcs(header, flux.shape, path)
-        sdss = str(header.get("ORIGIN", "")).strip() == "SDSS" and "NMGY" in header
+        sdss = _is_sdss(header)
         if sdss and len(parts) < _SDSS_HDUS:
             raise BadInputError(
                 f"{path}: has {len(parts)} of the {_SDSS_HDUS} HDUs of SDSS's frames, so it was "
@@ -215,6 +254,10 @@ def _assembled(data: bytes, parts: list[unpack.Hdu], path: Path) -> Frame:
     return Frame(
         name.band, name.field, flux, wcs, saturated & ~bad, bad, variance, path, rerun, sdss
     )
+
+
+def _is_sdss(header: fits.Header) -> bool:
+    return str(header.get("ORIGIN", "")).strip() == "SDSS" and "NMGY" in header
 
 
 def _header(data: bytes, path: Path) -> fits.Header:

@@ -1,0 +1,150 @@
+"""Verbs that ask SDSS's archive: fetch."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gqs.cli.shell import AsJson, app, bar, finish, say
+from gqs.errors import BadInputError, UsageError
+
+if TYPE_CHECKING:
+    from gqs.survey.archive import FetchReport, Plan
+    from gqs.survey.sdss import FieldId
+
+PANEL = "Data"
+
+Release = Annotated[str, typer.Option(help="Data release, 8 to the newest, as in 16 or dr16.")]
+Server = Annotated[
+    str | None, typer.Option(help="Another address in place of SkyServer's.", metavar="URL")
+]
+
+
+@app.command(rich_help_panel=PANEL)
+def fetch(
+    catalog: Annotated[
+        Path | None,
+        typer.Option(help="Frames of all fields in this catalogue (run, camcol, field)."),
+    ] = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(help="Frames of this field, as in 3918-3-213; may be repeated."),
+    ] = None,
+    ra: Annotated[float | None, typer.Option(help="Right ascension, deg; with --dec.")] = None,
+    dec: Annotated[float | None, typer.Option(help="Declination, deg; with --ra.")] = None,
+    bands: Annotated[str, typer.Option(help="Bands as one word, as in gri.")] = "ugriz",
+    release: Release = "16",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of frames.  \\[default: $GQS_CACHE, or gqs in the user's cache]"),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how many files and bytes; fetch nothing.")
+    ] = False,
+    connections: Annotated[
+        int, typer.Option(min=1, max=64, help="Files fetched at once; be polite.")
+    ] = 8,
+    mirror: Annotated[
+        str | None,
+        typer.Option(help="Another server in place of the archive's, same paths.", metavar="URL"),
+    ] = None,
+    server: Server = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch frames from the SDSS archive: resumed, checked, and kept for every other verb.
+
+    A frame has its name only when it is whole and its header is the field and band asked for.
+    FOLDER/manifest.sqlite says of every file whether it is wanted, here, or set aside and why.
+    However it ends, the same command goes on from there.
+
+    Examples:
+
+      gqs fetch --field 3918-3-213 --out frames
+
+      gqs fetch --catalog objects.parquet --bands gri --out frames --dry-run
+
+      gqs fetch --ra 185.4 --dec 12.7 --out frames
+    """
+    from gqs.imaging.frames import check_frame
+    from gqs.survey.archive import fetch as fetch_frames
+    from gqs.survey.archive import frames_folder, plan
+    from gqs.survey.archive.wanted import frames_of
+    from gqs.survey.releases import find
+
+    chosen, folder = find(release), out or frames_folder()
+    frames = frames_of(_fields(catalog, field or [], ra, dec, release, server), bands)
+    if dry_run:
+        planned = plan(frames, folder, chosen, mirror)
+        say(_told(planned, folder), {**planned.__dict__, "to_come": planned.to_come}, as_json)
+        return
+    with bar("Fetching frames") as progress:
+        report = fetch_frames(
+            frames,
+            folder,
+            check=check_frame,
+            release=chosen,
+            mirror=mirror,
+            connections=connections,
+            progress=progress,
+        )
+    _say_fetched(report, len(frames), folder, as_json)
+
+
+def _fields(
+    catalog: Path | None,
+    field: list[str],
+    ra: float | None,
+    dec: float | None,
+    release: str,
+    server: str | None,
+) -> list[FieldId]:
+    """Fields as the options name them, of which there must be one kind."""
+    from gqs.survey.archive.wanted import fields_of
+    from gqs.survey.sdss import FieldId
+
+    if (ra is None) != (dec is None):
+        raise UsageError("--ra and --dec go together.")
+    if [catalog is not None, bool(field), ra is not None].count(True) != 1:
+        raise UsageError("Name the frames by one of --catalog, --field, and --ra with --dec.")
+    if server is not None and ra is None:
+        raise UsageError("--server goes with --ra and --dec: nothing else asks SkyServer.")
+    if catalog is not None:
+        return fields_of(catalog)
+    if ra is None or dec is None:
+        return [FieldId.parse(text) for text in field]
+    from gqs.survey.skyserver import fields_at
+
+    found = fields_at(ra, dec, release, server)
+    if not found:
+        raise BadInputError(f"No field of release {release} covers ra {ra}, dec {dec}.")
+    return found[:1]
+
+
+def _told(planned: Plan, folder: Path) -> list[str]:
+    lines = [
+        f"{planned.to_come} of {planned.wanted} frames to fetch into {folder}, "
+        f"{planned.bytes / 1e6:,.1f} MB; {planned.here} are here."
+    ]
+    if planned.to_come > planned.asked:
+        how = f"{planned.asked} of them" if planned.asked else "twenty real frames"
+        lines.append(f"  the bytes are estimated from the sizes of {how}")
+    return lines
+
+
+def _say_fetched(report: FetchReport, wanted: int, folder: Path, as_json: bool) -> None:
+    speed = report.bytes / max(report.seconds, 1e-3) / 1e6
+    lines = [
+        f"{len(report.paths)} of {wanted} frames in {folder}: {report.fetched} fetched, "
+        f"{report.bytes / 1e6:,.1f} MB in {report.seconds:.1f} s, {speed:.1f} MB/s."
+    ]
+    if report.paths:
+        lines.append(f"Next: gqs classify {folder} --out catalogue.fits")
+    say(lines, report.as_dict(), as_json)
+    try:
+        finish(report.set_aside)
+    except typer.Exit:
+        sys.stdout.flush()
+        raise typer.Exit(report.code) from None

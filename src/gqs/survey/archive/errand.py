@@ -1,0 +1,159 @@
+"""One frame's way into the folder: found there, or fetched, checked, and given its name."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+
+from gqs.errors import BadInputError, GqsError, IntegrityError, NetworkError
+from gqs.files import disk_errors, sha256
+from gqs.survey import web
+from gqs.survey.archive import transfer
+from gqs.survey.archive.manifest import Row
+from gqs.survey.sdss import FrameName
+from gqs.workers import cores
+
+
+class Job(NamedTuple):
+    """A frame that is wanted: its name, where it goes, its row, and the row of a copy before."""
+
+    name: FrameName
+    final: Path
+    row: Row
+    before: Row | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a job.
+
+    Attributes
+    ----------
+    row : Row or None
+        For the manifest; None where nothing can be said, since the server failed.
+    error : GqsError or None
+        Why the frame is set aside or missing.
+    fetched : bool
+        Whether it came over the network.
+    mtime_ns : int
+        Of a file that is here.
+    """
+
+    row: Row | None
+    error: GqsError | None = None
+    fetched: bool = False
+    mtime_ns: int = 0
+
+
+class Errand:
+    """Fetches one job at a time for each thread that calls.
+
+    Parameters
+    ----------
+    client : httpx.Client
+        Shared by the threads.
+    line : Line
+        The server's.
+    hosts : tuple of str
+        Hosts that may answer.
+    check : callable
+        Raises where a file is not the frame that it must be.
+    told : callable
+        Gets the bytes that arrive.
+    """
+
+    def __init__(
+        self,
+        client: httpx.Client,
+        line: web.Line,
+        hosts: tuple[str, ...],
+        check: Callable[[Path, FrameName], None],
+        told: Callable[[int], None],
+    ) -> None:
+        self._client, self._line, self._hosts = client, line, hosts
+        self._check, self._told = check, told
+        # A check holds a whole frame in memory; more of them than cores would only wait.
+        self._at_check = threading.Semaphore(cores())
+
+    def run(self, job: Job) -> Result | None:
+        """Bring one frame into the folder.
+
+        Parameters
+        ----------
+        job : Job
+            What is wanted.
+
+        Returns
+        -------
+        Result or None
+            None where another process is fetching this frame.
+
+        Raises
+        ------
+        UnreachableError
+            If the server is not there.
+        ResourceError
+            If the disk is full or may not be written.
+        """
+        with disk_errors(job.final, "fetching a frame"), transfer.part_of(job.final) as part:
+            if part is None:
+                return None
+            return self._found(job) or self._fetched(job, part)
+
+    def _found(self, job: Job) -> Result | None:
+        """Take a file that has its final name already, if it is what it must be."""
+        if not job.final.exists():
+            return None
+        if job.before is not None and sha256(job.final) == job.before.sha256:
+            return self._here(job, job.final, fetched=False)
+        try:
+            with self._at_check:
+                self._check(job.final, job.name)
+        except (BadInputError, IntegrityError):
+            job.final.unlink(missing_ok=True)  # no wrong file keeps a frame's name
+            return None
+        return self._here(job, job.final, fetched=False)
+
+    def _fetched(self, job: Job, part: transfer.Part) -> Result:
+        wrong: BadInputError | IntegrityError | None = None
+        for _ in range(2):  # wrong content is fetched once more
+            try:
+                self._line.persist(lambda: self._pull(job, part))
+                with self._at_check:
+                    self._check(part.path, job.name)
+                    digest = sha256(part.path)
+            except web.UnreachableError:
+                raise
+            except NetworkError as error:
+                return Result(None, error)
+            except transfer.AbsentError as error:
+                part.restart()
+                return self._aside(job, error, str(error))
+            except (BadInputError, IntegrityError) as error:
+                part.restart()
+                wrong = error
+                continue
+            part.finish(job.final)
+            return self._here(job, job.final, fetched=True, digest=digest)
+        assert wrong is not None
+        said = str(wrong).removesuffix(" Fetch the frame again.").replace(f"{part.path}: ", "")
+        return self._aside(job, wrong, f"{job.row.url}: {said.removeprefix(f'{job.row.url}: ')}")
+
+    def _pull(self, job: Job, part: transfer.Part) -> None:
+        transfer.pull(self._client, job.row.url, part, self._line, self._hosts, self._told)
+
+    def _here(self, job: Job, path: Path, fetched: bool, digest: str | None = None) -> Result:
+        state = path.stat()
+        row = job.row._replace(
+            state="here", bytes=state.st_size, sha256=digest or sha256(path), reason=""
+        )
+        return Result(row, fetched=fetched, mtime_ns=state.st_mtime_ns)
+
+    def _aside(self, job: Job, error: GqsError, said: str) -> Result:
+        reason = f"{said.rstrip('.')}. Set aside."
+        return Result(job.row._replace(state="set aside", reason=reason), type(error)(reason))

@@ -1,0 +1,147 @@
+"""What a folder of frames holds: of every file whether it is wanted, here, or set aside and why.
+
+SQLite in WAL mode: several processes may write, and a killed one leaves the last state that it
+committed. Nothing in a row depends on when or how often a file was asked for, so that a folder
+that was filled in ten attempts has the manifest of one that was filled in one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+from gqs.errors import ResourceError
+
+NAME: Final = "manifest.sqlite"
+_WAIT_S: Final = 30.0  # for another process's commit
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS files (
+    path TEXT PRIMARY KEY,
+    release INTEGER NOT NULL,
+    band TEXT NOT NULL,
+    run INTEGER NOT NULL,
+    camcol INTEGER NOT NULL,
+    field INTEGER NOT NULL,
+    url TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('wanted', 'here', 'set aside')),
+    reason TEXT NOT NULL DEFAULT '',
+    bytes INTEGER,
+    sha256 TEXT
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS seen (path TEXT PRIMARY KEY, mtime_ns INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+
+class Row(NamedTuple):
+    """One file of the manifest; `path` is relative to the folder."""
+
+    path: str
+    release: int
+    band: str
+    run: int
+    camcol: int
+    field: int
+    url: str
+    state: Literal["wanted", "here", "set aside"] = "wanted"
+    reason: str = ""
+    bytes: int | None = None
+    sha256: str | None = None
+
+
+_COLUMNS: Final = ", ".join(Row._fields)
+_PLACES: Final = ", ".join("?" * len(Row._fields))
+_REPLACE: Final = f"INSERT OR REPLACE INTO files ({_COLUMNS}) VALUES ({_PLACES})"  # noqa: S608
+
+
+class Manifest:
+    """The manifest of one folder, open.
+
+    Parameters
+    ----------
+    folder : Path
+        Of frames; made where it is not there.
+
+    Raises
+    ------
+    ResourceError
+        If the file cannot be opened, or is no manifest.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = Path(folder) / NAME
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._sentence():
+            self._db = sqlite3.connect(self.path, timeout=_WAIT_S, isolation_level=None)
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = NORMAL")
+                self._db.executescript(_SCHEMA)
+            except BaseException:
+                self._db.close()
+                raise
+
+    def __enter__(self) -> Manifest:
+        return self
+
+    def __exit__(self, *what: object) -> None:
+        self._db.close()
+
+    @contextlib.contextmanager
+    def _sentence(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            raise ResourceError(
+                f"{self.path}: cannot be used as the folder's manifest ({error}). If no other "
+                "process is at it, delete it; the frames here are checked and listed anew."
+            ) from error
+
+    def rows(self) -> list[Row]:
+        """Return every file, in the order of paths.
+
+        Returns
+        -------
+        list of Row
+            What the manifest says, however it came about.
+        """
+        with self._sentence():
+            found = self._db.execute(f"SELECT {_COLUMNS} FROM files ORDER BY path")  # noqa: S608
+            return [Row(*row) for row in found]
+
+    def known(self) -> dict[str, tuple[Row, int | None]]:
+        """Return the files that are here, with the time at which each was last found unchanged.
+
+        Returns
+        -------
+        dict of str to tuple
+            Row and mtime in nanoseconds by path.
+        """
+        query = (
+            f"SELECT {', '.join('files.' + name for name in Row._fields)}, mtime_ns FROM files "  # noqa: S608
+            "LEFT JOIN seen USING (path) WHERE state = 'here'"
+        )
+        with self._sentence():
+            return {row[0]: (Row(*row[:-1]), row[-1]) for row in self._db.execute(query)}
+
+    def put(self, rows: Iterable[Row], mtimes: Iterable[tuple[str, int]] = ()) -> None:
+        """Note that files are wanted, or what became of them.
+
+        Parameters
+        ----------
+        rows : iterable of Row
+            They take the place of what was known.
+        mtimes : iterable of tuple
+            Path and mtime in nanoseconds of files that are here.
+        """
+        with self._sentence():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.executemany(_REPLACE, rows)
+                self._db.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?)", mtimes)
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
