@@ -35,13 +35,16 @@ class RefusedError(NetworkError):
 
     Attributes
     ----------
+    why : str
+        The sentence without its host and next step.
     busy : bool
         Whether it may answer later: too many queries, a timeout, a page of maintenance.
     """
 
-    def __init__(self, sentence: str, busy: bool) -> None:
-        super().__init__(sentence)
-        self.busy = busy
+    def __init__(self, host: str, why: str, busy: bool) -> None:
+        step = "Run the same command again later." if busy else "See the SQL with --show-sql."
+        super().__init__(f"{host}: {why}. {step}")
+        self.why, self.busy = why, busy
 
 
 def read_rows(body: bytes, columns: tuple[str, ...], host: str) -> dict[str, list[str]]:
@@ -72,7 +75,7 @@ def read_rows(body: bytes, columns: tuple[str, ...], host: str) -> dict[str, lis
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise IntegrityError(f"{host}: the answer is no UTF-8 text ({error.reason}).") from error
-    _refuse_errors(text, host)
+    refuse_errors(text, host)
     lines = io.StringIO(text, newline="")
     reader = csv.reader(line for line in lines if line.strip() and not line.startswith("#"))
     try:
@@ -100,24 +103,32 @@ def _plain(name: str) -> str:
     return re.sub(r"\[(\w+)\](?::\w+)?", r"\1", name).strip().lower()
 
 
-def _refuse_errors(text: str, host: str) -> None:
-    start = text.lstrip()[:2000]
+def refuse_errors(text: str, host: str) -> None:
+    """Refuse an answer that is an error or a web page, whatever its status was.
+
+    Parameters
+    ----------
+    text : str
+        The answer; its beginning is enough.
+    host : str
+        Named in the error.
+
+    Raises
+    ------
+    RefusedError
+        If it is no table.
+    """
+    start = text.lstrip("\ufeff \t\r\n")[:2000]
     if not start:
-        raise RefusedError(f"{host}: the answer is empty. Run the same command again later.", True)
+        raise RefusedError(host, "sent an empty answer", busy=True)
     if re.match(r"<(!doctype|html|\?xml|head|body|h\d)", start, re.IGNORECASE):
-        raise RefusedError(
-            f"{host}: sent a web page instead of a table, perhaps of maintenance. "
-            "Run the same command again later.",
-            True,
-        )
+        raise RefusedError(host, "sent a web page instead of a table", busy=True)
     found = _ERROR.search(start)
-    if found is None:
-        return
-    words = re.sub(r"<[^>]*>|#Table\d+|error_message", " ", start[found.start() :])
-    reason = " ".join(words.split()).strip(" :,")[:_LONGEST_REASON]
-    busy = _BUSY.search(reason) is not None
-    next_step = "Run the same command again later." if busy else "See the SQL with --show-sql."
-    raise RefusedError(f"{host}: refuses the query: {reason!r}. {next_step}", busy)
+    if found is not None:
+        words = re.sub(r"<[^>]*>|#Table\d+|error_message", " ", start[found.start() :])
+        reason = " ".join(words.split()).strip(" :,")[:_LONGEST_REASON]
+        busy = _BUSY.search(reason) is not None
+        raise RefusedError(host, f"refuses the query ({reason})", busy)
 
 
 def typed(cells: dict[str, list[str]], host: str) -> Table:
