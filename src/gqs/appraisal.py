@@ -203,12 +203,12 @@ def appraise(
     truth = store.index[rows]
     judged = judge(found, truth)
     group = split.meta["by"] if split.meta["by"] != "object" else None
-    metrics = measure(judged, group=_drawable(judged, group), seed=seed)
+    metrics = measure(judged, group=drawable(judged, group), seed=seed)
     baseline, comparison = None, None
     if trees and store.form == "flux":
         other = judge(boosted_trees(store, split, side=side, seed=seed, progress=progress), truth)
-        baseline = measure(other, group=_drawable(other, group), seed=seed)
-        comparison = compare(judged, other, group=_drawable(judged, group), seed=seed)
+        baseline = measure(other, group=drawable(other, group), seed=seed)
+        comparison = compare(judged, other, group=drawable(judged, group), seed=seed)
     shown = [*more, *_figures(store, split, rows, judged, metrics, history)]
     page = write_report(
         out,
@@ -257,8 +257,21 @@ def _seen(classifier: Classifier, store: CutoutStore, rows: NDArray[np.int64], s
     return "never seen before"
 
 
-def _drawable(judged: Judged, group: str | None) -> str | None:
-    """Draw whole groups in the bootstrap where there are enough of them for a spread."""
+def drawable(judged: Judged, group: str | None) -> str | None:
+    """Draw whole groups in the bootstrap where there are enough of them for a spread.
+
+    Parameters
+    ----------
+    judged : Judged
+        Objects with their fields.
+    group : {"field", "run", None}
+        What is wished for.
+
+    Returns
+    -------
+    {"field", "run", None}
+        None where there are too few of them.
+    """
     groups = judged.groups(group)
     return group if groups is not None and groups.max() + 1 >= ENOUGH_GROUPS else None
 

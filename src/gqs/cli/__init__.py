@@ -6,6 +6,7 @@ from __future__ import annotations
 import gqs.cli.archive
 import gqs.cli.data
 import gqs.cli.learning
+import gqs.cli.reproducing
 import gqs.cli.using  # noqa: F401
 from gqs.cli.shell import run
 

@@ -20,6 +20,7 @@ from sklearn.metrics import log_loss
 
 from gqs import labels, tables, workers
 from gqs.errors import UsageError
+from gqs.evaluation.judged import numbers
 from gqs.files import hash_of
 from gqs.imaging.photometry import magnitude_features
 
@@ -29,6 +30,7 @@ AT_ONCE: Final = 2048  # cutouts measured together: 100 MB in five bands
 STEP: Final = 20  # rounds of boosting between looks at the validation side
 PATIENCE: Final = 3  # looks without a better validation loss before it ends
 MAX_ROUNDS: Final = 600
+ABSURD: Final = 100.0  # mag; SDSS writes -9999 or 9999 for what it did not measure
 
 
 class Options(NamedTuple):
@@ -262,6 +264,79 @@ def boosted_trees(
     objects = store.index[rows[side]]
     flags = np.asarray(objects["flags"], dtype=np.int32)
     return tables.predictions(objects, trees.probabilities(features[side]), flags, trees.hash)
+
+
+def catalogue_features(index: Table, bands: str) -> Array:
+    """Take magnitudes and colours of neighbouring bands from a catalogue.
+
+    Parameters
+    ----------
+    index : Table
+        With a column of magnitudes for each band.
+    bands : str
+        From blue to red, such as "gri".
+
+    Returns
+    -------
+    ndarray
+        (n, 2k - 1) for k bands; NaN where a magnitude is not one (SDSS writes -9999 or 9999).
+    """
+    columns = [numbers(index, band) for band in bands]
+    magnitudes = np.stack([np.where(np.abs(mag) < ABSURD, mag, np.nan) for mag in columns], axis=1)
+    return np.concatenate([magnitudes, magnitudes[:, :-1] - magnitudes[:, 1:]], axis=1)
+
+
+def catalogue_trees(
+    index: Table,
+    split: Table,
+    bands: str,
+    *,
+    side: str = "test",
+    seed: int = 0,
+    grid: Sequence[Options] = GRID,
+) -> Table:
+    """Train trees on a catalogue's own magnitudes, and judge another side.
+
+    Parameters
+    ----------
+    index : Table
+        A store's index, with magnitudes and `class`.
+    split : Table
+        objid and split, one row an object: "train", "validation" or "test".
+    bands : str
+        From blue to red.
+    side : str
+        Which side is judged.
+    seed : int
+        Of the trees.
+    grid : sequence of Options
+        What is tried, on the validation side.
+
+    Returns
+    -------
+    Table
+        Predictions of that side, in the order of the index.
+
+    Raises
+    ------
+    UsageError
+        If a magnitude is missing, or a side is empty.
+    """
+    lacking = [band for band in bands if band not in index.colnames]
+    if lacking:
+        raise UsageError(f"The catalogue has no magnitude {lacking[0]!r}.")
+    names = dict(zip(split["objid"].tolist(), split["split"].tolist(), strict=True))
+    sides = np.array([names.get(objid, "") for objid in index["objid"].tolist()])
+    classes = np.asarray(index["class"]).astype(str)
+    features = catalogue_features(index, bands)
+    learn, check, judged = (sides == name for name in ("train", "validation", side))
+    trees = fit(
+        features[learn], classes[learn], features[check], classes[check], seed=seed, grid=grid
+    )
+    flags = np.asarray(index["flags"], dtype=np.int32)[judged]
+    return tables.predictions(
+        index[judged], trees.probabilities(features[judged]), flags, trees.hash
+    )
 
 
 def _indices(classes: NDArray[np.str_]) -> NDArray[np.int64]:

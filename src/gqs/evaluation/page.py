@@ -251,7 +251,12 @@ class Section:
 
 
 def page(
-    title: str, lead: str, keys: Sequence[Key], notes: Sequence[str], sections: Sequence[Section]
+    title: str,
+    lead: str,
+    keys: Sequence[Key],
+    notes: Sequence[str],
+    sections: Sequence[Section],
+    numbers: str = "metrics.json",
 ) -> str:
     """Put a page together.
 
@@ -265,6 +270,8 @@ def page(
         What a reader must know before believing them.
     sections : sequence of Section
         In their order; those without blocks are left out.
+    numbers : str
+        The file beside it that holds the numbers.
 
     Returns
     -------
@@ -308,7 +315,7 @@ def page(
 {body}
 </main>
 <footer>Made by gqs, after Gao, Tu, Li &amp; Li 2023, IJICIC 19(2), 579. This page needs no network
-and runs no script; the numbers are in metrics.json beside it.</footer>
+and runs no script; the numbers are in {escape(numbers)} beside it.</footer>
 </body>
 </html>
 """

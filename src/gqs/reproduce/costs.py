@@ -1,0 +1,115 @@
+"""What trainings gave and took: recipes and chosen epochs, and apart from them the clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gqs.evaluation.page import Grid
+from gqs.reproduce import claims, judging
+from gqs.reproduce.grids import DASH, SPLIT_NAMES, Row, number
+from gqs.reproduce.results import Results
+
+
+def training_table(results: Results) -> Grid:
+    """Write how every network was trained and chosen: everything that repeats to the bit.
+
+    Parameters
+    ----------
+    results : Results
+        Everything found.
+
+    Returns
+    -------
+    Grid
+        A row a training.
+    """
+    rows: list[Row] = []
+    for split in results.splits.values():
+        for run in (run for runs in split.runs.values() for run in runs):
+            recipe, chosen = run.card.recipe, run.card.metrics["validation"]
+            name = f"{claims.title(run.network)}, seed {run.seed}"
+            rows.append(
+                [
+                    name,
+                    SPLIT_NAMES[run.split],
+                    f"{recipe['optimizer']}, {recipe['rate']:g}, {recipe['batch']}",
+                    str(recipe["precision"]),
+                    f"{len(run.history)} of {recipe['epochs']}",
+                    str(chosen["epoch"]),
+                    number(chosen["accuracy"], "accuracy"),
+                    number(run.metrics.accuracy.value, "accuracy"),
+                ]
+            )
+    heads = ["Training", "Split", "Optimizer, rate, batch", "Precision", "Epochs", "Best epoch"]
+    heads += ["Validation, %", "Test, %"]
+    return Grid("Every training; its epoch was chosen on the validation side.", heads, rows)
+
+
+def cost_table(results: Results) -> Grid:
+    """Write what trainings and judgements took, by the clock.
+
+    Parameters
+    ----------
+    results : Results
+        Everything found.
+
+    Returns
+    -------
+    Grid
+        A row a training.
+    """
+    rows: list[Row] = [
+        [
+            f"{claims.title(cost['network'])}, seed {cost['seed']}",
+            SPLIT_NAMES[cost["split"]],
+            f"{cost['parameters'] / 1e6:.1f}",
+            f"{cost['seconds_an_epoch']:.1f}",
+            f"{cost['training_images_s']:,.0f}",
+            f"{cost['judged_images_s']:,.0f}" if cost["judged_images_s"] else DASH,
+            str(cost["judged_on"] or cost["device"]),
+        ]
+        for cost in costs(results)
+    ]
+    heads = ["Network", "Split", "Parameters, million", "Seconds an epoch"]
+    heads += ["Trained, images/s", "Judged, images/s", "On"]
+    caption = "By the clock: medians over epochs, with augmentation, validation and checkpoints."
+    return Grid(caption, heads, rows)
+
+
+def costs(results: Results) -> list[dict[str, Any]]:
+    """Return what trainings and judgements took.
+
+    Parameters
+    ----------
+    results : Results
+        Everything found.
+
+    Returns
+    -------
+    list of dict
+        One a training.
+    """
+    found = []
+    for split in results.splits.values():
+        for run in (run for runs in split.runs.values() for run in runs):
+            epoch = float(np.median(np.asarray(run.history["seconds"], dtype=float)))
+            judged = judging.inference_cost(run.folder)
+            found.append(
+                {
+                    "split": run.split,
+                    "network": run.network,
+                    "seed": run.seed,
+                    "parameters": judging.parameters(run.folder),
+                    "seconds_an_epoch": round(epoch, 3),
+                    "training_images_s": round(run.card.training["objects"] / max(epoch, 1e-9), 1),
+                    "judged_images_s": round(judged["images"] / judged["seconds"], 1)
+                    if judged
+                    else None,
+                    "device": run.card.training.get("device", "?"),
+                    "threads": run.card.training.get("threads"),
+                    "judged_on": judged["device"] if judged else None,
+                }
+            )
+    return found

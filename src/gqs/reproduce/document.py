@@ -1,0 +1,296 @@
+"""The page: what was claimed, what was found, how sure it is, what is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from gqs import __version__, labels
+from gqs.dataset.split import split_hash
+from gqs.evaluation.intervals import wilson
+from gqs.evaluation.page import Block, Facts, Grid, Key, Listing, Paragraph, Section, Shown, page
+from gqs.evaluation.style import rendered
+from gqs.files import write_bytes, write_json
+from gqs.recipes import published
+from gqs.reproduce import claims, comparing, costs, grids, markup, plates
+from gqs.reproduce.results import Results, SplitResults
+
+TITLE: Final = "The paper made again: galaxies, quasars and stars by ResNet50-GQS and others"
+PAGE, NUMBERS, COSTS = "reproduce.html", "results.json", "costs.json"
+MARKDOWN, LATEX, FIGURES = "tables.md", "tables.tex", "figures"
+
+
+def write_documents(results: Results, out: Path) -> Path:
+    """Write the page, its tables as Markdown and LaTeX, its figures, and the numbers.
+
+    All but the page and costs.json, which hold what the clock said, are the same to the byte
+    whenever the same models are judged.
+
+    Parameters
+    ----------
+    results : Results
+        Everything found.
+    out : Path
+        Folder of everything.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    out = Path(out)
+    body, lead, notes = sections(results), headline(results), caveats(results)
+    files: dict[int, str] = {}
+
+    def named(shown: Shown) -> str:
+        if id(shown) not in files:
+            name = f"{FIGURES}/figure-{len(files) + 1:02d}.png"
+            write_bytes(out / name, rendered(shown.figure, "png"))
+            files[id(shown)] = name
+        return files[id(shown)]
+
+    told = [Section("Before you read on", [Listing(notes)]), *body]
+    write_bytes(out / MARKDOWN, markup.markdown(TITLE, lead, told, named).encode())
+    write_bytes(out / LATEX, markup.latex(TITLE, lead, told, named).encode())
+    write_json(out / NUMBERS, results.to_json())
+    write_json(out / COSTS, costs.costs(results))
+    cost = costs.cost_table(results)
+    clock = Section("What it cost", [cost] if cost.rows else [])
+    text = page(TITLE, lead, keys(results), notes, [*body[:-2], clock, *body[-2:]], NUMBERS)
+    return write_bytes(out / PAGE, text.encode("utf-8", "replace"))
+
+
+def headline(results: Results) -> str:
+    """Say in a sentence whether the paper's order holds.
+
+    Parameters
+    ----------
+    results : Results
+        Everything found.
+
+    Returns
+    -------
+    str
+        The claims that hold, those that are reversed, and those that cannot be told.
+    """
+    first = results.first
+    if first is None or not first.runs:
+        return "Nothing is trained yet: the published numbers stand alone."
+    judged = [verdict for verdict in first.verdicts if verdict.found is not None]
+    if not judged:
+        return "None of the paper's claims can be judged yet: no two of its networks are trained."
+    counts = {word: sum(v.word == word for v in judged) for word in comparing.VERDICTS}
+    against = counts["reversed"] + counts["differs"]
+    objects = next(iter(first.runs.values()))[0].metrics.objects
+    chain = {(v.claim.better, v.claim.worse): v for v in judged}
+    words = [
+        f"{claims.title(a)} over {claims.title(b)}: {comparing.VERDICTS[chain[a, b].word]}"
+        for a, b in ((claims.GQS, "resnet50_se"), ("resnet50_se", "resnet50"))
+        if (a, b) in chain
+    ]
+    rest = len(judged) - len(words)
+    more = f", {rest} more claims below" if rest else ""
+    return (
+        f"Of {len(judged)} of the paper's claims on the order of networks, {counts['holds']} hold, "
+        f"{against} come out the other way and {counts['open']} cannot be told on {objects:,} test "
+        f"objects ({'; '.join(words)}{more})."
+    )
+
+
+def caveats(results: Results) -> list[str]:
+    """Say what a reader must know before believing the numbers.
+
+    Parameters
+    ----------
+    results : Results
+        Everything found.
+
+    Returns
+    -------
+    list of str
+        Sentences.
+    """
+    count = sum(side.test for side in published.TABLE_3.values())
+    right = sum(published.CONFUSION[i][i] for i in range(len(labels.CLASSES)))
+    theirs = wilson(right, count)
+    notes = [
+        "Published numbers are of the paper's own objects, ours of ours: compare the order and the "
+        "differences rather than the values.",
+        f"The paper's 92.41 % are {right:,} of {count:,} test objects: chance alone gives them a "
+        f"95 % interval of {100 * theirs.low:.1f} to {100 * theirs.high:.1f} %. It prints one "
+        "training of each network, and chose its epochs on the test set; here epochs are chosen on "
+        "the validation side, and the test side is judged once.",
+    ]
+    if _rendered(results):
+        notes.append(
+            "The images are rendered from a catalogue, not taken by a telescope. The catalogue's "
+            "magnitudes are what the images were rendered from, so classifiers on magnitudes see "
+            "them without the images' noise."
+        )
+    first = results.first
+    if first is not None and first.runs:
+        freedom = first.pooled.freedom
+        notes.append(
+            "Networks have one seed each: intervals hold the chance of test objects, not that of "
+            "training."
+            if not freedom
+            else f"From seed to seed accuracy varies by {100 * first.pooled.variance**0.5:.2f} "
+            f"points (standard deviation, pooled over networks, {freedom} degrees of freedom); "
+            "intervals hold this and the chance of test objects."
+        )
+        lengths = {len(run.history) for runs in first.runs.values() for run in runs}
+        planned = {run.card.recipe["epochs"] for runs in first.runs.values() for run in runs}
+        if max(lengths) < published.EPOCHS:
+            notes.append(
+                f"Trained for {_range(lengths)} epochs; the paper's networks had "
+                f"{published.EPOCHS}."
+            )
+        if len(planned) > 1:
+            notes.append(f"Not all networks were given as many epochs: {_range(planned)}.")
+    return notes
+
+
+def _range(values: set[int]) -> str:
+    return str(min(values)) if len(values) == 1 else f"{min(values)} to {max(values)}"
+
+
+def _rendered(results: Results) -> bool:
+    return bool(results.store.manifest.get("made", {}).get("from") == "simulation")
+
+
+def keys(results: Results) -> list[Key]:
+    """Return the numbers of the summary: the networks of the chain, best claim first.
+
+    Parameters
+    ----------
+    results : Results
+        Everything found.
+
+    Returns
+    -------
+    list of Key
+        Accuracy of each, with its interval.
+    """
+    first = results.first
+    if first is None:
+        return []
+    found = []
+    for name in claims.FIRST:
+        theirs = f"published {100 * claims.PUBLISHED[name].accuracy:.2f} %"
+        if name in first.runs:
+            value = first.accuracies[name]
+            cell = grids.share(value)
+            found.append(Key(claims.title(name), f"{cell.value} %", f"{cell.interval} %; {theirs}"))
+        else:
+            found.append(Key(claims.title(name), grids.DASH, f"not trained yet; {theirs}"))
+    return found
+
+
+def sections(results: Results) -> list[Section]:
+    """Put all that repeats to the bit into sections; the last two are what is missing, and how.
+
+    Parameters
+    ----------
+    results : Results
+        Everything found.
+
+    Returns
+    -------
+    list of Section
+        In the order of the page.
+    """
+    first = results.first
+    if first is None:
+        return [Section("What is missing", [Listing(results.missing)]), _made(results)]
+    return [
+        Section(
+            "Does the paper's order hold?",
+            [comparing.order_table(first), *plates.order_plates(first)],
+        ),
+        Section("The paper's tables", _paper_tables(results, first)),
+        Section("The paper's figures, and how the answer depends on brightness",
+                plates.paper_plates(first)),
+        Section("From ResNet50-SE to ResNet50-GQS", _steps(first)),
+        Section("Every pair on the same test objects", plates.pair_plates(first)),
+        Section("Random against grouped split", _random_or_grouped(results)),
+        Section("By brightness", _by_brightness(first)),
+        Section("What magnitudes alone can do", _yardsticks(first)),
+        Section("How the networks were trained", _trained(results)),
+        Section("What is missing", [Listing(results.missing)] if results.missing else []),
+        _made(results),
+    ]  # fmt: skip
+
+
+def _paper_tables(results: Results, first: SplitResults) -> list[Block]:
+    t6, t7, t8 = (tuple(claims.GROUPS[name]) for name in ("table6", "table7", "table8"))
+    areas = Paragraph(_areas(first)) if _areas(first) else None
+    blocks: list[Block | None] = [
+        grids.table_3(first),
+        grids.scores_table(results, "Table 6. Nine networks, and ResNet50-GQS.", (*t6, claims.GQS)),
+        grids.scores_table(results, "Table 7. The ResNet family.", t7),
+        grids.scores_table(results, "Table 8. Attention in ResNet18 and ResNet50.", t8),
+        grids.table_9(first),
+        areas,
+    ]
+    return [block for block in blocks if block is not None]
+
+
+def _areas(first: SplitResults) -> str:
+    """Set ResNet50-GQS's AUC beside ResNet50's: published, accuracy rises and AUC falls."""
+    theirs = claims.PUBLISHED[claims.GQS].auc - claims.PUBLISHED["resnet50"].auc
+    if claims.GQS not in first.runs or "resnet50" not in first.runs:
+        return ""
+    ours = first.spread(claims.GQS, "auc").mean - first.spread("resnet50", "auc").mean
+    text = (
+        f"The paper's AUC falls from ResNet50 ({claims.PUBLISHED['resnet50'].auc:.4f}) to "
+        f"ResNet50-GQS ({claims.PUBLISHED[claims.GQS].auc:.4f}) while its accuracy rises, a "
+        f"difference of {theirs:+.4f}. Ours: {first.spread('resnet50', 'auc').mean:.4f} to "
+        f"{first.spread(claims.GQS, 'auc').mean:.4f}, a difference of {ours:+.4f}."
+    )
+    return text.replace(" -", " −")
+
+
+def _steps(first: SplitResults) -> list[Block]:
+    there = [name for name in claims.STEPS if name in first.runs]
+    return [comparing.steps_table(first)] if len(there) > 2 else []
+
+
+def _random_or_grouped(results: Results) -> list[Block]:
+    if not {"grouped", "paper"} <= set(results.splits):
+        return []
+    table = comparing.splits_table(results)
+    return [table] if table.rows else []
+
+
+def _by_brightness(first: SplitResults) -> list[Block]:
+    table = comparing.magnitudes_table(first)
+    return [table] if table.rows else []
+
+
+def _yardsticks(first: SplitResults) -> list[Block]:
+    blocks: list[Grid] = []
+    if first.yardsticks:
+        blocks.append(comparing.trees_table(first))
+    if first.galaxy_or_point:
+        blocks.append(comparing.shapes_table(first))
+    return list(blocks)
+
+
+def _trained(results: Results) -> list[Block]:
+    table = costs.training_table(results)
+    return [table] if table.rows else []
+
+
+def _made(results: Results) -> Section:
+    store = results.store
+    facts = [
+        ("gqs", __version__),
+        ("store", f"{store.hash} ({len(store):,} objects, {store.form} {store.bands})"),
+    ]
+    for name, found in results.splits.items():
+        meta = found.split.meta
+        limit = f", {meta['limit']} objects drawn" if meta.get("limit") else ""
+        said = f"{split_hash(found.split)} (by {meta['by']}, seed {meta['seed']}{limit})"
+        facts.append((f"{grids.SPLIT_NAMES[name]} split", said))
+    facts.append(("bootstrap and trees", f"seed {results.seed}"))
+    return Section("How this was made", [Facts(facts)])

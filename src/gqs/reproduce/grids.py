@@ -1,0 +1,198 @@
+"""Tables 3 and 6 to 9, ours beside the published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import numpy as np
+
+from gqs import labels
+from gqs.evaluation.intervals import Estimate
+from gqs.evaluation.page import Cell, Grid
+from gqs.recipes import published
+from gqs.reproduce import claims, seeds
+from gqs.reproduce.results import Results, Run, SplitResults
+
+Row = list[str | Cell]
+DASH: Final = "–"
+HEADS: Final = {"accuracy": "Accuracy, %", "precision": "Precision, %", "recall": "Recall, %"}
+HEADS_OF_NUMBERS: Final = {"f1": "F1", "auc": "AUC"}
+WITH_SPREAD: Final = ("accuracy", "auc")  # the spread of the others is in results.json
+SPLIT_NAMES: Final = {"grouped": "grouped", "paper": "random"}
+
+
+def number(value: float, measure: str) -> str:
+    """Write a measure as the paper does: shares in per cent, F1 and AUC as they are.
+
+    Parameters
+    ----------
+    value : float
+        From 0 to 1, or NaN.
+    measure : str
+        Such as "accuracy".
+
+    Returns
+    -------
+    str
+        A dash where it is not defined.
+    """
+    if not np.isfinite(value):
+        return DASH
+    return f"{100 * value:.2f}" if measure in HEADS else f"{value:.4f}"
+
+
+def points(found: Estimate) -> Cell:
+    """Write a difference of accuracies in percentage points, with its interval.
+
+    Parameters
+    ----------
+    found : Estimate
+        A difference of shares.
+
+    Returns
+    -------
+    Cell
+        With signs.
+    """
+    interval = f"{100 * found.low:+.2f} to {100 * found.high:+.2f}"
+    value = f"{100 * found.value:+.2f}"
+    return Cell(value.replace("-", "−"), interval.replace("-", "−"))
+
+
+def share(found: Estimate) -> Cell:
+    """Write an accuracy in per cent, with its interval.
+
+    Parameters
+    ----------
+    found : Estimate
+        A share.
+
+    Returns
+    -------
+    Cell
+        A dash where it is not defined.
+    """
+    if not np.isfinite(found.value):
+        return Cell(DASH)
+    low, high = 100 * found.low, min(100.0, 100 * found.high)
+    return Cell(f"{100 * found.value:.2f}", f"{low:.2f} to {high:.2f}")
+
+
+def _over_seeds(found: seeds.Spread, measure: str) -> str:
+    text = number(found.mean, measure)
+    if measure not in WITH_SPREAD or not np.isfinite(found.deviation):
+        return text
+    return f"{text} ± {number(found.deviation, measure)}"
+
+
+def table_3(results: SplitResults) -> Grid:
+    """Objects of each class on each side. Paper, Table 3.
+
+    Parameters
+    ----------
+    results : SplitResults
+        Of the split.
+
+    Returns
+    -------
+    Grid
+        Ours beside the published.
+    """
+    counts = results.split.meta["counts"]
+    rows: list[Row] = []
+    for name in labels.CLASSES:
+        ours = [int(counts[side].get(name, 0)) for side in ("train", "validation", "test")]
+        theirs = published.TABLE_3[name]
+        pairs = zip([*ours, sum(ours)], [*theirs, sum(theirs)], strict=True)
+        rows.append([name, *(f"{count:,}" for pair in pairs for count in pair)])
+    heads = [
+        head for side in ("Training", "Validation", "Test", "Total") for head in (side, "published")
+    ]
+    how = f"{SPLIT_NAMES[results.name]} split by {results.split.meta['by']}"
+    return Grid(f"Table 3. Objects on each side, ours ({how}) and published.", ["", *heads], rows)
+
+
+def scores_table(results: Results, caption: str, networks: Iterable[str]) -> Grid:
+    """Scores of networks on the test side. Paper, Tables 6 to 8.
+
+    Parameters
+    ----------
+    results : Results
+        Everything found.
+    caption : str
+        Of the table.
+    networks : iterable of str
+        A row each, in this order.
+
+    Returns
+    -------
+    Grid
+        Ours (mean and spread over seeds) beside the published; a dash for what was not trained.
+    """
+    first, *others = results.splits.values()
+    others = [other for other in others if other.runs]
+    measures = HEADS | HEADS_OF_NUMBERS
+    rows: list[Row] = []
+    for network in networks:
+        runs = first.runs.get(network, ())
+        row: Row = [claims.title(network), str(len(runs)) if runs else DASH]
+        for measure in measures:
+            row.append(_over_seeds(first.spread(network, measure), measure) if runs else DASH)
+            if measure == "accuracy":
+                row += [
+                    _over_seeds(other.spread(network, measure), measure)
+                    if network in other.runs
+                    else DASH
+                    for other in others
+                ]
+            row.append(number(getattr(claims.PUBLISHED[network], measure), measure))
+        rows.append(row)
+    heads = ["Model", "Seeds"]
+    for measure, head in measures.items():
+        heads.append(head)
+        if measure == "accuracy":
+            heads += [f"{SPLIT_NAMES[other.name]} split" for other in others]
+        heads.append("published")
+    return Grid(caption, heads, rows)
+
+
+def table_9(results: SplitResults) -> Grid:
+    """Precision, recall and F1 of each class with ResNet50-GQS. Paper, Table 9.
+
+    Parameters
+    ----------
+    results : SplitResults
+        Of the split.
+
+    Returns
+    -------
+    Grid
+        Ours (mean over seeds) beside the published.
+    """
+    runs = results.shown()
+    measures = ("precision", "recall", "f1")
+    rows: list[Row] = []
+    for name in (*labels.CLASSES, "Average"):
+        theirs = published.TABLE_9.get(name, published.TABLE_9_AVERAGE)
+        row: Row = [name]
+        for measure in measures:
+            values = [
+                run.metrics.overall[measure] if name == "Average" else
+                run.metrics.classes[name][measure]
+                for run in runs
+            ]  # fmt: skip
+            mean = seeds.spread([value.value for value in values]).mean
+            row += [number(mean, measure), number(getattr(theirs, measure), measure)]
+        rows.append(row)
+    heads = [
+        head for measure in measures for head in ((HEADS | HEADS_OF_NUMBERS)[measure], "published")
+    ]
+    caption = f"Table 9. ResNet50-GQS class by class, {_seeds(runs)}."
+    return Grid(caption, ["Class", *heads], rows)
+
+
+def _seeds(runs: Sequence[Run]) -> str:
+    if not runs:
+        return "not trained yet"
+    return "one seed" if len(runs) == 1 else f"mean of {len(runs)} seeds"
