@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from gqs.cli.shell import AsJson, app, bar, finish, say
+from gqs.cli.shell import AsJson, Edge, Form, Processes, Seed, app, bar, finish, say
 from gqs.errors import BadInputError, UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +21,11 @@ Release = Annotated[str, typer.Option(help="Data release, 8 to the newest, as in
 Server = Annotated[
     str | None, typer.Option(help="Another address in place of SkyServer's.", metavar="URL")
 ]
+Mirror = Annotated[
+    str | None,
+    typer.Option(help="Another server in place of the archive's, same paths.", metavar="URL"),
+]
+Connections = Annotated[int, typer.Option(min=1, max=64, help="Files fetched at once; be polite.")]
 
 
 @app.command(rich_help_panel=PANEL)
@@ -44,13 +49,8 @@ def fetch(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say how many files and bytes; fetch nothing.")
     ] = False,
-    connections: Annotated[
-        int, typer.Option(min=1, max=64, help="Files fetched at once; be polite.")
-    ] = 8,
-    mirror: Annotated[
-        str | None,
-        typer.Option(help="Another server in place of the archive's, same paths.", metavar="URL"),
-    ] = None,
+    connections: Connections = 8,
+    mirror: Mirror = None,
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
@@ -75,7 +75,7 @@ def fetch(
     from gqs.survey.releases import find
 
     chosen, folder = find(release), out or frames_folder()
-    frames = frames_of(_fields(catalog, field or [], ra, dec, release, server), bands)
+    frames = frames_of(fields_asked(catalog, field or [], ra, dec, release, server), bands)
     if dry_run:
         planned = plan(frames, folder, chosen, mirror)
         say(_told(planned, folder), {**planned.__dict__, "to_come": planned.to_come}, as_json)
@@ -93,7 +93,7 @@ def fetch(
     _say_fetched(report, len(frames), folder, as_json)
 
 
-def _fields(
+def fields_asked(
     catalog: Path | None,
     field: list[str],
     ra: float | None,
@@ -101,7 +101,31 @@ def _fields(
     release: str,
     server: str | None,
 ) -> list[FieldId]:
-    """Fields as the options name them, of which there must be one kind."""
+    """Return fields as the options name them, of which there must be one kind.
+
+    Parameters
+    ----------
+    catalog : Path or None
+        Whose objects lie on the fields.
+    field : list of str
+        As in 3918-3-213.
+    ra, dec : float or None
+        A position, deg.
+    release, server : str
+        Who is asked for the field that covers the position.
+
+    Returns
+    -------
+    list of FieldId
+        At least one.
+
+    Raises
+    ------
+    UsageError
+        If no kind is named, or several are.
+    BadInputError
+        If no field covers the position.
+    """
     from gqs.survey.archive.wanted import fields_of
     from gqs.survey.sdss import FieldId
 
@@ -121,6 +145,55 @@ def _fields(
     if not found:
         raise BadInputError(f"No field of release {release} covers ra {ra}, dec {dec}.")
     return found[:1]
+
+
+def fetched(
+    fields: list[FieldId], bands: str, release: str, folder: Path | None, mirror: str | None
+) -> FetchReport:
+    """Bring the frames of fields, for a verb that works on them.
+
+    Parameters
+    ----------
+    fields : list of FieldId
+        Wanted.
+    bands : str
+        A letter a band.
+    release : str
+        Data release.
+    folder : Path or None
+        Of frames; the user's cache where none is named.
+    mirror : str or None
+        Another server in place of the archive's.
+
+    Returns
+    -------
+    FetchReport
+        At least one frame is here.
+
+    Raises
+    ------
+    BadInputError
+        If the archive has none of them.
+    NetworkError
+        If it cannot be reached.
+    """
+    from gqs.imaging.frames import check_frame
+    from gqs.survey.archive import fetch as fetch_frames
+    from gqs.survey.archive import frames_folder
+    from gqs.survey.archive.wanted import frames_of
+
+    with bar("Fetching frames") as progress:
+        report = fetch_frames(
+            frames_of(fields, bands),
+            folder or frames_folder(),
+            check=check_frame,
+            release=release,
+            mirror=mirror,
+            progress=progress,
+        )
+    if not report.paths:
+        raise BadInputError(f"The archive gave none of the frames. {report.set_aside[0]}")
+    return report
 
 
 def _told(planned: Plan, folder: Path) -> list[str]:
@@ -143,8 +216,71 @@ def _say_fetched(report: FetchReport, wanted: int, folder: Path, as_json: bool) 
     if report.paths:
         lines.append(f"Next: gqs classify {folder} --out catalogue.fits")
     say(lines, report.as_dict(), as_json)
-    try:
-        finish(report.set_aside)
-    except typer.Exit:
-        sys.stdout.flush()
-        raise typer.Exit(report.code) from None
+    finish(report.set_aside, report.code)
+
+
+@app.command(rich_help_panel=PANEL)
+def dataset(
+    name: Annotated[Literal["paper"], typer.Argument(help="Which: the paper's, by runs.")],
+    runs: Annotated[str, typer.Option(help="Imaging runs, in the order in which they fill up.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; a rerun continues there.")],
+    frames: Annotated[
+        Path | None, typer.Option(help="Folder of frames.  \\[default: frames in --out]")
+    ] = None,
+    release: Release = "16",
+    form: Form = "paper",
+    bands: Annotated[str, typer.Option(help="Bands of --form flux, as one word.")] = "ugriz",
+    edge: Edge = "paper",
+    scheme: Annotated[
+        Literal["paper", "grouped"],
+        typer.Option(help="Objects at random (paper 3.4), or whole fields on one side."),
+    ] = "paper",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Query, then say bytes and hours; fetch nothing.")
+    ] = False,
+    connections: Connections = 8,
+    mirror: Mirror = None,
+    server: Server = None,
+    seed: Seed = 1,
+    workers: Processes = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the paper's data set: query, balance by run, fetch, cut out and split (paper 3.1-3.4).
+
+    All quasars are kept; galaxies and stars of the first runs, until there are as many. It says
+    beforehand what it will take, and can be stopped at any point and continued.
+
+    Examples:
+
+      gqs dataset paper --runs 3430,3434,3437,3438 --out paper --dry-run
+
+      gqs dataset paper --runs 3430,3434,3437,3438 --out paper
+
+      gqs dataset paper --runs 3430,3434 --out five --form flux --edge pad --scheme grouped
+    """
+    from gqs import paper_dataset
+    from gqs.survey.query import parse
+
+    wish = paper_dataset.Wish(
+        runs=parse(runs=runs).runs,
+        out=out,
+        frames=frames,
+        release=release,
+        form=form,
+        bands=bands,
+        edge=edge,
+        scheme=scheme,
+        seed=seed,
+        server=server,
+        mirror=mirror,
+        connections=connections,
+        workers=workers,
+    )
+    ahead = paper_dataset.outlook(wish, paper_dataset.catalogue(wish, bar))
+    if dry_run:
+        say(ahead.lines(), ahead.as_dict(), as_json)
+        return
+    print("\n".join(ahead.lines()), file=sys.stderr)
+    made = paper_dataset.make(wish, ahead, bar)
+    say(made.lines(), {"store": made.store, **made.split.meta}, as_json)
+    finish(made.set_aside, made.code)

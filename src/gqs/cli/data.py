@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from gqs.cli.shell import AsJson, Bands, Processes, Seed, Store, app, bar, finish, frame_files, say
+from gqs.cli.shell import (
+    AsJson,
+    Bands,
+    Edge,
+    Form,
+    Processes,
+    Seed,
+    Store,
+    app,
+    bar,
+    finish,
+    frame_files,
+    say,
+)
 from gqs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,10 +28,6 @@ if TYPE_CHECKING:
 
 PANEL = "Data"
 OBJECTS = 30_000
-Form = Annotated[
-    Literal["flux", "paper"],
-    typer.Option(help="Nanomaggies in each band, or the paper's 8-bit picture of i, r, g."),
-]
 
 
 @app.command(rich_help_panel=PANEL)
@@ -130,10 +139,7 @@ def cutouts(
     out: Annotated[Path, typer.Option(help="Folder of the cutout store.")],
     bands: Bands = "ugriz",
     form: Form = "flux",
-    edge: Annotated[
-        Literal["pad", "paper"],
-        typer.Option(help="At a frame's edge: pad and mask, or the paper's shortened box resized."),
-    ] = "pad",
+    edge: Edge = "pad",
     star_shift: Annotated[
         bool, typer.Option("--star-shift", help="Align bands by their stars where the WCS errs.")
     ] = False,

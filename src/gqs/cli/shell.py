@@ -11,7 +11,7 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -41,6 +41,14 @@ Processes = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
 Bands = Annotated[str, typer.Option(help="Bands as one word, r among them, as in gri or ugriz.")]
+Form = Annotated[
+    Literal["flux", "paper"],
+    typer.Option(help="Nanomaggies in each band, or the paper's 8-bit picture of i, r, g."),
+]
+Edge = Annotated[
+    Literal["pad", "paper"],
+    typer.Option(help="At a frame's edge: pad and mask, or the paper's shortened box resized."),
+]
 Store = Annotated[Path, typer.Argument(help="Folder of cutouts, as `gqs cutouts` writes it.")]
 SplitFile = Annotated[
     Path | None, typer.Option("--split", help="Saved split.  \\[default: split.parquet in STORE]")
@@ -199,25 +207,28 @@ def say(lines: Sequence[str], result: dict[str, Any], as_json: bool) -> None:
     print(json.dumps(result, default=str) if as_json else "\n".join(lines))
 
 
-def finish(set_aside: Sequence[str]) -> None:
-    """Name what was left out, and end with 3 where anything was.
+def finish(set_aside: Sequence[str], code: int = 3) -> None:
+    """Name what was left out, and end with a code of its own where anything was.
 
     Parameters
     ----------
     set_aside : sequence of str
         A sentence for each item.
+    code : int
+        3, or 7 where something was not what its name says.
 
     Raises
     ------
     typer.Exit
-        With code 3 where anything was set aside.
+        With the code, where anything was set aside.
     """
     for sentence in set_aside[:10]:
         print(f"set aside: {sentence}", file=sys.stderr)
     if len(set_aside) > 10:
         print(f"set aside: ... and {len(set_aside) - 10} more", file=sys.stderr)
     if set_aside:
-        raise typer.Exit(3)
+        sys.stdout.flush()
+        raise typer.Exit(code)
 
 
 def frame_files(paths: Sequence[Path]) -> list[Path]:

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gqs.cli.archive import Mirror, Release, Server, fetched, fields_asked
 from gqs.cli.shell import AsJson, Processes, Seed, app, bar, finish, frame_files, say
 from gqs.errors import UsageError
 
 if TYPE_CHECKING:
     from astropy.table import Table
+
+    from gqs.classify.classifier import Classifier
 
 PANEL = "Using"
 PICTURES = (".png", ".svg")
@@ -21,13 +24,30 @@ PICTURES = (".png", ".svg")
 
 @app.command(rich_help_panel=PANEL)
 def classify(
-    frames: Annotated[
-        list[Path],
-        typer.Argument(help="Frames of one field or many (.fits, .bz2, .gz), or folders of them."),
-    ],
     out: Annotated[
         Path, typer.Option(help="Catalogue to write: .parquet, .fits, .vot, .ecsv or .csv.")
     ],
+    frames: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Frames of one field or many (.fits, .bz2, .gz), or folders of them."),
+    ] = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(help="Fetch this field's frames first, as in 3918-3-213; may be repeated."),
+    ] = None,
+    ra: Annotated[
+        float | None, typer.Option(help="Fetch the field that covers it, deg; with --dec.")
+    ] = None,
+    dec: Annotated[float | None, typer.Option(help="Declination, deg; with --ra.")] = None,
+    release: Release = "16",
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of fetched frames.  \\[default: $GQS_CACHE, or gqs in the user's cache]"
+        ),
+    ] = None,
+    mirror: Mirror = None,
+    server: Server = None,
     catalog: Annotated[
         Path | None,
         typer.Option(help="Judge these positions (ra, dec, objid) instead of detected sources."),
@@ -45,6 +65,8 @@ def classify(
 ) -> None:
     """Classify the sources on frames; files are grouped into fields by their headers.
 
+    The frames of --field, and of --ra and --dec, are fetched where the cache lacks them.
+
     Examples:
 
       gqs classify frame-*-003918-3-0213.fits.bz2 --out catalogue.fits --plot field.png
@@ -52,6 +74,10 @@ def classify(
       gqs classify frames/ --out catalogue.parquet --region sources.reg
 
       gqs classify frames/ --catalog positions.csv --out judged.vot
+
+      gqs classify --field 3918-3-213 --out catalogue.fits
+
+      gqs classify --ra 185.4 --dec 12.7 --out catalogue.fits --plot field.png
     """
     from gqs import tables
     from gqs.classify.classifier import load_classifier
@@ -63,8 +89,19 @@ def classify(
         raise UsageError(f"{plot}: pictures end in {' or '.join(PICTURES)}.")
     if out.is_dir():
         raise UsageError(f"{out}: is a folder. Name a file for the catalogue.")
-    paths = [path for path in frame_files(frames) if path.resolve() != out.resolve()]
     classifier = load_classifier(model)
+    asked = bool(field) or ra is not None or dec is not None
+    if bool(frames) == asked:
+        raise UsageError("Name frames, or fields to fetch by --field or by --ra with --dec.")
+    if not asked and (cache or mirror or server):
+        raise UsageError("--cache, --mirror and --server go with --field, or --ra with --dec.")
+    missing, code = [], 3
+    if asked:
+        wanted = fields_asked(None, field or [], ra, dec, release, server)
+        brought = fetched(wanted, _bands(classifier, plot), release, cache, mirror)
+        paths, missing, code = list(brought.paths.values()), brought.set_aside, brought.code or 3
+    else:
+        paths = [path for path in frame_files(frames or []) if path.resolve() != out.resolve()]
     positions = None if catalog is None else tables.read(catalog)
     parts = out.parent / f".{out.name}.parts"
     with bar("Classifying fields") as progress:
@@ -77,12 +114,12 @@ def classify(
             processes=workers,
             progress=progress,
         )
-    found = report.predictions
+    found, set_aside = report.predictions, [*missing, *report.set_aside]
     tables.write(found, out)
     shutil.rmtree(parts, ignore_errors=True)
     if region is not None:
         write_region(found, region)
-    pictures = [] if plot is None else _plot(found, paths, plot, report.set_aside)
+    pictures = [] if plot is None else _plot(found, paths, plot, set_aside)
     counts = Counter(str(name) or "not judged" for name in found["class"])
     listed = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
     lines = [
@@ -98,10 +135,18 @@ def classify(
         "fields": report.fields,
         "by_class": counts,
         "model": classifier.hash,
-        "set_aside": report.set_aside,
+        "set_aside": set_aside,
     }
     say(lines, result, as_json)
-    finish(report.set_aside)
+    finish(set_aside, code)
+
+
+def _bands(classifier: Classifier, plot: Path | None) -> str:
+    """Bands to fetch: the model's, r by which sources are found, and those of the picture."""
+    from gqs.survey.sdss import BANDS
+
+    needed = {*classifier.bands, "r", *("gri" if plot else "")}
+    return "".join(band for band in BANDS if band in needed)
 
 
 def _plot(predictions: Table, paths: list[Path], plot: Path, set_aside: list[str]) -> list[Path]:

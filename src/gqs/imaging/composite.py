@@ -57,7 +57,7 @@ def colour_picture(stack: BandStack) -> NDArray[np.uint8]:
             )
     masked = ~np.logical_and.reduce([stack.covered[stack.bands.index(b)] for b in PICTURE_BANDS])
     planes = np.stack([np.where(masked, 0, stack.plane(band)) for band in PICTURE_BANDS])
-    return _stretched(planes[:, None])[0]
+    return np.asarray(_stretched(planes[:, None])[0], dtype=np.uint8)
 
 
 def colour_cutouts(images: NDArray[np.float32], bands: str) -> NDArray[np.uint8]:
