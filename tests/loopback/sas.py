@@ -62,7 +62,7 @@ def any_field(pattern: bytes) -> Frames:
     """Any field of any run, with the pixels of one frame and a header of its own."""
     plain = bz2.decompress(pattern)
     end = plain.index(b"END" + b" " * 77) // 2880 * 2880 + 2880
-    rest = bz2.compress(plain[end:], 1)
+    rest = bz2.compress(plain[end:], int(pattern[3:4]))  # at the level of the original
 
     @functools.lru_cache(maxsize=256)
     def frame(name: FrameName) -> bytes:
