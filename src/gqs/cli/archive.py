@@ -1,4 +1,4 @@
-"""Verbs that ask SDSS's archive: fetch."""
+"""Verbs that fetch from SDSS's archive: fetch, dataset; before them comes query."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from gqs.cli.querying import PANEL, Release, Server
 from gqs.cli.shell import AsJson, Edge, Form, Processes, Seed, app, bar, finish, say
 from gqs.errors import BadInputError, UsageError
 
@@ -15,12 +16,6 @@ if TYPE_CHECKING:
     from gqs.survey.archive import FetchReport, Plan
     from gqs.survey.sdss import FieldId
 
-PANEL = "Data"
-
-Release = Annotated[str, typer.Option(help="Data release, 8 to the newest, as in 16 or dr16.")]
-Server = Annotated[
-    str | None, typer.Option(help="Another address in place of SkyServer's.", metavar="URL")
-]
 Mirror = Annotated[
     str | None,
     typer.Option(help="Another server in place of the archive's, same paths.", metavar="URL"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from typing import Annotated, Any, Final, Literal
@@ -321,3 +322,20 @@ def columns_of(sql: str) -> tuple[str, ...]:
     listed = re.split(r"\n(?:INTO|FROM)\b", sql)[0].removeprefix("SELECT\n")
     listed = re.sub(r"^TOP \d+\n", "", listed)
     return tuple(re.split(r"[ .]", part.strip())[-1].lower() for part in listed.split(","))
+
+
+def schema_note(release: int) -> str:
+    """Say what a release's names of tables and columns were checked against.
+
+    Parameters
+    ----------
+    release : int
+        As in 16.
+
+    Returns
+    -------
+    str
+        As in queries/schema.toml.
+    """
+    file = resources.files("gqs.survey").joinpath("queries", "schema.toml")
+    return str(tomllib.loads(file.read_text("utf-8"))["checked"][str(release)])

@@ -7,13 +7,10 @@ host, and no answer is waited for without end. Limits: SkyServer's help page on 
 from __future__ import annotations
 
 import math
-import socket
 import tempfile
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
 import numpy as np
@@ -21,21 +18,15 @@ from astropy.table import Table
 
 from gqs.errors import NetworkError, UsageError
 from gqs.survey import answer, pages, query, web
+from gqs.survey.listening import ANSWER_S, CHUNK, Reply, listen
 from gqs.survey.releases import DEFAULT, Release, checked_address, find
 from gqs.survey.sdss import FRAME_SHAPE, FieldId
 from gqs.workers import Progress, silent
 
-if TYPE_CHECKING:
-    import requests
-
 PAUSE_S: Final = 1.0  # 60 queries a minute from one client
-ANSWER_S: Final = 610.0  # SkyServer ends a query after 600 s
-MAX_BYTES: Final = 1 << 30  # of one answer
 # ASP.NET's default for a query string, which SkyServer enforces (astroquery's issue 2211).
 MAX_ADDRESS: Final = 2048
 FIELD_RADIUS: Final = 9.0  # arcmin; half a field's diagonal is 8.4
-_CHUNK: Final = 4096
-_LOOK_S: Final = 0.05
 
 
 class Server:
@@ -92,12 +83,17 @@ class Server:
 
     def _try(self, sql: str) -> bytes:
         self.line.pause(PAUSE_S)
-        status, headers, body = _Transfer(self, sql).result()
+        status, headers, body = listen(
+            self.line, self.address, lambda: _through_astroquery(self, sql)
+        )
         if status in web.PASSING:
             wait = web.retry_after(headers.get("Retry-After"))
             raise web.Failure(f"is busy (HTTP {status})", after_s=wait)
         if status != 200:
-            raise web.Failure(f"has no SQL for {self.release} here (HTTP {status})", again=False)
+            raise NetworkError(
+                f"{self.host}: answers no SQL for {self.release} (HTTP {status}). "
+                "Name another --release or --server."
+            )
         try:
             answer.refuse_errors(body[:8000].decode("utf-8", "replace"), self.host)
         except answer.RefusedError as error:
@@ -107,81 +103,7 @@ class Server:
         return body
 
 
-class _Transfer(threading.Thread):
-    """One request in its own thread, so that neither a name server nor a slow body can hold us."""
-
-    def __init__(self, server: Server, sql: str) -> None:
-        super().__init__(daemon=True)
-        self.server, self.sql = server, sql
-        self.found, self.begun = False, False
-        self.parts: list[bytes] = []
-        self.size = 0
-        self.given_up = False
-        self.error: BaseException | None = None
-        self.response: requests.Response | None = None
-
-    def run(self) -> None:
-        """Fetch; what goes wrong is kept for `result`."""
-        try:
-            self._fetch()
-        except BaseException as error:
-            self.error = error
-
-    def _fetch(self) -> None:
-        from requests.utils import get_environ_proxies
-
-        parts = urlsplit(self.server.address)
-        if not get_environ_proxies(self.server.address):  # a proxy finds names itself
-            socket.getaddrinfo(parts.hostname, parts.port or parts.scheme)
-        self.found = True
-        self.response = _astroquery(self.server, self.sql)
-        self.begun = True
-        for chunk in self.response.iter_content(_CHUNK):
-            self.parts.append(chunk)
-            self.size += len(chunk)
-            if self.given_up or self.size > MAX_BYTES:
-                break
-        self.response.close()
-
-    def result(self) -> tuple[int, Any, bytes]:
-        """Wait for the answer, as long as it comes at all."""
-        patience = self.server.line.patience
-        self.start()
-        asked = mark = time.monotonic()
-        at = 0
-        while self.is_alive():
-            self.join(_LOOK_S)
-            now = time.monotonic()
-            if self.server.line.stop.is_set():
-                self.given_up = True
-                raise web.Stopped
-            if not self.found and now - asked > patience.unreachable_s:
-                self.given_up = True
-                raise self.server.line.unreachable("cannot be found (no name server answers)")
-            if not self.begun and now - asked > ANSWER_S + patience.connect_s:
-                self._leave("gave no answer")
-            if self.begun and now - mark > patience.low_speed_s:
-                if self.size - at < patience.low_speed * patience.low_speed_s and self.is_alive():
-                    self._leave("fell silent in the middle of its answer")
-                mark, at = now, self.size
-            elif not self.begun:
-                mark = now
-        if isinstance(self.error, NetworkError):
-            raise self.error
-        if self.error is not None:
-            words, reached = web.why(self.error)
-            raise web.Failure(words, reached=reached) from self.error
-        if self.size > MAX_BYTES:
-            raise web.Failure(f"sends more than {MAX_BYTES >> 20} MiB", again=False)
-        assert self.response is not None
-        return self.response.status_code, self.response.headers, b"".join(self.parts)
-
-    def _leave(self, words: str) -> None:
-        self.given_up = True
-        raise web.Failure(words)
-
-
-def _astroquery(server: Server, sql: str) -> requests.Response:
+def _through_astroquery(server: Server, sql: str) -> Reply:
     """Send a query as astroquery.sdss does; the answer is not yet read."""
     from astroquery.sdss import SDSSClass, conf
 
@@ -201,10 +123,10 @@ def _astroquery(server: Server, sql: str) -> requests.Response:
             raise NetworkError(f"{server.host}: redirects in a circle. Try again later.")
 
     with conf.set_temp("skyserver_baseurl", server.address):
-        response: requests.Response = Archive().query_sql_async(
+        got = Archive().query_sql_async(
             sql, data_release=server.release.number, cache=False, timeout=ANSWER_S
         )
-    return response
+    return Reply(got.status_code, got.headers, got.iter_content(CHUNK), got.close)
 
 
 def pull(

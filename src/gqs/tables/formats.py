@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -23,6 +24,8 @@ from gqs.files import write_bytes
 from gqs.tables.contracts import FIELD_COLUMNS, exact_objid
 
 ENDINGS: Final = (".parquet", ".fits", ".vot", ".ecsv", ".csv")
+# Read as text: identifiers pass 2^63, where a reader that guesses turns to floats.
+_TEXT: Final = ("objid", "specobjid", "class")
 MAX_BYTES: Final = 4 << 30  # of a file, and of what it unfolds to
 
 
@@ -300,7 +303,7 @@ def _read_csv(path: Path) -> Table:
         data = data.partition(b"\n")[2]
     header = data.partition(b"\n")[0].decode("utf-8", "replace")
     names = next(csv.reader([header.strip("\r")]), [])
-    exact = {name: pa.string() for name in names if _plain(name) in ("objid", "class")}
+    exact = {name: pa.string() for name in names if _plain(name) in _TEXT}
     options = pa.csv.ConvertOptions(column_types=exact, strings_can_be_null=False)
     return _from_arrow(pa.csv.read_csv(io.BytesIO(data), convert_options=options))
 
@@ -312,8 +315,11 @@ def _plain(name: str) -> str:
 def _tidy(table: Table, path: Path) -> None:
     for name in list(table.colnames):
         plain = _plain(name)
-        known = ("objid", "ra", "dec", "class", *FIELD_COLUMNS)
+        known = ("objid", "specobjid", "ra", "dec", "class", *FIELD_COLUMNS)
         if plain in known and name != plain and plain not in table.colnames:
             table.rename_column(name, plain)
     if "objid" in table.colnames:
         table["objid"] = exact_objid(table["objid"], path)
+    if "specobjid" in table.colnames and table["specobjid"].dtype.kind in "iuUSO":
+        with contextlib.suppress(IntegrityError):  # not every row may have a spectrum: text stays
+            table["specobjid"] = exact_objid(table["specobjid"], path)

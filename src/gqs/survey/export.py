@@ -1,0 +1,84 @@
+"""A CSV that somebody exported by hand, from SkyServer's or CasJobs' page, as a Catalogue."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Final
+
+from astropy.table import Table
+
+from gqs import tables
+from gqs.errors import BadInputError, IntegrityError, UsageError
+from gqs.files import sha256
+from gqs.survey import answer
+from gqs.survey.releases import DEFAULT, Release, find
+
+ROW_LIMIT: Final = 500_000  # of SkyServer's pages (its help page on query limits)
+
+
+def read_export(path: Path, release: int | str | Release = DEFAULT) -> Table:
+    """Read a CSV exported by hand, with SkyServer's first line `#Table1` or without.
+
+    Parameters
+    ----------
+    path : Path
+        The file; it needs objid, ra, dec, run, camcol, field and class.
+    release : int or str or Release
+        The data release that it was exported from.
+
+    Returns
+    -------
+    Table
+        A Catalogue; `meta` has source, sha256, release, rows and set_aside.
+
+    Raises
+    ------
+    UsageError
+        If there is no such file, or a column is missing.
+    BadInputError
+        If the file holds an error or a web page instead of a table.
+    IntegrityError
+        If its last row is cut, it was cut at SkyServer's limit on rows, an objid comes twice or
+        was saved as a decimal number.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".csv":
+        raise UsageError(f"{path}: an export ends in .csv. Other tables need no import.")
+    if path.is_file():
+        _whole(path)
+    table, set_aside = tables.read_catalog(path)
+    table.meta = {
+        "source": path.name,
+        "sha256": sha256(path),
+        "release": str(find(release)),
+        "via": "csv",
+        "rows": len(table),
+        "set_aside": set_aside,
+    }
+    return table
+
+
+def _whole(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(8000)
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\x00" in start:
+        return  # no UTF-8: `tables.read` says so
+    try:
+        answer.refuse_errors(start.decode("utf-8", "replace"), str(path))
+    except answer.RefusedError as error:
+        words = error.why.replace("sent", "is").replace("refuses the query", "holds an error")
+        raise BadInputError(f"{path}: {words}. Export it again.") from error
+    width = rows = 0
+    cut = False
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as text:
+        for row in csv.reader(line for line in text if line.strip() and not line.startswith("#")):
+            cut = bool(width) and len(row) < width
+            width, rows = width or len(row), rows + 1
+    if cut:
+        raise IntegrityError(f"{path}: its last row is cut, so it is not whole. Export it again.")
+    if rows - 1 == ROW_LIMIT:
+        raise IntegrityError(
+            f"{path}: has exactly {ROW_LIMIT:,} rows, SkyServer's limit, so it was cut there. "
+            "Export it in parts, or let gqs query pull it."
+        )
