@@ -47,6 +47,9 @@ TITLES: Final = {
         for depth in (18, 50)
         for attention in ("se", "eca", "cbam")
     },
+    "resnet50_se_stem": "ResNet50-SE, stem",
+    "resnet50_se_stem_widths": "ResNet50-SE, stem, widths",
+    "resnet50_se_stem_widths_3x3": "ResNet50-SE, stem, widths, 3x3",
     GQS: "ResNet50-GQS",
 }
 
@@ -56,7 +59,13 @@ class Claim(NamedTuple):
 
     better: str
     worse: str
-    published: float
+    published: float  # 0 for ResNet50 and ResNet18, which it has level
+
+    @property
+    def words(self) -> str:
+        """The claim with the names that the paper prints."""
+        how = "over" if self.published else "level with"
+        return f"{title(self.better)} {how} {title(self.worse)}"
 
 
 def _claim(better: str, worse: str) -> Claim:

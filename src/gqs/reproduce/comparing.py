@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+
+from gqs.evaluation.figures import FEW
 from gqs.evaluation.page import Cell, Grid
 from gqs.reproduce import claims, seeds
 from gqs.reproduce.grids import DASH, Row, number, points, share
@@ -12,6 +15,7 @@ from gqs.reproduce.results import Results, SplitResults
 VERDICTS: Final = {
     "holds": "yes",
     "open": "cannot be told",
+    "level": "no difference seen",
     "reversed": "no, the other way round",
     "differs": "no, they differ",
     "not run": "not trained yet",
@@ -31,27 +35,27 @@ def order_table(results: SplitResults) -> Grid:
     Grid
         Differences of accuracy in points.
     """
-    tests = {(pair.first, pair.second): pair for pair in results.pairs}
     rows: list[Row] = []
-    for claim, found, word in (
-        (verdict.claim, verdict.found, verdict.word) for verdict in results.verdicts
-    ):
-        names = f"{claims.title(claim.better)} over {claims.title(claim.worse)}"
-        pair = tests.get((claim.better, claim.worse)) or tests.get((claim.worse, claim.better))
-        p = _p_value(pair.p_corrected) if pair else DASH
-        theirs = f"{100 * claim.published:+.2f}".replace("-", "−")
-        rows.append([names, points(found) if found else DASH, theirs, p, VERDICTS[word]])
+    for verdict in results.verdicts:
+        claim, found = verdict.claim, verdict.found
+        theirs = f"{100 * claim.published:+.2f}" if claim.published else "0.00"
+        p = _p_value(verdict.p_corrected)
+        rows.append(
+            [claim.words, points(found) if found else DASH, theirs, p, VERDICTS[verdict.word]]
+        )
     heads = ["The paper's order", "Ours, points", "published", "McNemar's p", "Holds here"]
     return Grid(
         "Differences of accuracy on the same test objects, mean over seeds. Small: 95 % intervals "
         "from test objects and seeds. p: McNemar's exact test at the first common seed, Holm's "
-        "correction for all pairs of networks.",
+        "correction for the claims of this table.",
         heads,
         rows,
     )
 
 
 def _p_value(p: float) -> str:
+    if not np.isfinite(p):
+        return DASH
     return f"{p:.2g}" if p >= 1e-4 else "< 0.0001"
 
 
@@ -134,9 +138,14 @@ def magnitudes_table(results: SplitResults) -> Grid:
             for metrics in shown.values()
         ]
         count = max(part.count for part in parts if part)
+        if count < FEW:
+            continue
         cells = [share(part.right) if part else Cell(DASH) for part in parts]
         rows.append([f"{low:g} to {high:g}", f"{count:,}", *cells])
-    caption = "Accuracy (%) by r magnitude, first seed; small: Wilson's 95 % intervals."
+    caption = (
+        "Accuracy (%) by r magnitude, first seed; small: Wilson's 95 % intervals. Ranges of fewer "
+        f"than {FEW} objects are left out."
+    )
     return Grid(caption, ["r (mag)", "Objects", *shown], rows)
 
 

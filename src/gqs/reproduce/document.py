@@ -76,25 +76,23 @@ def headline(results: Results) -> str:
     first = results.first
     if first is None or not first.runs:
         return "Nothing is trained yet: the published numbers stand alone."
-    judged = [verdict for verdict in first.verdicts if verdict.found is not None]
+    judged = [v for v in first.verdicts if v.found is not None and v.claim.published]
     if not judged:
-        return "None of the paper's claims can be judged yet: no two of its networks are trained."
+        return "None of the paper's claims can be judged yet: train the networks that it compares."
     counts = {word: sum(v.word == word for v in judged) for word in comparing.VERDICTS}
-    against = counts["reversed"] + counts["differs"]
     objects = next(iter(first.runs.values()))[0].metrics.objects
-    chain = {(v.claim.better, v.claim.worse): v for v in judged}
-    words = [
-        f"{claims.title(a)} over {claims.title(b)}: {comparing.VERDICTS[chain[a, b].word]}"
-        for a, b in ((claims.GQS, "resnet50_se"), ("resnet50_se", "resnet50"))
-        if (a, b) in chain
-    ]
-    rest = len(judged) - len(words)
-    more = f", {rest} more claims below" if rest else ""
-    return (
-        f"Of {len(judged)} of the paper's claims on the order of networks, {counts['holds']} hold, "
-        f"{against} come out the other way and {counts['open']} cannot be told on {objects:,} test "
-        f"objects ({'; '.join(words)}{more})."
+    chain = [(claims.GQS, "resnet50_se"), ("resnet50_se", "resnet50"), (claims.GQS, "resnet50")]
+    said = "; ".join(
+        f"{v.claim.words}: {comparing.VERDICTS[v.word]}"
+        for v in judged
+        if (v.claim.better, v.claim.worse) in chain
     )
+    many = "One claim" if len(judged) == 1 else f"{len(judged)} claims"
+    return (
+        f"{many} of the paper on which network is more accurate, on {objects:,} test objects: "
+        f"{counts['holds']} confirmed, {counts['reversed']} reversed, {counts['open']} too close "
+        f"to tell. {said}{'.' if said else ''}"
+    ).rstrip()
 
 
 def caveats(results: Results) -> list[str]:

@@ -71,7 +71,7 @@ def measure(recipe: Recipe, channels: int, device: str | None, threads: int | No
     where = machine.device_of(device)
     precision = machine.precision_of(recipe.precision, where)
     batch = min(recipe.batch, MOST_IMAGES.get(where.type, recipe.batch))
-    with machine.settings(threads), machine.enough_memory(batch), _sentence(recipe.network):
+    with machine.settings(threads, where), machine.enough_memory(batch), _sentence(recipe.network):
         network = zoo.build(recipe.network, channels, **recipe.arguments)
         network = zoo.channels_last(network).to(where)
         optimizer = optimizing.optimizer(network, recipe)

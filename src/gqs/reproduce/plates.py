@@ -36,7 +36,7 @@ def order(results: SplitResults) -> Figure:
     figure, (ax,) = axes(7.4, 1.4 + 0.34 * len(names))
     for y, name in enumerate(names):
         found, colour = results.accuracies[name], figures.COLOURS[1]
-        ax.plot([found.low, found.high], [y, y], color=colour, linewidth=2.4, alpha=0.5)
+        ax.plot([found.low, min(1.0, found.high)], [y, y], color=colour, linewidth=2.4, alpha=0.5)
         ax.plot(found.value, y, "o", color=colour, markersize=7, label="ours" if not y else None)
         for run in results.runs[name]:
             ax.plot(run.metrics.accuracy.value, y, "|", color=INK, markersize=9)

@@ -17,8 +17,10 @@ from gqs.recipes import Recipe
 from gqs.reproduce import claims
 from gqs.reproduce.crew import Crew
 from gqs.reproduce.document import write_documents
-from gqs.reproduce.plan import Job, Plan, make_plan
-from gqs.reproduce.results import Results, gather
+from gqs.reproduce.gather import gather
+from gqs.reproduce.plan import Plan
+from gqs.reproduce.planning import make_plan
+from gqs.reproduce.results import Results
 from gqs.reproduce.splits import FOLDER, open_split, saved_splits
 from gqs.training import machine
 
@@ -231,24 +233,6 @@ def render(
         results = gather(store, out, every, missing, seed, progress)
         page = write_documents(results, out)
     return Reproduction(results, page, missing)
-
-
-def unfinished(jobs: Sequence[Job]) -> list[str]:
-    """Say which trainings of a plan are not finished.
-
-    Parameters
-    ----------
-    jobs : sequence of Job
-        Of a plan.
-
-    Returns
-    -------
-    list of str
-        A sentence each.
-    """
-    return [
-        f"{job.name}: {job.done} of {job.recipe.epochs} epochs." for job in jobs if not job.finished
-    ]
 
 
 def _threads(options: Options) -> int | None:
