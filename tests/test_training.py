@@ -135,6 +135,7 @@ def test_it_learns_and_leaves_a_model_folder(
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
         ".lock",
         "history.csv",
+        "history.svg",
         "learned.parquet",
         "model.json",
         "weights.safetensors",

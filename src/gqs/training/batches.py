@@ -21,12 +21,14 @@ from torch import Tensor
 
 from gqs import labels
 from gqs.dataset.augment import Augmentation, Draws
-from gqs.dataset.preprocess import Preprocessing
+from gqs.dataset.preprocess import CPU, Preprocessing, onto
 from gqs.dataset.split import split_hash
 from gqs.errors import UsageError
 from gqs.survey.sdss import REFERENCE_BAND
+from gqs.training.distributed import Group
 
 T = TypeVar("T")
+ALONE = Group()
 AHEAD = 3  # batches that are prepared before they are asked for
 
 
@@ -134,13 +136,15 @@ class Data:
         preprocessing = Preprocessing(store.form, bands, stretch)
         return cls(store, train, validation, classes, preprocessing, split_hash(split))
 
-    def images(self, rows: NDArray[np.int64]) -> Tensor:
+    def images(self, rows: NDArray[np.int64], device: torch.device = CPU) -> Tensor:
         """Read and preprocess images.
 
         Parameters
         ----------
         rows : ndarray
             (n,) rows of the store.
+        device : torch.device
+            Where they are wanted.
 
         Returns
         -------
@@ -150,14 +154,21 @@ class Data:
         images = self.store.images(rows)
         if self.preprocessing.form == "flux" and self.preprocessing.bands != self.store.bands:
             images = images[:, [self.store.bands.index(band) for band in self.preprocessing.bands]]
-        return self.preprocessing(images)
+        return self.preprocessing(images, device)
 
-    def targets(self, rows: NDArray[np.int64]) -> Tensor:
+    def targets(self, rows: NDArray[np.int64], device: torch.device = CPU) -> Tensor:
         """Return (n,) classes of rows."""
-        return torch.from_numpy(self.classes[rows])
+        return onto(torch.from_numpy(self.classes[rows]), device)
 
     def training_batches(
-        self, augment: Augmentation, batch: int, seed: int, epoch: int, first: int
+        self,
+        augment: Augmentation,
+        batch: int,
+        seed: int,
+        epoch: int,
+        first: int,
+        device: torch.device = CPU,
+        group: Group = ALONE,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield an epoch's augmented batches from a step on, whole ones only.
 
@@ -171,32 +182,40 @@ class Data:
             Objects a batch.
         seed, epoch, first : int
             The training's seed, the epoch, and the first step that is wanted.
+        device : torch.device
+            Where the images are augmented and wanted.
+        group : Group
+            Each process gets its share of every batch.
 
         Yields
         ------
         x, y : Tensor
-            (batch, channel, 50, 50) and (batch,).
+            (share of the batch, channel, 50, 50) and (share of the batch,).
         """
         order = np.random.default_rng([seed, epoch]).permutation(self.train)
         bands, masks = self.preprocessing.bands, self.preprocessing.masks
         reference = bands.find(REFERENCE_BAND) if masks and REFERENCE_BAND in bands else None
 
         def prepared(step: int) -> tuple[Tensor, Tensor]:
-            rows = order[step * batch : (step + 1) * batch]
+            whole = order[step * batch : (step + 1) * batch]
+            share = group.share(len(whole))
             generator = torch.Generator().manual_seed(seed_of(seed, epoch, step, "augment"))
-            return augment(self.images(rows), Draws(generator), masks, reference), self.targets(
-                rows
-            )
+            draws = Draws(generator, share.start, len(whole))
+            x, y = self.images(whole[share], device), self.targets(whole[share], device)
+            return augment(x, draws, masks, reference), y
 
         yield from ahead(prepared, range(first, steps(len(order), batch)))
 
-    def validation_batches(self, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the validation side in its order, as it is."""
+    def validation_batches(
+        self, batch: int, device: torch.device = CPU, group: Group = ALONE
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the validation side in its order, as it is; of each batch a process's share."""
         starts = range(0, len(self.validation), batch)
 
         def prepared(start: int) -> tuple[Tensor, Tensor]:
             rows = self.validation[start : start + batch]
-            return self.images(rows), self.targets(rows)
+            rows = rows[group.share(len(rows))]
+            return self.images(rows, device), self.targets(rows, device)
 
         yield from ahead(prepared, starts)
 

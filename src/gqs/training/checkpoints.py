@@ -47,10 +47,17 @@ class Signals:
 
     A second signal of the same kind does what it always did. In a thread, where handlers cannot
     be set, nothing is noted.
+
+    Parameters
+    ----------
+    patient : bool
+        Note the second signal like the first: torchrun passes on what a batch system may have sent
+        to every process already, and kills those that do not end by themselves.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patient: bool = False) -> None:
         self.received: int | None = None
+        self._patient = patient
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -65,7 +72,8 @@ class Signals:
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.received = signum
-        signal.signal(signum, self._before[signum])
+        if not self._patient:
+            signal.signal(signum, self._before[signum])
 
 
 def save_checkpoint(

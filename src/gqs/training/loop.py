@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,20 @@ from gqs import labels, recipes, workers
 from gqs.dataset.augment import Augmentation
 from gqs.dataset.split import check_split
 from gqs.errors import ModelError, UsageError
-from gqs.files import only_writer
 from gqs.networks import zoo
 from gqs.recipes import Recipe
-from gqs.training import checkpoints, optimizing, outcome
+from gqs.training import checkpoints, distributed, optimizing, outcome
 from gqs.training.batches import Cutouts, Data, seed_of, steps
 from gqs.training.machine import (
     autocast,
-    device_of,
     enough_memory,
     precision_of,
     quickest_threads,
     settings,
 )
 from gqs.training.outcome import TrainingResult
+from gqs.training.scalars import Curves, following
+from gqs.training.scoring import score
 
 FITTED_ON = 4096  # training cutouts from which a network's fixed constants are measured
 TELL_EVERY_S = 0.5
@@ -50,13 +51,15 @@ def train(
     device: str | None = None,
     seed: int = 0,
     resume: bool | None = None,
+    tensorboard: Path | None = None,
     progress: workers.Progress = workers.silent,
 ) -> TrainingResult:
     """Train a network and write its model folder.
 
     The epoch that is best on the validation side is kept. A checkpoint is written after every
     epoch and on SIGTERM or Ctrl-C; the same call then goes on from it, and on the same machine
-    and number of threads ends with the same weights, bit for bit.
+    and number of threads ends with the same weights, bit for bit. Where torchrun started several
+    processes, each calls this and they train together (`gqs.training.distributed`).
 
     Parameters
     ----------
@@ -80,6 +83,8 @@ def train(
     resume : bool, optional
         True: there must be a checkpoint to go on from. False: start over, whatever is there. By
         default: go on where the folder holds this very training, refuse where it holds another.
+    tensorboard : Path, optional
+        Folder for the history as TensorBoard reads it.
     progress : callable
         Told steps done, steps in all, and loss and accuracy.
 
@@ -109,7 +114,8 @@ def train(
             f"Network {recipe.network!r} does not get flux in sky noises, so it cannot be dimmed. "
             "Leave augment.dim out of the recipe."
         )
-    where = device_of(device)
+    group, where = distributed.join(device)
+    group.require_share(min(recipe.batch, len(data.train)))
     recipe = recipe.changed(precision=precision_of(recipe.precision, where))
     identity = {
         "data": store.hash,
@@ -118,20 +124,36 @@ def train(
         "seed": seed,
         "recipe": recipe.model_dump(exclude={"about"}),
     }
+    if group.size > 1:
+        identity["processes"] = group.size
     folder = Path(out)
-    with only_writer(folder), settings(threads), enough_memory(recipe.batch):
-        if resume is False:
+    with group.writing(folder), settings(threads, where), enough_memory(recipe.batch):
+        if resume is False and group.first:
             outcome.clear(folder)
-        elif (finished := outcome.finished(folder, identity)) is not None:
+        group.wait()
+        if (finished := outcome.finished(folder, identity)) is not None:
+            with following(tensorboard if group.first else None, identity) as curves:
+                curves(finished.history)
             return finished
-        run = _Run(data, recipe, folder, where, seed, identity, progress)
+        run = _Run(data, recipe, folder, where, group, seed, identity, progress)
         run.resume(required=bool(resume))
         run.choose_threads(threads)
-        with checkpoints.Signals() as signals:
+        group.wait()  # until all have read, nobody writes
+        with (
+            following(tensorboard if group.first else None, identity) as run.curves,
+            checkpoints.Signals(patient=group.size > 1) as signals,
+        ):
             run.train(signals)
-        assert run.best is not None  # at least one epoch was validated
-        machine = {"device": str(where), "threads": run.threads}
-        return outcome.write(folder, data, recipe, identity, run.history, run.best, machine)
+        if group.first:
+            assert run.best is not None  # at least one epoch was validated
+            machine = {"device": str(where), "threads": run.threads}
+            if group.size > 1:
+                machine["processes"] = group.size
+            outcome.write(folder, data, recipe, identity, run.history, run.best, machine)
+        group.wait()
+        finished = outcome.finished(folder, identity)
+        assert finished is not None  # it was written a moment ago
+        return finished
 
 
 class _Run:
@@ -143,20 +165,25 @@ class _Run:
         recipe: Recipe,
         folder: Path,
         device: torch.device,
+        group: distributed.Group,
         seed: int,
         identity: dict[str, Any],
         progress: workers.Progress,
     ) -> None:
         self.data, self.recipe, self.folder, self.seed = data, recipe, folder, seed
-        self.device, self.identity, self.progress = device, identity, progress
+        self.device, self.group, self.identity = device, group, identity
+        self.curves: Curves = lambda history: None
+        self.progress = progress if group.first else workers.silent
         self.steps = steps(len(data.train), recipe.batch)
         torch.manual_seed(seed_of(seed, "weights"))
         network = zoo.build(recipe.network, data.preprocessing.channels, **recipe.arguments)
         if (fit := getattr(network, "fit", None)) is not None:
             some = np.random.default_rng([seed, FITTED_ON]).permutation(data.train)[:FITTED_ON]
             fit(data.images(some))
+        network = group.normalised(network, device)
         self.network = zoo.channels_last(network).to(device)
         self.averaged = copy.deepcopy(self.network) if recipe.average else None
+        self.called = group.averaging(self.network, device)  # in training
         self.optimizer = optimizing.optimizer(self.network, recipe)
         self.loss = nn.CrossEntropyLoss(
             optimizing.class_weights(data, recipe, device), reduction="none"
@@ -176,15 +203,15 @@ class _Run:
             begin, waited = time.monotonic(), 0.0
             self.network.train()
             batches = self.data.training_batches(
-                self.augment, self.recipe.batch, self.seed, self.epoch, self.step
+                *(self.augment, self.recipe.batch, self.seed, self.epoch, self.step),
+                *(self.device, self.group),
             )
             asked = time.monotonic()
             for x, y in batches:
                 waited += time.monotonic() - asked
-                self._learn(x.to(self.device), y.to(self.device))
+                self._learn(x, y)
                 self.step += 1
-                self._tell()
-                self._heed(signals)
+                self._heed(signals, telling=time.monotonic() - self._told >= TELL_EVERY_S)
                 asked = time.monotonic()
             validation = self._validate(signals)
             self._record(validation, time.monotonic() - begin, waited)
@@ -195,14 +222,16 @@ class _Run:
 
     def _learn(self, x: Tensor, y: Tensor) -> None:
         """One step: forward, backward, and the optimizer's move at this step's rate."""
-        torch.manual_seed(seed_of(self.seed, self.epoch, self.step, "dropout"))
+        mine = (self.group.rank,) if self.group.rank else ()  # each process drops others
+        torch.manual_seed(seed_of(self.seed, self.epoch, self.step, "dropout", *mine))
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
         with autocast(self.device, self.recipe.precision):
-            logits = self.network(x)
-        losses = self.loss(logits.float(), self._smoothed(y))
+            logits = self.called(x)
+        losses = self.loss(logits.float(), optimizing.shares(y, self.recipe.label_smoothing))
         self.optimizer.zero_grad()
-        losses.mean().backward()
+        # The mean over all processes of these is the mean over the batch; alone, times 1.
+        (losses.mean() * (len(x) * self.group.size / self._batch())).backward()
         if self.recipe.clip:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimizer.step()
@@ -210,48 +239,24 @@ class _Run:
             step = self.epoch * self.steps + self.step
             optimizing.follow(self.averaged, self.network, self.recipe.average, step)
         hits = (logits.argmax(dim=1) == y).sum()
-        self.sums += torch.stack([losses.detach().sum().double(), hits.double()])
-
-    def _smoothed(self, y: Tensor) -> Tensor:
-        """Targets as shares of the classes; class weights then weigh each share's term."""
-        smoothing, classes = self.recipe.label_smoothing, len(labels.CLASSES)
-        return nn.functional.one_hot(y, classes).float() * (1 - smoothing) + smoothing / classes
+        self.sums += self.group.total(torch.stack([losses.detach().sum().double(), hits.double()]))
 
     @property
     def rate(self) -> float:
         """Learning rate of the next step."""
         return optimizing.rate(self.recipe, self.steps, self.epoch * self.steps + self.step)
 
-    @torch.no_grad()
     def _validate(self, signals: checkpoints.Signals) -> dict[str, Any]:
         """Score the weights that would be kept on the validation side."""
-        network = (self.averaged or self.network).eval()
-        n = len(labels.CLASSES)
-        confusion, loss = torch.zeros(n, n, dtype=torch.int64), 0.0
-        for x, y in self.data.validation_batches(self.recipe.batch):
-            with autocast(self.device, self.recipe.precision):
-                logits = network(x.to(self.device)).float().cpu()
-            loss += nn.functional.cross_entropy(logits.double(), y, reduction="sum").item()
-            confusion += torch.bincount(y * n + logits.argmax(1), minlength=n * n).view(n, n)
-            self._heed(signals)
-        objects, right = int(confusion.sum()), confusion.diagonal()
-        recall = (right / confusion.sum(1)).tolist()
-        return {
-            "epoch": self.epoch + 1,
-            "objects": objects,
-            "loss": loss / objects,
-            "accuracy": int(right.sum()) / objects,
-            "recall": {
-                name: value if math.isfinite(value) else None
-                for name, value in zip(labels.CLASSES, recall, strict=True)
-            },
-            "confusion": confusion.tolist(),
-        }
+        network, batch = self.averaged or self.network, self.recipe.batch
+        precision, heed = self.recipe.precision, partial(self._heed, signals)
+        found = score(network, self.data, batch, precision, self.device, self.group, heed)
+        return {"epoch": self.epoch + 1, **found}
 
     def _record(self, validation: dict[str, Any], seconds: float, waited: float) -> None:
         """Add the epoch to the history; keep its weights where they are the best so far."""
         loss, accuracy = self._so_far()
-        score = (
+        height = (
             validation["accuracy"] if self.recipe.choose_by == "accuracy" else -validation["loss"]
         )
         if not math.isfinite(loss) or not math.isfinite(validation["loss"]):
@@ -267,11 +272,12 @@ class _Run:
             "waiting": round(waited / seconds, 4),
         }
         self.history.append(row)
-        if self.best is None or score > self.best["score"]:
-            weights = (self.averaged or self.network).state_dict()
-            kept = checkpoints.save_best(self.kept, self.epoch + 1, weights)
-            self.best = {"score": score, "metrics": validation, **kept}
-        self._tell(now=True)
+        if self.best is None or height > self.best["score"]:
+            self.best = {"score": height, "metrics": validation}
+            if self.group.first:
+                weights = (self.averaged or self.network).state_dict()
+                self.best |= checkpoints.save_best(self.kept, self.epoch + 1, weights)
+        self._tell()
 
     def _so_far(self) -> tuple[float, float]:
         loss, hits = (self.sums / (max(1, self.step) * self._batch())).tolist()
@@ -293,9 +299,7 @@ class _Run:
             return False
         return self.epoch - int(self.best["metrics"]["epoch"]) >= self.recipe.early_stop
 
-    def _tell(self, now: bool = False) -> None:
-        if not now and time.monotonic() - self._told < TELL_EVERY_S:
-            return
+    def _tell(self) -> None:
         self._told = time.monotonic()
         loss, accuracy = self._so_far()
         if not math.isfinite(loss):
@@ -306,21 +310,32 @@ class _Run:
         done = self.epoch * self.steps + self.step
         self.progress(done, self.recipe.epochs * self.steps, note)
 
-    def _heed(self, signals: checkpoints.Signals, saved: bool = False) -> None:
-        """End on a signal, with a checkpoint of where we are."""
-        if signals.received is None:
+    def _heed(
+        self, signals: checkpoints.Signals, telling: bool = False, saved: bool = False
+    ) -> None:
+        """Tell, where it is time; end on a signal, with a checkpoint of where we are.
+
+        All processes do it together, whichever of them saw the signal or the time.
+        """
+        told, received = self.group.most(telling, signals.received or 0)
+        if told:
+            self._tell()
+        if not received:
             return
         if not saved:
             if not math.isfinite(self._so_far()[0]):
                 raise self._lost()
             self._save()
+        self.group.wait()
         raise checkpoints.Stopped(
-            signals.received,
+            received,
             f"{self.folder}: stopped in epoch {self.epoch + 1}, step {self.step}; a checkpoint was "
             "written. The same command goes on from it.",
         )
 
     def _save(self) -> None:
+        if not self.group.first:
+            return
         progress = {
             "identity": self.identity,
             "epoch": self.epoch,
@@ -335,6 +350,7 @@ class _Run:
             "averaged": self.averaged.state_dict() if self.averaged else None,
         }
         checkpoints.save_checkpoint(self.kept, progress, self.network.state_dict(), state)
+        self.curves(self.history)
 
     def resume(self, required: bool) -> None:
         """Go on from the newest whole checkpoint, where there is one."""
@@ -360,6 +376,7 @@ class _Run:
         elif wanted is None and self.device.type == "cpu":
             channels = self.data.preprocessing.channels
             torch.set_num_threads(quickest_threads(self.network, channels))
+        torch.set_num_threads(self.group.most(torch.get_num_threads())[0])
         self.threads = torch.get_num_threads()
 
 

@@ -12,6 +12,7 @@ from typing import Final
 import torch
 from torch import nn
 
+from gqs.dataset.preprocess import CPU
 from gqs.errors import ResourceError, UsageError
 from gqs.networks import zoo
 
@@ -122,14 +123,18 @@ def quickest_threads(network: nn.Module, channels: int, side: int = zoo.INPUT_SI
 
 
 @contextlib.contextmanager
-def settings(threads: int | None) -> Iterator[None]:
+def settings(threads: int | None, device: torch.device = CPU) -> Iterator[None]:
     """Set what makes a run repeat itself, and put back what the caller had.
+
+    On a GPU, products of fp32 numbers are taken in TF32, as torch does in convolutions anyway.
 
     Parameters
     ----------
     threads : int, optional
         Threads of one operation; torch's own choice where none is named. Sums over other numbers
         of threads round otherwise, so a training repeats to the bit on the same number only.
+    device : torch.device
+        Where the run computes.
 
     Yields
     ------
@@ -145,14 +150,19 @@ def settings(threads: int | None) -> Iterator[None]:
         raise UsageError(f"{threads} threads: there must be at least one.")
     before = torch.get_num_threads()
     deterministic = torch.backends.cudnn.deterministic
+    products = torch.get_float32_matmul_precision()
     with torch.random.fork_rng():
         try:
             torch.set_num_threads(threads or before)
             torch.backends.cudnn.deterministic = True
+            if device.type == "cuda":
+                torch.set_float32_matmul_precision("high")
             yield
         finally:
             torch.set_num_threads(before)
             torch.backends.cudnn.deterministic = deterministic
+            if device.type == "cuda":
+                torch.set_float32_matmul_precision(products)
 
 
 @contextlib.contextmanager

@@ -103,3 +103,22 @@ def class_weights(data: Data, recipe: Recipe, device: torch.device) -> Tensor | 
         return None
     counts = np.bincount(data.classes[data.train], minlength=len(labels.CLASSES))
     return torch.tensor(counts.sum() / (len(counts) * counts), dtype=torch.float32, device=device)
+
+
+def shares(y: Tensor, smoothing: float) -> Tensor:
+    """Return targets as shares of the classes; class weights then weigh each share's term.
+
+    Parameters
+    ----------
+    y : Tensor
+        (n,) classes.
+    smoothing : float
+        Share of each label that is spread over all classes.
+
+    Returns
+    -------
+    Tensor
+        (n, 3), each row summing to 1.
+    """
+    classes = len(labels.CLASSES)
+    return nn.functional.one_hot(y, classes).float() * (1 - smoothing) + smoothing / classes

@@ -11,13 +11,16 @@ import torch
 from astropy.table import Table
 
 from gqs import tables
-from gqs.files import disk_errors, sha256
+from gqs.evaluation.figures import training_history
+from gqs.evaluation.style import rendered
+from gqs.files import disk_errors, sha256, write_bytes
 from gqs.model_folder import CARD, LEARNED, WEIGHTS, Card, load_weights, read_card, save_model
 from gqs.recipes import Recipe
 from gqs.training import checkpoints
 from gqs.training.batches import Data
 
 HISTORY = "history.csv"
+CURVES = "history.svg"
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class TrainingResult:
     Attributes
     ----------
     folder : Path
-        The model folder, with weights.safetensors, model.json, history.csv and
+        The model folder, with weights.safetensors, model.json, history.csv, history.svg and
         learned.parquet, the objects of its training and validation sides.
     model : str
         SHA-256 of the weights.
@@ -67,7 +70,7 @@ def write(
     best : dict
         `file` of the weights and `metrics` of the best epoch.
     machine : dict
-        Device and threads.
+        Device, threads and processes.
 
     Returns
     -------
@@ -77,6 +80,7 @@ def write(
     weights = load_weights(folder / "checkpoints" / best["file"])
     table = Table(rows=history)
     tables.write(table, folder / HISTORY)
+    write_bytes(folder / CURVES, rendered(training_history(table), "svg"))
     learned = tables.write(_learned(data), folder / LEARNED)
     card = Card(
         network=recipe.network,
@@ -152,5 +156,5 @@ def clear(folder: Path) -> None:
     """
     with disk_errors(folder, "removing the earlier training"):
         checkpoints.remove_all(folder / "checkpoints")
-        for name in (CARD, WEIGHTS, HISTORY, LEARNED):
+        for name in (CARD, WEIGHTS, HISTORY, CURVES, LEARNED):
             (folder / name).unlink(missing_ok=True)
