@@ -11,20 +11,21 @@ from gqs.survey.sdss import FieldId, FrameName
 # From www.sdss3.org/dr9/data_access/bulk.php, the same page of DR10, GNU Astronomy Utilities'
 # manual (2.2.1), sdss4.org/dr17/tutorials/get_stripe82_images and, for DR18, public programs.
 PRINTED = [
-    (9, "r", (2505, 3, 38), "/sas/dr9/boss/photoObj/frames/301/2505/3/frame-r-002505-3-0038.fits.bz2"),
-    (10, "r", (2505, 3, 38), "/sas/dr10/boss/photoObj/frames/301/2505/3/frame-r-002505-3-0038.fits.bz2"),
-    (12, "r", (3716, 6, 117), "/sas/dr12/boss/photoObj/frames/301/3716/6/frame-r-003716-6-0117.fits.bz2"),
-    (16, "r", (1000, 6, 28), "/sas/dr16/eboss/photoObj/frames/301/1000/6/frame-r-001000-6-0028.fits.bz2"),
-    (17, "g", (4797, 1, 90), "/sas/dr17/eboss/photoObj/frames/301/4797/1/frame-g-004797-1-0090.fits.bz2"),
-    (18, "u", (94, 1, 15), "/sas/dr18/prior-surveys/sdss4-dr17-eboss/photoObj/frames/301/94/1/frame-u-000094-1-0015.fits.bz2"),
-]  # fmt: skip
+    (9, "dr9/boss", "r", (2505, 3, 38), "2505/3/frame-r-002505-3-0038"),
+    (10, "dr10/boss", "r", (2505, 3, 38), "2505/3/frame-r-002505-3-0038"),
+    (12, "dr12/boss", "r", (3716, 6, 117), "3716/6/frame-r-003716-6-0117"),
+    (16, "dr16/eboss", "r", (1000, 6, 28), "1000/6/frame-r-001000-6-0028"),
+    (17, "dr17/eboss", "g", (4797, 1, 90), "4797/1/frame-g-004797-1-0090"),
+    (18, "dr18/prior-surveys/sdss4-dr17-eboss", "u", (94, 1, 15), "94/1/frame-u-000094-1-0015"),
+]
 
 
-@pytest.mark.parametrize(("number", "band", "field", "path"), PRINTED)
+@pytest.mark.parametrize(("number", "part", "band", "field", "file"), PRINTED)
 def test_frame_addresses_are_those_in_print(
-    number: int, band: str, field: tuple[int, int, int], path: str
+    number: int, part: str, band: str, field: tuple[int, int, int], file: str
 ) -> None:
     name = FrameName(band, FieldId(*field))
+    path = f"/sas/{part}/photoObj/frames/301/{file}.fits.bz2"
     release = releases.find(number)
     assert release.frame_url(name) == "https://data.sdss.org" + path
     assert release.frame_url(name, "http://127.0.0.1:99/") == "http://127.0.0.1:99" + path

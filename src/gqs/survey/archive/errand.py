@@ -15,8 +15,12 @@ from gqs.files import disk_errors, sha256
 from gqs.survey import web
 from gqs.survey.archive import transfer
 from gqs.survey.archive.manifest import Row
+from gqs.survey.archive.part import Part, part_of
 from gqs.survey.sdss import FrameName
 from gqs.workers import cores
+
+# Raises where a file is not the frame that it must be.
+Check = Callable[[Path, FrameName], None]
 
 
 class Job(NamedTuple):
@@ -72,7 +76,7 @@ class Errand:
         client: httpx.Client,
         line: web.Line,
         hosts: tuple[str, ...],
-        check: Callable[[Path, FrameName], None],
+        check: Check,
         told: Callable[[int], None],
     ) -> None:
         self._client, self._line, self._hosts = client, line, hosts
@@ -100,7 +104,7 @@ class Errand:
         ResourceError
             If the disk is full or may not be written.
         """
-        with disk_errors(job.final, "fetching a frame"), transfer.part_of(job.final) as part:
+        with disk_errors(job.final, "fetching a frame"), part_of(job.final) as part:
             if part is None:
                 return None
             return self._found(job) or self._fetched(job, part)
@@ -119,7 +123,7 @@ class Errand:
             return None
         return self._here(job, job.final, fetched=False)
 
-    def _fetched(self, job: Job, part: transfer.Part) -> Result:
+    def _fetched(self, job: Job, part: Part) -> Result:
         wrong: BadInputError | IntegrityError | None = None
         for _ in range(2):  # wrong content is fetched once more
             try:
@@ -144,7 +148,7 @@ class Errand:
         said = str(wrong).removesuffix(" Fetch the frame again.").replace(f"{part.path}: ", "")
         return self._aside(job, wrong, f"{job.row.url}: {said.removeprefix(f'{job.row.url}: ')}")
 
-    def _pull(self, job: Job, part: transfer.Part) -> None:
+    def _pull(self, job: Job, part: Part) -> None:
         transfer.pull(self._client, job.row.url, part, self._line, self._hosts, self._told)
 
     def _here(self, job: Job, path: Path, fetched: bool, digest: str | None = None) -> Result:

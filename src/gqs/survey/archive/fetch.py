@@ -8,22 +8,29 @@ manifest. A file that another process is fetching is left to it.
 from __future__ import annotations
 
 import os
-import queue
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from gqs.errors import GqsError, IntegrityError, NetworkError, UsageError, worst
+from gqs.errors import (
+    GqsError,
+    IntegrityError,
+    NetworkError,
+    ResourceError,
+    UsageError,
+    worst,
+)
 from gqs.files import disk_errors
 from gqs.survey import web
 from gqs.survey.archive import transfer
-from gqs.survey.archive.errand import Errand, Job, Result
+from gqs.survey.archive.crew import Crew
+from gqs.survey.archive.errand import Check, Job
 from gqs.survey.archive.manifest import NAME, Manifest, Row
+from gqs.survey.archive.part import begun, discard, sweep
 from gqs.survey.releases import DEFAULT, Release, checked_address, find
 from gqs.survey.sdss import FrameName
 from gqs.workers import Progress, silent
@@ -33,9 +40,6 @@ MEAN_BYTES: Final = 3_387_000  # of the twenty frames of four DR17 fields, 2.9 t
 _ASKED: Final = 20  # files whose size a plan asks for; the others count as their mean
 _GIVEN_UP: Final = 3  # files in a row after which a server is left alone
 _TELL_S: Final = 0.2
-_LAST_WORDS_S: Final = 2.0
-
-Check = Callable[[Path, FrameName], None]
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,7 @@ def plan(
     if not missing:
         return Plan(len(jobs), len(jobs), 0, 0)
     asked = missing[:: -(-len(missing) // _ASKED)]
-    line, hosts = _line(find(release), mirror, patience, threading.Event())
+    line, hosts = _line(find(release), mirror, patience)
 
     def size(job: Job) -> int | None:
         try:
@@ -227,16 +231,19 @@ def fetch(
     jobs, at_hand = _jobs(frames, folder, chosen, mirror)
     report = FetchReport()
     with disk_errors(folder, "fetching frames"), Manifest(folder) as manifest:
-        transfer.sweep(folder)
+        sweep(folder)
         todo = [job for job in jobs if job.row.path not in at_hand]
         manifest.put([job.row for job in todo])
-        stop = threading.Event()
-        line, hosts = _line(chosen, mirror, patience, stop)
-        crew = _Crew(todo, min(connections, len(todo)), line, hosts, check)
+        line, hosts = _line(chosen, mirror, patience)
+        crew = Crew(todo, min(connections, len(todo)), line, hosts, check)
         try:
             missing = _collect(crew, manifest, report, len(jobs), progress)
+        except ResourceError:
+            crew.close()
+            for job in todo:  # give the disk its room back
+                discard(job.final)
+            raise
         finally:
-            stop.set()
             crew.close()
     report.paths = {job.name: job.final for job in jobs if job.final.exists()}
     report.bytes, report.seconds = crew.bytes, round(time.monotonic() - begin, 3)
@@ -274,76 +281,26 @@ def _state(path: Path) -> tuple[int, int] | None:
 
 
 def _line(
-    release: Release, mirror: str | None, patience: web.Patience | None, stop: threading.Event
+    release: Release, mirror: str | None, patience: web.Patience | None
 ) -> tuple[web.Line, tuple[str, ...]]:
     """The server that is asked, and the hosts that may answer for it."""
     server = urlsplit(checked_address(mirror) if mirror else release.sas).netloc
-    return web.Line(server, patience, stop), (server, *release.hosts)
+    return web.Line(server, patience), (server, *release.hosts)
 
 
 def _asked_size(client: Any, job: Job, hosts: tuple[str, ...]) -> int | None:
     size = transfer.size_of(client, job.row.url, hosts)
-    return size if size is None else max(0, size - transfer.begun(job.final))
-
-
-class _Crew:
-    """Threads that take jobs and put results; they end with the process, whatever they do."""
-
-    def __init__(
-        self, jobs: list[Job], size: int, line: web.Line, hosts: tuple[str, ...], check: Check
-    ) -> None:
-        self.line, self.bytes = line, 0
-        self.results: queue.SimpleQueue[Result | BaseException] = queue.SimpleQueue()
-        self.left = len(jobs)
-        self._lock = threading.Lock()
-        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
-        for job in jobs:
-            self._jobs.put(job)
-        self._client = transfer.client(max(1, size), line.patience)
-        self._errand = Errand(self._client, line, hosts, check, self._arrived)
-        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(size)]
-        for thread in self._threads:
-            thread.start()
-
-    def _arrived(self, count: int) -> None:
-        with self._lock:
-            self.bytes += count
-
-    def _work(self) -> None:
-        while not self.line.stop.is_set():
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                result = self._errand.run(job)
-                if result is None:  # another process is at it: look again when the rest is done
-                    self._jobs.put(job)
-                    self.line.stop.wait(_TELL_S)
-                    continue
-                self.results.put(result)
-            except web.Stopped:
-                return
-            except BaseException as error:  # told to the main loop, which alone raises
-                self.results.put(error)
-                return
-
-    def close(self) -> None:
-        deadline = time.monotonic() + _LAST_WORDS_S
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        if not any(thread.is_alive() for thread in self._threads):
-            self._client.close()
+    return size if size is None else max(0, size - begun(job.final))
 
 
 def _collect(
-    crew: _Crew, manifest: Manifest, report: FetchReport, total: int, progress: Progress
+    crew: Crew, manifest: Manifest, report: FetchReport, total: int, progress: Progress
 ) -> list[GqsError]:
     """Note results until all are in; return why frames are missing."""
     missing: list[GqsError] = []
     begin, told, in_a_row = time.monotonic(), 0.0, 0
     while crew.left:
-        batch = _batch(crew)
+        batch = crew.take()
         good = [one for one in batch if one.row is not None]
         manifest.put(
             [one.row for one in good if one.row],
@@ -370,22 +327,6 @@ def _collect(
             note = f"{crew.bytes / 1e6:,.1f} MB, {speed:,.1f} MB/s{aside}"
             progress(total - crew.left, total, note)
     return missing
-
-
-def _batch(crew: _Crew) -> list[Result]:
-    """Results that are in by now, after waiting a moment for the first; errors are raised."""
-    found: list[Result] = []
-    try:
-        one = crew.results.get(timeout=_TELL_S)
-        while True:
-            if isinstance(one, BaseException):
-                raise one
-            found.append(one)
-            one = crew.results.get_nowait()
-    except queue.Empty:
-        if crew.line.overdue:
-            raise crew.line.unreachable() from None
-        return found
 
 
 def _incomplete(missing: list[GqsError], total: int, report: FetchReport) -> GqsError:
