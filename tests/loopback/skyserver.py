@@ -116,9 +116,11 @@ class SkyServer:
     say: str = ""  # an error as text, with status 200, for so many answers:
     say_times: int = 0
     seen: list[float] = field(default_factory=list)
+    server: LoopbackServer = field(init=False)
 
     def serve(self, server: LoopbackServer) -> None:
         """Answer at the addresses that the releases have had. astroquery.sdss has the list."""
+        self.server = server
         server.route(r"/dr(8|9)/en/tools/search/x_sql\.asp$", self.answer)
         server.route(r"/dr10/en/tools/search/x_sql\.aspx$", self.answer)
         server.route(r"/dr1[1-9]/en/tools/search/x_results\.aspx$", self.answer)
@@ -163,7 +165,7 @@ def generated(number: int, seed: int = 5, repeats: int = 0) -> list[dict[str, ob
         rows.append(
             {
                 "objID": objid, "ra": ra, "dec": dec, "run": run, "camcol": camcol, "field": frame,
-                **_xyz(ra, dec), "type": int(rng.choice([3, 6])),
+                **xyz(ra, dec), "type": int(rng.choice([3, 6])),
                 "mode": int(rng.choice([1, 1, 1, 2])),
                 "specObjID": int(rng.choice([1 << 59, (1 << 63) + 12345])) + i,
                 "class": str(rng.choice(["GALAXY", "QSO", "STAR"])),
@@ -184,6 +186,7 @@ def generated(number: int, seed: int = 5, repeats: int = 0) -> list[dict[str, ob
     return rows
 
 
-def _xyz(ra: float, dec: float) -> dict[str, float]:
+def xyz(ra: float, dec: float) -> dict[str, float]:
+    """Unit vector of a position, as SDSS's tables have it."""
     a, d = math.radians(ra), math.radians(dec)
     return {"cx": math.cos(d) * math.cos(a), "cy": math.cos(d) * math.sin(a), "cz": math.sin(d)}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -11,8 +13,8 @@ import numpy as np
 from astropy.table import Table, vstack
 
 from gqs import tables
-from gqs.errors import GqsError, IntegrityError, UsageError
-from gqs.files import hash_of, only_writer
+from gqs.errors import IntegrityError, UsageError
+from gqs.files import hash_of, only_writer, sha256, write_json
 from gqs.survey import answer
 from gqs.workers import Progress
 
@@ -75,61 +77,85 @@ def pull(
     host = origin["server"]
     with only_writer(folder):
         total = _retried(lambda: answer.count(ask(query.count_sql()), host))
-        pin = hash_of(origin)
-        pages, first, kept = _kept(folder, pin, total)
-        progress(kept, total, f"rows from {host}")
-        while kept < total:
-            expected = min(rows, total - kept)
+        kept = _Kept.open(folder, hash_of(origin), total)
+        progress(kept.rows, total, f"rows from {host}")
+        while kept.rows < total:
+            first, expected = kept.next, min(rows, total - kept.rows)
             page = _retried(
                 lambda first=first, expected=expected: _page(  # type: ignore[misc]
                     ask(query.sql(first, rows)), columns, host, first, expected
                 )
             )
             last = int(page["objid"][-1])
-            if len(page) < total - kept:  # the last object's other spectra may be on the next page
+            if len(page) < total - kept.rows:  # the last object's other spectra may come next
                 page = page[np.asarray(page["objid"]) < last]
                 if not len(page):
                     raise UsageError(f"Pages of {rows} rows hold no whole object: take more rows.")
-            page.meta = {"pin": pin, "total": total, "first": first, "next": last}
-            tables.write(page, _path(folder, len(pages)))
-            pages.append(page)
-            first, kept = last, kept + len(page)
-            progress(kept, total, f"rows from {host}")
-    for page in pages:
-        page.meta = {}
-    if not pages:
-        return answer.typed({name: [] for name in columns}, host)
-    return vstack(pages, join_type="exact")
+            kept.add(page, last)
+            progress(kept.rows, total, f"rows from {host}")
+        pages = [answer.typed({name: [] for name in columns}, host), *kept.read()]
+    return vstack(pages, join_type="exact", metadata_conflicts="silent")
 
 
-def _path(folder: Path, number: int) -> Path:
-    return folder / f"page-{number:05d}.parquet"
+@dataclass
+class _Kept:
+    """Pages in a folder, and pages.json: whose they are, their hashes, where each ends."""
 
+    folder: Path
+    pin: str
+    total: int
+    pages: list[dict[str, Any]]
 
-def _kept(folder: Path, pin: str, total: int) -> tuple[list[Table], int, int]:
-    """Return the pages that a former run kept, where the next begins, and rows so far."""
-    pages: list[Table] = []
-    first, kept = 0, 0
-    while (path := _path(folder, len(pages))).exists():
+    @classmethod
+    def open(cls, folder: Path, pin: str, total: int) -> _Kept:
+        """Take up what a former run kept; a page that was changed goes, and those after it."""
+        fresh = cls(folder, pin, total, [])
         try:
-            page = tables.read(path)
-        except GqsError:  # damaged: this page and what follows are asked for again
-            break
-        if page.meta.get("pin") != pin:
+            found = json.loads((folder / "pages.json").read_text("utf-8"))
+            told, ours, pages = int(found["total"]), str(found["pin"]), found["pages"]
+            pages = [{key: page[key] for key in ("sha256", "rows", "next")} for page in pages]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return fresh
+        if ours != pin:
             raise IntegrityError(
                 f"{folder}: holds pages of another query, release or server. "
                 "Delete it, or name another --out."
             )
-        if page.meta["total"] != total:
+        if told != total:
             raise IntegrityError(
-                f"{folder}: the archive counted {page.meta['total']} rows when these pages came "
-                f"and {total} now, so it has changed between. Delete the folder and begin again."
+                f"{folder}: the archive counted {told} rows when these pages came and {total} "
+                "now, so it has changed between. Delete the folder and begin again."
             )
-        if page.meta["first"] != first:
-            break
-        pages.append(page)
-        first, kept = page.meta["next"], kept + len(page)
-    return pages, first, kept
+        for page in pages:
+            path = fresh._path(len(fresh.pages))
+            if not path.is_file() or sha256(path) != page["sha256"]:
+                break
+            fresh.pages.append(page)
+        return fresh
+
+    @property
+    def rows(self) -> int:
+        """Rows so far."""
+        return sum(page["rows"] for page in self.pages)
+
+    @property
+    def next(self) -> int:
+        """Objid at which the next page begins."""
+        return int(self.pages[-1]["next"]) if self.pages else 0
+
+    def add(self, page: Table, following: int) -> None:
+        """Keep a page: first the page, then that it is there."""
+        path = tables.write(page, self._path(len(self.pages)))
+        self.pages.append({"sha256": sha256(path), "rows": len(page), "next": following})
+        told = {"pin": self.pin, "total": self.total, "pages": self.pages}
+        write_json(self.folder / "pages.json", told)
+
+    def read(self) -> list[Table]:
+        """Return all pages."""
+        return [tables.read(self._path(number)) for number in range(len(self.pages))]
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"page-{number:05d}.parquet"
 
 
 def _page(body: bytes, columns: tuple[str, ...], host: str, first: int, expected: int) -> Table:
@@ -179,6 +205,7 @@ def catalogue(rows: Table, meta: dict[str, Any], where: str) -> Table:
     """
     usable, set_aside = tables.usable_rows(rows, where)
     usable, repeats = _one_each(usable, where)
+    usable["class"] = usable["class"].astype("U6")
     for name in usable.colnames:
         if name in _MAGNITUDES or name.startswith(("magerr_", "extinction_")):
             usable[name].unit = "mag"
