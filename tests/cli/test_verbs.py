@@ -51,7 +51,8 @@ def work(survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_help_lists_the_verbs_in_the_order_of_the_work() -> None:
     shown = gqs("--help").stdout
-    verbs = ["simulate", "cutouts", "split", "train", "evaluate", "classify", "demo"]
+    verbs = ["query", "fetch", "dataset", "simulate", "cutouts", "split", "networks", "train"]
+    verbs += ["evaluate", "reproduce", "classify", "demo"]
     places = [shown.index(f" {verb} ") for verb in verbs]
     assert places == sorted(places)
     for verb in verbs:
