@@ -195,3 +195,11 @@ def test_impossible_channels_are_refused_before_memory_is_taken(channels: int) -
 def test_compact_refuses_a_picture_without_masks() -> None:
     with pytest.raises(UsageError, match="form 'flux'"):
         zoo.build("compact", 3)
+
+
+def test_the_documentations_table_is_of_these_networks() -> None:
+    page = (Path(__file__).parents[2] / "docs/networks.md").read_text("utf-8")
+    rows = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("| `")]
+    said = {row[0].strip(" `"): int(row[2].replace(",", "")) for row in rows}
+    counted = {name: zoo.parameters(name, zoo.find(name).channels) for name in zoo.NETWORKS}
+    assert said == counted, "make it again: python benchmarks/network_cost.py"
