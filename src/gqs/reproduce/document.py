@@ -87,11 +87,10 @@ def headline(results: Results) -> str:
         for v in judged
         if (v.claim.better, v.claim.worse) in chain
     )
-    many = "One claim" if len(judged) == 1 else f"{len(judged)} claims"
     return (
-        f"{many} of the paper on which network is more accurate, on {objects:,} test objects: "
-        f"{counts['holds']} confirmed, {counts['reversed']} reversed, {counts['open']} too close "
-        f"to tell. {said}{'.' if said else ''}"
+        f"Of {len(judged)} claims of the paper on which network is more accurate, "
+        f"{counts['holds']} confirmed, {counts['reversed']} reversed and {counts['open']} too "
+        f"close to tell on {objects:,} test objects. {said}{'.' if said else ''}"
     ).rstrip()
 
 

@@ -19,6 +19,7 @@ DASH: Final = "–"
 HEADS: Final = {"accuracy": "Accuracy, %", "precision": "Precision, %", "recall": "Recall, %"}
 HEADS_OF_NUMBERS: Final = {"f1": "F1", "auc": "AUC"}
 WITH_SPREAD: Final = ("accuracy", "auc")  # the spread of the others is in results.json
+SMALL: Final = "Small, or in brackets: as published."
 SPLIT_NAMES: Final = {"grouped": "grouped", "paper": "random"}
 
 
@@ -83,7 +84,7 @@ def _over_seeds(found: seeds.Spread, measure: str) -> str:
     text = number(found.mean, measure)
     if measure not in WITH_SPREAD or not np.isfinite(found.deviation):
         return text
-    return f"{text} ± {number(found.deviation, measure)}"
+    return f"{text}\u00a0±\u00a0{number(found.deviation, measure)}"
 
 
 def table_3(results: SplitResults) -> Grid:
@@ -105,12 +106,10 @@ def table_3(results: SplitResults) -> Grid:
         ours = [int(counts[side].get(name, 0)) for side in ("train", "validation", "test")]
         theirs = published.TABLE_3[name]
         pairs = zip([*ours, sum(ours)], [*theirs, sum(theirs)], strict=True)
-        rows.append([name, *(f"{count:,}" for pair in pairs for count in pair)])
-    heads = [
-        head for side in ("Training", "Validation", "Test", "Total") for head in (side, "published")
-    ]
+        rows.append([name, *(Cell(f"{one:,}", f"{other:,}") for one, other in pairs)])
     how = f"{SPLIT_NAMES[results.name]} split by {results.split.meta['by']}"
-    return Grid(f"Table 3. Objects on each side, ours ({how}) and published.", ["", *heads], rows)
+    caption = f"Table 3. Objects on each side ({how}). {SMALL}"
+    return Grid(caption, ["Class", "Training", "Validation", "Test", "Total"], rows)
 
 
 def scores_table(results: Results, caption: str, networks: Iterable[str]) -> Grid:
@@ -138,7 +137,8 @@ def scores_table(results: Results, caption: str, networks: Iterable[str]) -> Gri
         runs = first.runs.get(network, ())
         row: Row = [claims.title(network), str(len(runs)) if runs else DASH]
         for measure in measures:
-            row.append(_over_seeds(first.spread(network, measure), measure) if runs else DASH)
+            ours = _over_seeds(first.spread(network, measure), measure) if runs else DASH
+            row.append(Cell(ours, number(getattr(claims.PUBLISHED[network], measure), measure)))
             if measure == "accuracy":
                 row += [
                     _over_seeds(other.spread(network, measure), measure)
@@ -146,14 +146,13 @@ def scores_table(results: Results, caption: str, networks: Iterable[str]) -> Gri
                     else DASH
                     for other in others
                 ]
-            row.append(number(getattr(claims.PUBLISHED[network], measure), measure))
         rows.append(row)
     heads = ["Model", "Seeds"]
     for measure, head in measures.items():
         heads.append(head)
         if measure == "accuracy":
-            heads += [f"{SPLIT_NAMES[other.name]} split" for other in others]
-        heads.append("published")
+            heads += [f"{SPLIT_NAMES[other.name]} split, %" for other in others]
+    caption = f"{caption} Ours: {SPLIT_NAMES[first.name]} split, mean ± spread over seeds. {SMALL}"
     return Grid(caption, heads, rows)
 
 
@@ -183,12 +182,10 @@ def table_9(results: SplitResults) -> Grid:
                 for run in runs
             ]  # fmt: skip
             mean = seeds.spread([value.value for value in values]).mean
-            row += [number(mean, measure), number(getattr(theirs, measure), measure)]
+            row.append(Cell(number(mean, measure), number(getattr(theirs, measure), measure)))
         rows.append(row)
-    heads = [
-        head for measure in measures for head in ((HEADS | HEADS_OF_NUMBERS)[measure], "published")
-    ]
-    caption = f"Table 9. ResNet50-GQS class by class, {_seeds(runs)}."
+    heads = [(HEADS | HEADS_OF_NUMBERS)[measure] for measure in measures]
+    caption = f"Table 9. ResNet50-GQS class by class, {_seeds(runs)}. {SMALL}"
     return Grid(caption, ["Class", *heads], rows)
 
 

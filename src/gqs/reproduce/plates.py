@@ -78,9 +78,9 @@ def every_pair(results: SplitResults) -> Figure:
     side = 2.6 + 0.44 * len(names)
     figure, (ax,) = axes(side, side)
     reach = float(np.nanmax(np.abs(gaps))) or 1.0
-    ax.imshow(100 * gaps, cmap="RdBu", vmin=-100 * reach, vmax=100 * reach, alpha=0.75)
+    ax.imshow(gaps, cmap="RdBu", vmin=-2 * reach, vmax=2 * reach)  # pale, to be written on
     for i, j in zip(*np.nonzero(np.isfinite(gaps)), strict=True):
-        text = f"{100 * gaps[i, j]:+.1f}".replace("-", "−")
+        text = f"{round(100 * gaps[i, j], 1) + 0.0:+.1f}".replace("-", "−")  # no -0.0
         weight = "bold" if sure[i, j] else "normal"
         ax.text(j, i, text, ha="center", va="center", size=8, weight=weight, color=INK)
     titles = [claims.title(name) for name in names]

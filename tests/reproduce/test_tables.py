@@ -1,0 +1,189 @@
+"""Tables from known predictions: against scikit-learn, and the paper's own Table 9."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
+
+from gqs import labels
+from gqs.dataset.split import make_split
+from gqs.dataset.store import CutoutStore
+from gqs.evaluation.page import Cell, Facts, Grid, Listing, Paragraph, Section
+from gqs.recipes import published
+from gqs.reproduce import claims, comparing, costs, document, grids, judging, markup
+from gqs.reproduce.gather import gather
+from gqs.reproduce.splits import open_split
+
+from .conftest import Made, pictures
+
+
+def certain(decided: np.ndarray, sure: float = 0.9) -> np.ndarray:
+    """Probabilities (n, 3) with `sure` for the class that is decided."""
+    return np.where(np.eye(3)[decided] > 0, sure, (1 - sure) / 2)
+
+
+def test_the_papers_confusion_matrix_gives_the_papers_table_9(
+    tmp_path: Path, finished: Made
+) -> None:
+    """The whole test set of the paper, as 3,177 objects that ResNet50-GQS judged as it did."""
+    confusion = np.array(published.CONFUSION)
+    truth, decided = (
+        np.concatenate([np.full(n, k[axis]) for k, n in np.ndenumerate(confusion)])
+        for axis in (0, 1)
+    )
+    classes = np.concatenate([truth, np.arange(60) % 3])
+    store = pictures(tmp_path / "store", len(classes), classes)
+    split = make_split(store.index, "paper", seed=1)
+    split["split"] = np.repeat(["test", "train", "validation"], [len(truth), 30, 30])
+    split.meta["counts"] = {
+        side: {name: int(((split["split"] == side) & (store.index["class"] == name)).sum())
+               for name in labels.CLASSES}
+        for side in ("train", "validation", "test")
+    }  # fmt: skip
+    finished(tmp_path / "out", store, split, "paper", claims.GQS, 1, certain(decided))
+    found = gather(store, tmp_path / "out", {"paper": split}).first
+    assert found is not None
+    for row in grids.table_9(found).rows:
+        for cell in row[1:]:
+            assert isinstance(cell, Cell)
+            assert cell.value == cell.interval, row  # ours is the published, digit by digit
+    (run,) = found.shown()
+    assert run.metrics.accuracy.value == pytest.approx(published.RESNET50_GQS.accuracy, abs=5e-5)
+    tested = [cell.value for row in grids.table_3(found).rows for cell in row[3:4]]  # type: ignore
+    assert tested == ["1,152", "1,004", "1,021"]
+
+
+@pytest.fixture
+def two_seeds(tmp_path: Path, store: CutoutStore, finished: Made) -> Path:
+    """ResNet50 with two seeds, GQS with one and nearly always right, ResNet18 on both splits."""
+    rng = np.random.default_rng(2)
+    for scheme in ("grouped", "paper"):
+        split = open_split(store, tmp_path, scheme, "field", 1, None)
+        rows = judging.test_rows(store, split)
+        truth = np.array([labels.index(name) for name in store.index["class"][rows]])
+        wrong = (truth + 1) % 3
+        for network, seed, share in (
+            ("resnet50", 1, 0.5), ("resnet50", 2, 0.6), (claims.GQS, 1, 0.95), ("resnet18", 1, 0.6),
+        ):  # fmt: skip
+            if scheme == "grouped" or network == "resnet18":
+                right = rng.random(len(truth)) < share
+                p = certain(np.where(right, truth, wrong), 0.6) + 0.1 * rng.random((len(truth), 3))
+                p /= p.sum(axis=1, keepdims=True)
+                finished(tmp_path, store, split, scheme, network, seed, p)
+    return tmp_path
+
+
+def results(store: CutoutStore, out: Path, *names: str):  # type: ignore[no-untyped-def]
+    splits = {n: open_split(store, out, n, "field", 1, None) for n in names or ("grouped",)}
+    return gather(store, out, splits)
+
+
+def test_scores_are_scikit_learns_and_the_rest_is_a_dash(
+    two_seeds: Path, store: CutoutStore
+) -> None:
+    found = results(store, two_seeds)
+    scores: dict[str, list[float]] = {name: [] for name in ("accuracy", "precision", "recall")}
+    scores |= {"f1": [], "auc": []}
+    for run in found.first.runs["resnet50"]:
+        y, d, p = run.judged.truth, run.judged.decided, run.judged.probability
+        scores["accuracy"].append(accuracy_score(y, d))
+        scores["precision"].append(precision_score(y, d, average="macro"))
+        scores["recall"].append(recall_score(y, d, average="macro"))
+        scores["f1"].append(f1_score(y, d, average="macro"))
+        scores["auc"].append(roc_auc_score(y, p, multi_class="ovr", average="macro"))
+    table = grids.scores_table(found, "Table 7.", claims.GROUPS["table7"])
+    rows = {str(row[0]): row[1:] for row in table.rows}
+    seeds, *cells = rows["ResNet50"]
+    assert seeds == "2"
+    shown = [cell.value.split("\u00a0±\u00a0") for cell in cells]
+    for (mean, *spread), (name, values) in zip(shown, scores.items(), strict=True):
+        scale, digits = (100, 2) if name in grids.HEADS else (1, 4)
+        assert mean == f"{scale * np.mean(values):.{digits}f}", name
+        if spread:
+            assert spread == [f"{scale * np.std(values, ddof=1):.{digits}f}"]
+    assert [cell.interval for cell in cells] == ["91.50", "91.44", "91.30", "0.9130", "0.9748"]
+    assert [cell.value for cell in rows["ResNet34"][1:]] == ["–"] * 5
+
+
+def test_the_order_is_judged_with_intervals(two_seeds: Path, store: CutoutStore) -> None:
+    found = results(store, two_seeds).first
+    words = {(v.claim.better, v.claim.worse): v.word for v in found.verdicts}
+    assert words[claims.GQS, "resnet50"] == "holds"
+    assert words["resnet50", "resnet18"] == "level"
+    assert words["resnet50_se", "resnet50"] == "not run"
+    rows = {row[0]: row for row in comparing.order_table(found).rows}
+    assert rows["ResNet50-SE over ResNet50"][1:] == ["–", "+0.32", "–", "not trained yet"]
+    gap = rows["ResNet50-GQS over ResNet50"][1]
+    accuracy = {name: found.spread(name, "accuracy").mean for name in (claims.GQS, "resnet50")}
+    assert gap.value == f"{100 * (accuracy[claims.GQS] - accuracy['resnet50']):+.2f}"
+    assert "1 confirmed, 0 reversed" in document.headline(results(store, two_seeds))
+
+
+def test_random_and_grouped_splits_stand_side_by_side(two_seeds: Path, store: CutoutStore) -> None:
+    found = results(store, two_seeds, "grouped", "paper")
+    (row,) = comparing.splits_table(found).rows
+    assert row[0] == "ResNet18"
+    a, b = (found.splits[name].spread("resnet18", "accuracy").mean for name in ("paper", "grouped"))
+    assert row[3].value == f"{100 * (a - b):+.2f}".replace("-", "−")
+    table = grids.scores_table(found, "Table 7.", claims.GROUPS["table7"])
+    assert table.columns[3] == "random split, %"
+    assert table.rows[1][3] == f"{100 * a:.2f}"
+
+
+def test_what_is_missing_is_named(two_seeds: Path, store: CutoutStore) -> None:
+    (two_seeds / "models/grouped/resnet34/seed-1/checkpoints").mkdir(parents=True)
+    found = results(store, two_seeds)
+    assert "resnet34, seed-1, grouped split: not finished." in found.missing
+    assert any("ResNet34" in text and "VGG16" in text for text in found.missing)
+
+
+def test_a_model_of_another_store_is_left_out_by_name(
+    two_seeds: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = pictures(tmp_path_factory.mktemp("other") / "store", 300)
+    split = make_split(other.index, "grouped", seed=1)
+    found = gather(other, two_seeds, {"grouped": split})
+    assert not found.first.runs  # type: ignore[union-attr]
+    assert sum("trained on other data" in text for text in found.missing) == 4
+
+
+def test_the_clock_is_kept_apart(two_seeds: Path, store: CutoutStore) -> None:
+    first, *_ = costs.costs(results(store, two_seeds))
+    assert first["seconds_an_epoch"] == 3.0  # the median of 2, 3 and 9
+    assert first["training_images_s"] == 3.0
+    assert first["parameters"] == 6  # running means are no parameters
+    document.write_documents(results(store, two_seeds), two_seeds)
+    for name in ("tables.md", "tables.tex", "results.json"):
+        assert "seconds" not in (two_seeds / name).read_text("utf-8")
+
+
+def test_latex_is_balanced_and_escaped() -> None:
+    nasty = "50 % of A&B_c #1 {x} \\y ~ ^ $5 < > ± − –"
+    grid = Grid(nasty, ["a_b", "%", "&"], [[nasty, Cell("1", "0 to 2 %"), "x & y"], ["r", "–", ""]])
+    sections = [Section(nasty, [Paragraph(nasty), grid, Listing([nasty]), Facts([("k_1", "v#")])])]
+    text = markup.latex(nasty, nasty, sections, lambda shown: "figure.png")
+    begun = re.findall(r"\\begin\{(\w+)\}", text)
+    ended = re.findall(r"\\end\{(\w+)\}", text)
+    assert sorted(begun) == sorted(ended)
+    bare = re.sub(r"\\[\\%&_#${}]", "", text)
+    assert bare.count("{") == bare.count("}")
+    assert "%" not in bare
+    assert "#" not in bare
+    body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
+    rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == 3
+    for row in rows:
+        assert len(re.findall(r"(?<!\\)&", row)) == 2  # three cells
+    assert all(ord(sign) < 128 for sign in body)
+
+
+def test_markdown_tables_have_as_many_cells_as_columns() -> None:
+    grid = Grid("A | B", ["x|y", "n"], [["a|b", Cell("1", "0 to 2")], ["*c*", "–"]])
+    text = markup.markdown("T", "lead", [Section("S", [grid])], lambda shown: "f.png")
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert [len(re.findall(r"(?<!\\)\|", line)) for line in lines] == [3, 3, 3, 3]
+    assert "| a\\|b | 1 (0 to 2) |" in text
