@@ -53,7 +53,7 @@ def test_help_lists_the_verbs_in_the_order_of_the_work() -> None:
     shown = gqs("--help").stdout
     verbs = ["query", "fetch", "dataset", "simulate", "cutouts", "split", "networks", "train"]
     verbs += ["evaluate", "reproduce", "classify", "demo"]
-    places = [shown.index(f" {verb} ") for verb in verbs]
+    places = [shown.index(f"│ {verb} ") for verb in verbs]
     assert places == sorted(places)
     for verb in verbs:
         assert "Examples:" in gqs(verb, "--help").stdout
