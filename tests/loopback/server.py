@@ -26,6 +26,7 @@ FAULTS: Final = (
     "short",  # the body ends after `after`, and the connection with it, in good order
     "stall",  # silence after `after` of the body, for `seconds`
     "slow",  # a byte every `seconds` from `after` of the body on
+    "pace",  # a piece of `after` bytes every `seconds`: a line's speed
     "latency",  # `seconds` of waiting, then the answer as it should be
     "status",  # `status`, with `headers` and `body`: 404, 429, 503 ...
     "html",  # status 200, and a web page as body
@@ -236,6 +237,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fault is None:
             self.wfile.write(body)
+            return
+        if fault.kind == "pace":
+            for start in range(0, len(body), int(fault.after)):
+                self.wfile.write(body[start : start + int(fault.after)])
+                self.server.owner.wait(fault.seconds)
             return
         after = int(fault.after * len(body)) if isinstance(fault.after, float) else fault.after
         self.wfile.write(body[:after])

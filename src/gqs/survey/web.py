@@ -350,7 +350,8 @@ class Line:
         ):
             raise self.unreachable(failure.why)
         if tries >= self.patience.tries:
-            raise NetworkError(f"{self.host}: {failure.why}, {tries} times in a row. {_SAME}")
+            often = f", {tries} times in a row" if tries > 1 else ""
+            raise NetworkError(f"{self.host}: {failure.why}{often}. {_SAME}")
         if failure.after_s is not None:
             self.pause(failure.after_s)
         self._sleep(wait)

@@ -15,8 +15,8 @@ from loopback.server import LoopbackServer
 
 # As by default, but in seconds that a test has.
 QUICK = Patience(
-    connect_s=1.0, unreachable_s=2.0, tries=4, first_wait_s=0.01, longest_wait_s=0.05,
-    longest_pause_s=5.0, low_speed_s=0.4,
+    connect_s=1.0, unreachable_s=2.0, tries=3, first_wait_s=0.01, longest_wait_s=0.05,
+    longest_pause_s=5.0, low_speed_s=1.0,
 )  # fmt: skip
 FRAMES = some_frames(3, "gr")
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 import resource
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ import pytest
 
 from archive.folder import FRAMES, QUICK, State, fetched
 from gqs.errors import GqsError, NetworkError, ResourceError
-from gqs.survey.archive import Manifest, fetch
+from gqs.imaging.frames import check_frame
+from gqs.survey.archive import Manifest, fetch, plan
 from gqs.survey.archive.transfer import MAX_BYTES
 from loopback.server import LoopbackServer
 
@@ -26,7 +29,7 @@ PASSING: list[tuple[str, dict[str, Any]]] = [
     ("reset", {"after": 0.9}),
     ("reset", {"after": 0}),
     ("short", {"after": 0.7}),
-    ("stall", {"after": 0.5, "seconds": 5.0}),
+    ("stall", {"after": 0.5, "seconds": 9.0}),
     ("slow", {"after": 0.5, "seconds": 0.05}),
     ("status", {"status": 503, "headers": {"Retry-After": "0"}}),
     ("status", {"status": 429, "headers": {"Retry-After": "1"}}),
@@ -35,7 +38,7 @@ PASSING: list[tuple[str, dict[str, Any]]] = [
     ("html", {}),  # once: content is fetched a second time
 ]
 LASTING: list[tuple[str, dict[str, Any], type[GqsError] | int, str]] = [
-    ("drop", {}, NetworkError, "broke the connection off, 4 times in a row"),
+    ("drop", {}, NetworkError, "broke the connection off, 3 times in a row"),
     ("reset", {"after": 0.01}, NetworkError, "broke the connection off"),
     ("short", {"after": 0.01}, NetworkError, "ended its answer before it was whole"),
     ("stall", {"after": 0.01, "seconds": 9.0}, NetworkError, "fell silent"),
@@ -159,6 +162,18 @@ def test_a_server_that_is_gone_ends_it_at_once(tmp_path: Path) -> None:
         pass
     with pytest.raises(NetworkError, match="refuses the connection"):
         fetched(gone, tmp_path)
+
+
+@pytest.mark.parametrize("asked", [fetch, plan])
+def test_a_host_that_never_answers_ends_it_within_30_s(
+    tmp_path: Path, asked: Callable[..., object]
+) -> None:
+    """192.0.2.1 is nobody's (RFC 5737): packets to it are lost, or refused on the way."""
+    begin = time.monotonic()
+    more = {"check": check_frame} if asked is fetch else {}
+    with pytest.raises(NetworkError, match=r"192\.0\.2\.1: "):
+        asked(FRAMES, tmp_path, mirror="http://192.0.2.1", **more)
+    assert time.monotonic() - begin < 30.0
 
 
 def test_a_server_that_fails_for_all_is_left_alone(server: LoopbackServer, tmp_path: Path) -> None:
