@@ -75,7 +75,10 @@ def test_arguments_belong_to_the_network_that_they_were_made_for(tmp_path: Path)
     ("text", "sentence"),
     [
         ("learning_rate = 1", r"unknown key 'learning_rate'. The keys are about, network"),
-        ("[augment]\nmirror = true", r"unknown key 'augment.mirror'. The keys are dihedral"),
+        (
+            "[augment]\nmirror = true",
+            r"unknown key 'augment.mirror'. The keys are augment.dihedral",
+        ),
         ("batch = -4", r"batch = -4 is not allowed"),
         ("epochs = 0", r"epochs = 0 is not allowed"),
         ("rate = nan", r"rate = nan is not allowed"),
@@ -99,10 +102,25 @@ def test_unknown_names_are_refused_with_a_list(name: str) -> None:
         recipes.load("absent.toml")
 
 
-@pytest.mark.parametrize("change", ["epoch", "augment.mirror", "colour.shift"])
-def test_unknown_changes_are_refused(change: str) -> None:
-    with pytest.raises(UsageError, match=r"unknown key"):
+@pytest.mark.parametrize(
+    ("change", "keys"),
+    [
+        ("epoch", "about, network, "),
+        ("", "about, network, "),
+        ("augment.mirror", "augment.dihedral, augment.shift, "),
+        ("augment.shift.x", "about, network, "),
+        ("colour.shift", "about, network, "),
+        ("about.epochs", "about, network, "),
+    ],
+)
+def test_unknown_changes_are_refused_and_the_valid_ones_listed(change: str, keys: str) -> None:
+    with pytest.raises(UsageError, match=rf"unknown key '{change}'. The keys are {keys}"):
         recipes.load("paper", **{change: 1})
+
+
+def test_the_words_for_arguments_of_a_network_are_its_own() -> None:
+    recipe = recipes.load("demo", **{"arguments.width": 12})
+    assert recipe.arguments == {"width": 12}
 
 
 def test_the_published_confusion_matrix_gives_table_9_and_the_test_counts_of_table_3() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 import tomllib
@@ -69,13 +70,35 @@ def train(
         str | None, typer.Option(help="Network of the zoo.  \\[default: the recipe's]")
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="Recipe: optimizer, rate, schedule, augmentation.")
+        str,
+        typer.Option(
+            help="Optimizer, rate, schedule, augmentation: demo, paper (Table 5), or a .toml file."
+        ),
     ] = "demo",
     epochs: Annotated[int | None, typer.Option(min=1, help="\\[default: the recipe's]")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="\\[default: the recipe's]")] = None,
     precision: Annotated[
         Literal["auto", "fp32", "bf16"] | None,
-        typer.Option(help="bf16 is faster where the processor has it.  \\[default: the recipe's]"),
+        typer.Option(
+            help="bf16: twice as fast where the processor has it, for the same loss; auto asks it."
+            "  \\[default: the recipe's]"
+        ),
+    ] = None,
+    clip: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Largest norm of a gradient, so that one odd batch cannot undo many; 0 for none."
+            "  \\[default: the recipe's]",
+        ),
+    ] = None,
+    early_stop: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Epochs without a better validation after which to end, to save time; 0 for never."
+            "  \\[default: the recipe's]",
+        ),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Of torch; same threads, same weights.")
@@ -86,6 +109,10 @@ def train(
     change: Annotated[
         list[str] | None,
         typer.Option("--set", help="KEY=VALUE: change one value of the recipe; may come often."),
+    ] = None,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(help="Folder for losses and accuracies by epoch, as TensorBoard reads them."),
     ] = None,
     seed: Seed = 1,
     resume: Annotated[
@@ -107,35 +134,42 @@ def train(
       gqs train cutouts --out gqs50 --network resnet50_gqs --recipe paper --device cuda
 
       gqs train cutouts --out gri --set bands=gri --set augment.shift=2
+
+      torchrun --standalone --nproc-per-node 4 -m gqs.cli train cutouts --out model
     """
-    from gqs import recipes
+    from gqs import recipes, workers
     from gqs.dataset.split import load
     from gqs.dataset.store import CutoutStore
     from gqs.training import train as train_network
+    from gqs.training.distributed import rank
 
     opened, divided = CutoutStore.open(store), load(split or store / "split.parquet")
     changes = dict(_assignment(text) for text in change or [])
     chosen = recipes.load(recipe, network, **changes)
-    with bar("Training") as progress:
+    chosen = chosen.changed(
+        epochs=epochs, batch=batch, precision=precision, clip=clip, early_stop=early_stop
+    )
+    first = rank() == 0  # of several processes one tells
+    with bar("Training") if first else contextlib.nullcontext(workers.silent) as progress:
         result = train_network(
             opened,
             divided,
             out,
             chosen,
-            epochs=epochs,
-            batch=batch,
-            precision=precision,
             threads=threads,
             device=device,
             seed=seed,
             resume=resume,
+            tensorboard=tensorboard,
             progress=progress,
         )
+    if not first:
+        return
     found = result.metrics
     lines = [
         f"{chosen.network}, {len(result.history)} epochs; best on validation: epoch "
         f"{found['epoch']}, {100 * found['accuracy']:.1f} % of {found['objects']} right.",
-        f"Model: {out} (history.csv has every epoch)",
+        f"Model: {out} (history.csv and history.svg have every epoch)",
         f"Next: gqs evaluate {out} {store} --out report",
     ]
     say(lines, {"model": out, "sha256": result.model, "validation": found}, as_json)

@@ -200,4 +200,5 @@ def _checked(values: dict[str, Any], where: str) -> Recipe:
 
 
 def _valid(model: type[BaseModel]) -> str:
-    return f"The keys are {', '.join(model.model_fields)}."
+    before = "augment." if model is Augment else ""
+    return f"The keys are {', '.join(before + key for key in model.model_fields)}."
