@@ -80,7 +80,7 @@ def train(
     precision: Annotated[
         Literal["auto", "fp32", "bf16"] | None,
         typer.Option(
-            help="bf16: twice as fast where the processor has it, for the same loss; auto asks it."
+            help="bf16: near twice as fast on most networks, for the same loss; auto: if it is had."
             "  \\[default: the recipe's]"
         ),
     ] = None,
