@@ -39,9 +39,11 @@ class CasJobs:
     typed_header: bool = True
     jobs: dict[int, Job] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)
+    server: LoopbackServer = field(init=False)
 
     def serve(self, server: LoopbackServer) -> None:
         """Answer at the interface's addresses."""
+        self.server = server
         server.route(rf"{API}/contexts/DR\d+/jobs$", self.submit)
         server.route(rf"{API}/contexts/\w+/query$", self.query)
         server.route(rf"{API}/jobs/\d*$", self.look)
@@ -58,8 +60,9 @@ class CasJobs:
 
     def submit(self, request: Request) -> Answer:
         """Take a job."""
-        if request.method != "PUT":
-            return Answer(b"", 405)
+        refused = self._refused(request)
+        if refused or request.method != "PUT":
+            return refused or Answer(b"", 405)
         asked = json.loads(request.body)
         number = 7000 + len(self.jobs)
         job = Job(number, asked["Query"], asked["TaskName"], list(self.becomes), self.message)
@@ -69,7 +72,7 @@ class CasJobs:
                 self._database(request).run(job.query)
             except sqlite3.Error as error:
                 job.states, job.message = [0, 4], str(error)
-        return self._refused(request) or Answer(str(number).encode(), kind="text/plain")
+        return Answer(str(number).encode(), kind="text/plain")
 
     def look(self, request: Request) -> Answer:
         """Say how a job is, or how all are."""

@@ -12,6 +12,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
+from equal_catalogues import same
 
 from gqs import tables
 from gqs.errors import GqsError, IntegrityError, NetworkError, UsageError
@@ -36,15 +37,6 @@ def wanted(**options: Any) -> list[dict[str, Any]]:
         ),
         key=lambda one: one["objID"],
     )  # fmt: skip
-
-
-def same(one: Table, other: Table) -> None:
-    """Equal rows and meta, but for the time."""
-    assert one.colnames == other.colnames
-    for name in one.colnames:
-        assert one[name].dtype.kind == other[name].dtype.kind and one[name].unit == other[name].unit
-        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
-    assert {**one.meta, "retrieved": ""} == {**other.meta, "retrieved": ""}
 
 
 def test_what_comes_is_what_was_asked_for(sky: SkyServer, quick: web.Patience) -> None:

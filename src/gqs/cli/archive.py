@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from gqs.cli.querying import PANEL, Release, Server
+from gqs.cli.querying import PANEL
+from gqs.cli.querying import Release as Release  # for the verbs that fetch by themselves
+from gqs.cli.querying import Server as Server
 from gqs.cli.shell import AsJson, Edge, Form, Processes, Seed, app, bar, finish, say
 from gqs.errors import BadInputError, UsageError
 

@@ -77,20 +77,24 @@ class Token:
         """The header that carries it."""
         return {"X-Auth-Token": self._value}
 
-    def hide(self, text: str) -> str:
-        """Return a server's words without the token.
+    def hide(self, body: bytes) -> bytes:
+        """Return a server's answer without the token, should it say it back.
 
         Parameters
         ----------
-        text : str
-            What the server said.
+        body : bytes
+            What the server sent.
 
         Returns
         -------
-        str
-            One short line.
+        bytes
+            The same, with stars for the token.
         """
-        return " ".join(text.replace(self._value, "***").split())[:200]
+        return body.replace(self._value.encode(), b"***")
+
+
+def _short(text: str) -> str:
+    return " ".join(text.split())[:200]
 
 
 class Server:
@@ -164,7 +168,8 @@ class Server:
             headers={**self._token.header, "Accept": "text/plain, application/json"},
         )
         status, headers, body = listen(self.line, self.address, lambda: self._send(request))
-        said = self._token.hide(body[:2000].decode("utf-8", "replace"))
+        body = self._token.hide(body)
+        said = _short(body[:2000].decode("utf-8", "replace"))
         if status in (401, 403):
             raise NetworkError(
                 f"{self.host}: CasJobs does not accept the token (HTTP {status}). "
@@ -276,9 +281,11 @@ class Server:
         """
         found = self._json(self.call("GET", f"/jobs/{job}"))
         state = found.get("Status") if isinstance(found, dict) else None
-        if str(state) not in "012345" or not str(state):
-            raise NetworkError(f"{self.host}: the state of job {job} is unknown ({state!r:.40}).")
-        return int(str(state)), self._token.hide(str(found.get("Message", "")))
+        if str(state) not in tuple("012345"):
+            raise NetworkError(
+                f"{self.host}: the state of CasJobs job {job} is unknown ({str(state)[:40]!r})."
+            )
+        return int(str(state)), _short(str(found.get("Message", "")))
 
     def _json(self, body: bytes) -> Any:
         try:
