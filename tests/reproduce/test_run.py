@@ -20,8 +20,9 @@ from gqs.recipes import load as load_recipe
 from gqs.reproduce.plan import Job
 from gqs.reproduce.planning import identity_of, model_folder
 
+pytestmark = pytest.mark.timeout(900)  # half a minute each, where the machine is not busy
 REPEATED = ("tables.md", "tables.tex", "results.json", "figures/figure-01.png")
-TINY = ("--networks", "resnet18", "--limit", "180", "--epochs", "4", "--batch", "16")
+TINY = ("--networks", "resnet18", "--limit", "90", "--epochs", "4", "--batch", "16")
 CPU = ("--device", "cpu", "--precision", "fp32", "--threads", "1")
 
 
@@ -37,14 +38,14 @@ def begin(*words: object) -> subprocess.Popen[str]:
 
 def finish(*words: object, code: int = 0) -> str:
     process = begin(*words)
-    out, err = process.communicate(timeout=280)
+    out, err = process.communicate(timeout=800)
     assert process.returncode == code, err
     assert "Traceback" not in err
     return out + err
 
 
 def wait_for(folder: Path, pattern: str, process: subprocess.Popen[str]) -> None:
-    for _ in range(1200):
+    for _ in range(4000):
         if any(folder.glob(pattern)):
             return
         assert process.poll() is None, process.communicate()
@@ -65,7 +66,7 @@ def test_a_plan_tells_what_would_run_and_trains_nothing(store: CutoutStore, tmp_
     plan = json.loads(said[: said.index("\n")])
     assert [job["seed"] for job in plan["jobs"]] == [1, 2]
     assert all(job["seconds_left"] > 0 for job in plan["jobs"])
-    assert plan["objects"]["grouped"]["train"] + plan["objects"]["grouped"]["test"] < 180
+    assert plan["objects"]["grouped"]["train"] + plan["objects"]["grouped"]["test"] < 90
     # ResNet18 has 11.2 million weights of 4 bytes: two models, and one in training.
     assert plan["disk"] == pytest.approx((2 + 8) * 4 * 11.17e6, rel=0.01)
     assert not (tmp_path / "models").exists()
@@ -80,7 +81,7 @@ def test_a_training_is_what_gqs_train_would_have_made(whole: Path, store: Cutout
     expected = identity_of(store, split, job, torch.device("cpu"))
     assert read_card(folder).training["identity"] == expected
     assert {side: sum(n.values()) for side, n in split.meta["counts"].items()}["test"] > 0
-    assert sum(sum(n.values()) for n in split.meta["counts"].values()) == 180
+    assert sum(sum(n.values()) for n in split.meta["counts"].values()) == 90
 
 
 def test_killed_and_told_to_stop_it_goes_on_and_gives_the_same_tables(
@@ -92,15 +93,15 @@ def test_killed_and_told_to_stop_it_goes_on_and_gives_the_same_tables(
     wait_for(kept, "00001-*.json", first)
     first.send_signal(signal.SIGTERM)
     begun = time.monotonic()
-    _, err = first.communicate(timeout=60)
+    _, err = first.communicate(timeout=120)
     assert first.returncode == 143, err
-    assert time.monotonic() - begun < 20  # the training itself promises ten, on a quiet machine
+    assert time.monotonic() - begun < 60  # seconds; a machine may be busy
     assert "goes on from here" in err
     assert any(kept.glob("*.json"))
     second = begin(*words)
     wait_for(kept, "0000[23]-*.json", second)
     second.kill()  # its child must end by itself, and leave its folder free
-    second.communicate(timeout=60)
+    second.communicate(timeout=120)
     time.sleep(1)
     assert not (kept.parent / "model.json").is_file()
     assert "Page:" in finish(*words)
@@ -136,7 +137,5 @@ def test_a_network_that_fails_is_set_aside_and_the_rest_goes_on(
 def test_another_request_for_the_same_folder_is_refused(whole: Path, store: CutoutStore) -> None:
     changed = [*TINY[:4], "--epochs", "5", *TINY[6:]]
     assert "epochs (4 then, 5 now)" in finish(store.path, "--out", whole, *changed, code=2)
-    fewer = [*TINY[:2], "--limit", "90", *TINY[4:]]
-    assert "a split of 180 objects, 90 objects" in finish(
-        store.path, "--out", whole, *fewer, code=2
-    )
+    fewer = [*TINY[:2], "--limit", "60", *TINY[4:]]
+    assert "a split of 90 objects, 60 objects" in finish(store.path, "--out", whole, *fewer, code=2)

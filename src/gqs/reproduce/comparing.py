@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 
 from gqs.evaluation.figures import FEW
+from gqs.evaluation.intervals import Estimate
 from gqs.evaluation.page import Cell, Grid
 from gqs.reproduce import claims, seeds
 from gqs.reproduce.grids import DASH, Row, number, points, share
@@ -140,13 +141,18 @@ def magnitudes_table(results: SplitResults) -> Grid:
         count = max(part.count for part in parts if part)
         if count < FEW:
             continue
-        cells = [share(part.right) if part else Cell(DASH) for part in parts]
+        cells = [_roughly(part.right) if part else Cell(DASH) for part in parts]
         rows.append([f"{low:g} to {high:g}", f"{count:,}", *cells])
     caption = (
         "Accuracy (%) by r magnitude, first seed; small: Wilson's 95 % intervals. Ranges of fewer "
         f"than {FEW} objects are left out."
     )
     return Grid(caption, ["r (mag)", "Objects", *shown], rows)
+
+
+def _roughly(found: Estimate) -> Cell:
+    low, high = 100 * found.low, 100 * found.high
+    return Cell(f"{100 * found.value:.1f}", f"{low:.1f} to {high:.1f}")
 
 
 def trees_table(results: SplitResults) -> Grid:
@@ -198,3 +204,29 @@ def shapes_table(results: SplitResults) -> Grid:
     rows: list[Row] = [[name, share(found)] for name, found in results.galaxy_or_point.items()]
     caption = "Galaxy or point source: quasars and stars count as one; objects of type 3 or 6."
     return Grid(caption, ["Classifier", "Right, %"], rows)
+
+
+def areas(first: SplitResults) -> str:
+    """Set ResNet50-GQS's AUC beside ResNet50's: as published, accuracy rises and AUC falls.
+
+    Parameters
+    ----------
+    first : SplitResults
+        Of the split.
+
+    Returns
+    -------
+    str
+        Nothing where one of the two is not trained.
+    """
+    theirs = claims.PUBLISHED[claims.GQS].auc - claims.PUBLISHED["resnet50"].auc
+    if claims.GQS not in first.runs or "resnet50" not in first.runs:
+        return ""
+    ours = first.spread(claims.GQS, "auc").mean - first.spread("resnet50", "auc").mean
+    text = (
+        f"The paper's AUC falls from ResNet50 ({claims.PUBLISHED['resnet50'].auc:.4f}) to "
+        f"ResNet50-GQS ({claims.PUBLISHED[claims.GQS].auc:.4f}) while its accuracy rises, a "
+        f"difference of {theirs:+.4f}. Ours: {first.spread('resnet50', 'auc').mean:.4f} to "
+        f"{first.spread(claims.GQS, 'auc').mean:.4f}, a difference of {ours:+.4f}."
+    )
+    return text.replace(" -", " −")

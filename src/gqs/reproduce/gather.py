@@ -214,7 +214,7 @@ def _trees(store: CutoutStore, out: Path, name: str, split: Table, seed: int) ->
         path = out / "baselines" / name / f"trees_{bands}.parquet"
         predictions = judging.keep_trees(path, store, split, bands, seed)
         if predictions is not None:
-            found[f"Boosted trees on {' '.join(bands)}"] = judge(predictions, store.index[rows])
+            found[f"Boosted trees on {bands}"] = judge(predictions, store.index[rows])
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +11,6 @@ import numpy as np
 import torch
 from astropy.table import Table
 from numpy.typing import NDArray
-from safetensors import safe_open
 
 from gqs import tables
 from gqs.appraisal import predict_rows
@@ -27,7 +25,6 @@ from gqs.training.machine import device_of
 
 PREDICTIONS: Final = "predictions.parquet"
 COST: Final = "cost.json"  # what the clock said, apart from what repeats to the bit
-_BUFFERS: Final = ("running_mean", "running_var", "num_batches_tracked")
 TREES: Final = ("gri", "ugriz")  # catalogue magnitudes that boosted trees are given
 
 
@@ -164,24 +161,3 @@ def _keep(path: Path, found: Table, made_of: dict[str, Any]) -> Table:
     found.meta["made_of"] = made_of
     tables.write(found, path)
     return tables.read(path)
-
-
-def parameters(folder: Path) -> int:
-    """Count a trained network's parameters from its weights' header; buffers are not counted.
-
-    Parameters
-    ----------
-    folder : Path
-        A finished model folder.
-
-    Returns
-    -------
-    int
-        What training changes, normalisation's running statistics left out.
-    """
-    with safe_open(folder / WEIGHTS, framework="pt") as file:
-        return sum(
-            math.prod(file.get_slice(name).get_shape())
-            for name in file.keys()  # noqa: SIM118 - it is no dict
-            if name.rpartition(".")[2] not in _BUFFERS
-        )

@@ -157,7 +157,7 @@ def paper_plates(results: SplitResults) -> list[Shown]:
     counts = results.split.meta["counts"]
     total = {name: sum(side[name] for side in counts.values()) for name in counts["train"]}
     shown = data_plates(total, counts)
-    if runs := results.shown():
+    if runs := results.shown():  # which seed, the page says beside them
         shown += result_plates(runs[0].judged, runs[0].metrics)
         shown.append(history_plate(runs[0].history))
     return shown
