@@ -379,9 +379,12 @@ def test_a_finished_training_is_found_again_and_another_one_refused(
     data: tuple[CutoutStore, Table], whole: Path
 ) -> None:
     before = (whole / "model.json").stat().st_mtime_ns
+    figure = (whole / "history.svg").read_bytes()
+    (whole / "history.svg").unlink()
     found = train(*data, whole, recipe(), threads=1)
     assert found.model == json.loads((whole / "model.json").read_text())["weights_sha256"]
     assert len(found.history) == 4
+    assert (whole / "history.svg").read_bytes() == figure
     with pytest.raises(UsageError, match=r"another recipe\.epochs"):
         train(*data, whole, recipe(), epochs=5, threads=1)
     assert (whole / "model.json").stat().st_mtime_ns == before

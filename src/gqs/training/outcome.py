@@ -80,7 +80,7 @@ def write(
     weights = load_weights(folder / "checkpoints" / best["file"])
     table = Table(rows=history)
     tables.write(table, folder / HISTORY)
-    write_bytes(folder / CURVES, rendered(training_history(table), "svg"))
+    _draw(folder, table)
     learned = tables.write(_learned(data), folder / LEARNED)
     card = Card(
         network=recipe.network,
@@ -107,6 +107,10 @@ def write(
     model = save_model(folder, weights, card)
     checkpoints.remove_all(folder / "checkpoints")
     return TrainingResult(folder, model, table, best["metrics"])
+
+
+def _draw(folder: Path, history: Table) -> None:
+    write_bytes(folder / CURVES, rendered(training_history(history), "svg"))
 
 
 def _learned(data: Data) -> Table:
@@ -143,6 +147,8 @@ def finished(folder: Path, identity: dict[str, Any]) -> TrainingResult | None:
     card = read_card(folder)
     checkpoints.require_same(folder, card.training.get("identity", {}), identity)
     history = tables.read(folder / HISTORY)
+    if not (folder / CURVES).is_file():  # a kill came before it, or it was made without one
+        _draw(folder, history)
     return TrainingResult(folder, card.weights_sha256, history, card.metrics["validation"])
 
 
