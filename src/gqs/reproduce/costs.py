@@ -40,9 +40,7 @@ def training_table(results: Results) -> Grid:
                 [
                     name,
                     SPLIT_NAMES[run.split],
-                    f"{recipe['optimizer']}, {recipe['rate']:g}, {recipe['batch']}".replace(
-                        " ", NBSP
-                    ),
+                    how.replace(" ", NBSP),
                     str(recipe["precision"]),
                     f"{len(run.history)}/{recipe['epochs']}",
                     str(chosen["epoch"]),
