@@ -1,18 +1,23 @@
 """Images a second of our training loop against torchvision's reference loop, on ResNet18.
 
-    python benchmarks/training_speed.py [--objects 2048] [--epochs 3]
+    python benchmarks/training_speed.py [--rounds 5] [--steps 16]
 
-Theirs is the usual way: a Dataset that gives one sample, torchvision's transforms on each, a
-DataLoader with workers, fp32. Ours is `gqs.training.train` as users call it, validation and
-checkpoints included. Both see the same 8-bit pictures, turned and flipped as in the paper (3.5),
-in one run on the same threads, one after the other, twice. The losses are reported beside the
-speeds: bf16 counts only at the same loss.
+Theirs is the usual way, as torchvision's references/classification/train.py does it: a Dataset that
+gives one sample, torchvision's transforms on each, a DataLoader with a worker, fp32. Ours is
+`gqs.training.train` as users call it. Both see the same 8-bit pictures, turned and flipped as in
+the paper (3.5), in batches of 64, with Adam.
+
+The three take turns, each with one thread, for short rounds, and the median over rounds counts:
+whatever else the machine does then falls on all of them. Speeds are from the first to the last step
+of an epoch, without validation and checkpoints, in images a second of CPU time (of the process and
+its workers) and of wall time. bf16 counts only at the same loss, so the losses of the same steps
+stand beside the speeds; fp32 and bf16 start from the same weights and see the same batches.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import multiprocessing
 import os
 import tempfile
 import time
@@ -22,7 +27,6 @@ import numpy as np
 import torch
 from astropy.table import Table
 
-from gqs import __version__
 from gqs.dataset.shards import write_shard
 from gqs.dataset.store import CutoutStore
 from gqs.dataset.writer import StoreWriter
@@ -30,9 +34,10 @@ from gqs.labels import CLASSES
 from gqs.networks.torchvision_cure import import_torchvision
 from gqs.recipes import load
 from gqs.training import train
+from measured import save
 
-RESULT = Path(__file__).parent / "results/training_speed.json"
-BATCH, SEED = 128, 1
+BATCH, SEED, WORKERS = 64, 1, 1
+VALIDATION = 64
 
 
 def pictures(folder: Path, n: int) -> CutoutStore:
@@ -90,80 +95,124 @@ class Samples(torch.utils.data.Dataset):
         return self.transform(self.images[i].transpose(1, 2, 0)), int(self.classes[i])
 
 
-def theirs(store: CutoutStore, rows: np.ndarray, epochs: int, workers: int) -> dict[str, float]:
-    """torchvision's references/classification/train.py, train_one_epoch, without its printing."""
-    torch.manual_seed(SEED)
-    classes = np.array([CLASSES.index(name) for name in store.index["class"]])[rows]
-    samples = Samples(store.images(rows), classes)
+class Clock:
+    """CPU time of this process and its workers, and wall time, at each step of an epoch."""
+
+    def __init__(self) -> None:
+        self.read: dict[int, tuple[float, float]] = {}
+
+    def __call__(self, step: int, total: int = 0, note: str = "") -> None:
+        cpu = time.process_time() + sum(
+            map(cpu_seconds_of, (child.pid for child in multiprocessing.active_children()))
+        )
+        self.read.setdefault(step, (cpu, time.perf_counter()))
+
+    def speeds(self) -> dict[str, float]:
+        first, last = min(self.read), max(self.read)
+        cpu, wall = np.subtract(self.read[last], self.read[first])
+        images = BATCH * (last - first)
+        return {"images_cpu_s": images / cpu, "images_wall_s": images / wall}
+
+
+def cpu_seconds_of(process: int) -> float:
+    """User and system time of a process, from /proc (proc(5): fields 14 and 15, in ticks)."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def theirs(store: CutoutStore, objects: int, seed: int) -> dict[str, float]:
+    """One epoch as train_one_epoch has it, without its printing."""
+    torch.manual_seed(seed)
+    classes = np.array([CLASSES.index(name) for name in store.index["class"]])
+    rows = np.arange(objects)
     loader = torch.utils.data.DataLoader(
-        samples, BATCH, shuffle=True, num_workers=workers, drop_last=True, persistent_workers=True
+        Samples(store.images(rows), classes[rows]), BATCH, shuffle=True, num_workers=WORKERS
     )
     network = import_torchvision().resnet18(num_classes=3).train()
     optimizer = torch.optim.Adam(network.parameters(), 1e-4)
-    seconds, loss_sum = [], 0.0
-    for _ in range(epochs):
-        begin, loss_sum, steps = time.perf_counter(), 0.0, 0
-        for x, y in loader:
-            loss = torch.nn.functional.cross_entropy(network(x), y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            loss_sum, steps = loss_sum + loss.item(), steps + 1
-        seconds.append(time.perf_counter() - begin)
-    return {"images_s": len(rows) // BATCH * BATCH / min(seconds), "loss": loss_sum / steps}
+    clock, losses, waited = Clock(), [], 0.0
+    asked = time.perf_counter()
+    for step, (x, y) in enumerate(loader):
+        waited += (time.perf_counter() - asked) if step else 0.0
+        loss = torch.nn.functional.cross_entropy(network(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+        clock(step + 1)
+        asked = time.perf_counter()
+    spent = clock.read[max(clock.read)][1] - clock.read[1][1]
+    return {**clock.speeds(), "loss": float(np.mean(losses)), "waiting": waited / spent}
 
 
-def ours(
-    store: CutoutStore, split: Table, epochs: int, precision: str, threads: int
-) -> dict[str, float]:
-    recipe = load("paper", "resnet18", epochs=epochs, batch=BATCH, precision=precision)
+def ours(store: CutoutStore, split: Table, precision: str, seed: int) -> dict[str, float]:
+    """One epoch by the package; the share of time spent waiting is its history's."""
+    recipe = load("paper", "resnet18", epochs=1, batch=BATCH, precision=precision)
+    clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         history = train(
-            store, split, folder, recipe, seed=SEED, threads=threads, device="cpu"
+            store, split, folder, recipe, seed=seed, threads=1, device="cpu", progress=clock
         ).history
-    images = (split["split"] == "train").sum() // BATCH * BATCH
-    return {
-        "images_s": float(images / history["seconds"].min()),
-        "loss": float(history["train_loss"][-1]),
-        "waiting": float(np.median(history["waiting"])),
-    }
+    loss, waiting = float(history["train_loss"][0]), float(history["waiting"][0])
+    return {**clock.speeds(), "loss": loss, "waiting": waiting}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--objects", type=int, default=2048)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=16, help="of 64 images, in each round")
     chosen = parser.parse_args()
-    torch.set_num_threads(chosen.threads)
+    torch.set_num_threads(1)
+    objects = BATCH * chosen.steps
+    rounds: list[dict[str, dict[str, float]]] = []
     with tempfile.TemporaryDirectory() as folder:
-        store = pictures(Path(folder) / "store", chosen.objects + 64)
-        sides = np.where(np.arange(len(store)) < chosen.objects, "train", "validation")
+        store = pictures(Path(folder) / "store", objects + VALIDATION)
+        sides = np.where(np.arange(len(store)) < objects, "train", "validation")
         split = Table({"objid": store.index["objid"], "split": sides})
-        rounds = []
-        for _ in range(2):
-            rows = np.arange(chosen.objects)
-            found = {"theirs": theirs(store, rows, chosen.epochs, chosen.threads)}
-            for precision in ("fp32", "auto"):
-                found[precision] = ours(store, split, chosen.epochs, precision, chosen.threads)
-            rounds.append(found)
-            print(json.dumps(found), flush=True)
-    best = {key: max(r[key]["images_s"] for r in rounds) for key in rounds[0]}
+        for number in range(chosen.rounds):
+            turns = {
+                "theirs": lambda seed: theirs(store, objects, seed),
+                "fp32": lambda seed: ours(store, split, "fp32", seed),
+                "bf16": lambda seed: ours(store, split, "bf16", seed),
+            }
+            # Each round begins with another, so that none has always the same neighbour.
+            order = np.roll(list(turns), number).tolist()
+            rounds.append({name: turns[name](SEED + number) for name in order})
+            print(number + 1, "of", chosen.rounds, rounds[-1], flush=True)
+
+    def median(values: list[float]) -> float:
+        return float(np.median(values))
+
     result = {
-        "machine": f"{os.cpu_count()} cores",
-        "load_before": os.getloadavg()[2],
-        "torch": torch.__version__,
-        "gqs": __version__,
-        "seed": SEED,
-        "network": "resnet18",
-        "batch": BATCH,
-        "objects": chosen.objects,
-        "threads": chosen.threads,
-        "rounds": rounds,
-        "fp32_over_theirs": best["fp32"] / best["theirs"],
-        "auto_over_theirs": best["auto"] / best["theirs"],
+        name: {key: median([r[name][key] for r in rounds]) for key in rounds[0][name]}
+        for name in ("theirs", "fp32", "bf16")
     }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    ratios = {
+        f"{name}_over_theirs_{kind}": median(
+            [r[name][f"images_{kind}_s"] / r["theirs"][f"images_{kind}_s"] for r in rounds]
+        )
+        for name in ("fp32", "bf16")
+        for kind in ("cpu", "wall")
+    }
+    apart = [r["bf16"]["loss"] - r["fp32"]["loss"] for r in rounds]
+    losses = {"bf16_minus_fp32_mean": float(np.mean(apart)), "spread": float(np.std(apart, ddof=1))}
+    save(
+        "training_speed",
+        SEED,
+        {
+            "network": "resnet18",
+            "threads": 1,
+            "workers_of_theirs": WORKERS,
+            "batch": BATCH,
+            "steps": chosen.steps,
+            "torch": torch.__version__,
+            "load_average_15_min": os.getloadavg()[2],
+            "medians": result,
+            "ratios": ratios,
+            "loss_of_the_same_steps": losses,
+            "rounds": rounds,
+        },
+    )
 
 
 if __name__ == "__main__":
