@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
+import io
 import time
 from pathlib import Path
 from typing import Any
@@ -346,7 +348,7 @@ def test_fields_that_cover_a_position_nearest_first(
     frames: list[dict[str, Any]] = []
     asked: list[tuple[float, float, list[FieldId]]] = []
     for path in sorted(real_data.glob("frames/*/frame-r-*.fits.bz2")):
-        with fits.open(path) as units:
+        with fits.open(io.BytesIO(bz2.decompress(path.read_bytes()))) as units:
             wcs, table = WCS(units[0].header), units[3].data[0]
         own = FieldId(int(table["RUN"]), int(table["CAMCOL"]), int(table["FIELD"]))
         following = own._replace(field=own.field + 1)
