@@ -35,7 +35,7 @@ COLUMNS: Final = {
     "class": np.str_,
     "flags": np.int32,
 }
-OPTIONAL: Final = ("redshift", *"ugriz")  # where the catalogue has them
+OPTIONAL: Final = ("redshift", "type", *"ugriz")  # where the catalogue has them; photo's type
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ def _join(parts: list[Table]) -> Table:
         part["row"] = np.arange(len(part), dtype=np.int32)
     columns = {name for part in parts for name in part.colnames}
     for part in parts:
-        for name in columns.difference(part.colnames):  # only magnitudes can be absent
+        for name in columns.difference(part.colnames):  # only optional ones can be absent
             part[name] = np.full(len(part), np.nan)
     filled = [part for part in parts if len(part)]
     index = vstack(filled, metadata_conflicts="silent") if filled else Table()
