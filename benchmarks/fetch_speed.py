@@ -17,6 +17,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,7 @@ def main() -> None:
         None,
         {
             "question": "Is fetch three times as fast as a loop of get_images, at no more CPU?",
+            "clients": {name: version(name) for name in ("httpx", "astroquery")},
             "latency_s": LATENCY_S,
             "connections": 8,
             "load_of_the_machine_before": before,
