@@ -64,6 +64,7 @@ def test_redirects_to_listed_hosts_are_followed(location: str, leads: str) -> No
         "file:///etc/passwd",
         "ftp://data.sdss.org/a",
         "https://data.sdss.org:port/",
+        "https://[data.sdss.org/",
     ],
 )
 def test_redirects_elsewhere_are_refused(location: str) -> None:
@@ -124,6 +125,23 @@ def test_a_host_that_is_not_there_is_given_up_by_the_clock() -> None:
     with pytest.raises(web.UnreachableError, match="gone: does not answer"):
         web.Line("gone", web.Patience(unreachable_s=0.5, tries=99)).persist(silent)
     assert time.monotonic() - begin < 1.0
+
+
+def test_only_the_time_spent_calling_counts_against_a_host() -> None:
+    """A check of files, or the sleep between two looks at a job, is no silence of the server."""
+    line = web.Line("here", web.Patience(connect_s=0.02, unreachable_s=0.1, first_wait_s=0.01))
+    time.sleep(0.2)
+    assert not line.overdue
+    assert line.persist(lambda: "whole") == "whole"
+    time.sleep(0.2)
+    tries = iter([True, False])
+
+    def once_away() -> str:
+        if next(tries):
+            raise web.Failure("refuses the connection", reached=False)
+        return "whole"
+
+    assert line.persist(once_away) == "whole"
 
 
 def test_everybody_on_a_line_keeps_the_pause_that_one_was_asked_for() -> None:

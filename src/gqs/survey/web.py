@@ -172,8 +172,12 @@ def redirected(url: str, location: str, hosts: tuple[str, ...]) -> str:
     NetworkError
         If it leads to another host, port or kind of address, or from https to http.
     """
-    to = urljoin(url, location)
-    before, after = urlsplit(url), urlsplit(to)
+    before = urlsplit(url)
+    try:
+        to = urljoin(url, location)
+        after = urlsplit(to)
+    except ValueError:  # a bracket that does not close: no address at all
+        to, after = location, urlsplit("")
     listed = {_host(f"{before.scheme}://{host}") for host in (before.netloc, *hosts)}
     unsafe = before.scheme == "https" and after.scheme != "https"
     if after.scheme not in _PORTS or unsafe or _host(to, before.scheme) not in listed:
@@ -269,12 +273,12 @@ class Line:
         self._chance = random.Random()  # noqa: S311 -- jitter
         self._lock = threading.Lock()
         self._not_before = 0.0
-        self._alive = time.monotonic()
+        self._asked: float | None = None  # when the first call since the last answer began
         self._ever = False
 
     def reached(self) -> None:
         """Note that the server answered."""
-        self._alive, self._ever = time.monotonic(), True
+        self._asked, self._ever = None, True
 
     def pause(self, seconds: float) -> None:
         """Let nobody ask before so many seconds have passed."""
@@ -282,16 +286,22 @@ class Line:
             self._not_before = max(self._not_before, time.monotonic() + seconds)
 
     def wait_turn(self) -> None:
-        """Wait until the pauses that the server asked for are over."""
+        """Wait until the pauses that the server asked for are over; a call begins then."""
         while (left := self._not_before - time.monotonic()) > 0:
             self._sleep(left)
         self._sleep(0.0)
+        self._asked = self._asked or time.monotonic()
 
     @property
     def overdue(self) -> bool:
         """Whether the first answer is so late that a name server or a proxy must hang."""
         late = self.patience.unreachable_s + 2 * self.patience.connect_s
-        return not self._ever and time.monotonic() - self._alive > late
+        return not self._ever and self._silence() > late
+
+    def _silence(self) -> float:
+        """Seconds since somebody began to call in vain; 0 where nobody calls."""
+        asked = self._asked
+        return 0.0 if asked is None else time.monotonic() - asked
 
     def unreachable(self, words: str = "does not answer") -> UnreachableError:
         """Return the error that ends a command whose server is not there."""
@@ -344,10 +354,8 @@ class Line:
                 f"{failure.after_s / 60:.0f} minutes. Do so: the same command goes on from here."
             )
         wait = backoff(tries, self.patience, self._chance)
-        gone = time.monotonic() + wait - self._alive
-        if not failure.reached and (
-            tries >= self.patience.tries or gone > self.patience.unreachable_s
-        ):
+        gone = self._silence() + wait > self.patience.unreachable_s
+        if not failure.reached and (tries >= self.patience.tries or gone):
             raise self.unreachable(failure.why)
         if tries >= self.patience.tries:
             often = f", {tries} times in a row" if tries > 1 else ""
