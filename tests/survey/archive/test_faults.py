@@ -20,7 +20,7 @@ from gqs.errors import GqsError, NetworkError, ResourceError
 from gqs.imaging.frames import check_frame
 from gqs.survey.archive import Manifest, fetch, plan
 from gqs.survey.archive.transfer import MAX_BYTES
-from loopback.server import LoopbackServer
+from loopback.server import Answer, LoopbackServer
 
 ONE = "frame-r-003918-3-0012"
 
@@ -115,6 +115,18 @@ def test_a_fault_that_lasts_is_said_and_mended_by_the_next_run(
     server.heal()
     assert fetched(server, tmp_path).code == 0
     assert State.of(tmp_path) == faultless
+
+
+@pytest.mark.parametrize("tag", ["", '"new-each-time-{}"'], ids=["no validator", "another"])
+def test_a_body_always_cut_at_one_place_is_given_up(
+    pixels: bytes, tmp_path: Path, tag: str
+) -> None:
+    """What must be fetched from the beginning again is no progress, however much it is."""
+    with LoopbackServer() as other:
+        other.route("/sas/", lambda _: Answer(pixels, headers={"ETag": tag.format(len(other.log))}))
+        other.fault("short", after=70_000)
+        with pytest.raises(NetworkError, match="before it was whole, 3 times in a row"):
+            fetched(other, tmp_path, FRAMES[:1])
 
 
 def test_wrong_content_is_asked_for_twice_and_absence_once(

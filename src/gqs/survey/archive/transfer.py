@@ -150,7 +150,7 @@ def pull(
         part.restart()
         at = 0
     headers = {"Range": f"bytes={at}-", "If-Range": validator} if at else {}
-    got = 0
+    begun, got = at, 0
     try:
         with ask(client, "GET", url, hosts, headers) as response:
             line.reached()
@@ -169,7 +169,8 @@ def pull(
                 told(len(piece))
                 _check_size(url, at + got)
     except web.Failure as failure:
-        failure.progress = got >= _WORTH
+        # Without a validator, or from the beginning again, nothing has been won.
+        failure.progress = part.size - begun >= _WORTH and bool(part.validator())
         raise
 
 
