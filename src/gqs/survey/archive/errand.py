@@ -113,15 +113,16 @@ class Errand:
         """Take a file that has its final name already, if it is what it must be."""
         if not job.final.exists():
             return None
-        if job.before is not None and sha256(job.final) == job.before.sha256:
-            return self._here(job, job.final, fetched=False)
+        digest = sha256(job.final)
+        if job.before is not None and digest == job.before.sha256:
+            return self._here(job, digest, fetched=False)
         try:
             with self._at_check:
                 self._check(job.final, job.name)
         except (BadInputError, IntegrityError):
             job.final.unlink(missing_ok=True)  # no wrong file keeps a frame's name
             return None
-        return self._here(job, job.final, fetched=False)
+        return self._here(job, digest, fetched=False)
 
     def _fetched(self, job: Job, part: Part) -> Result:
         wrong: BadInputError | IntegrityError | None = None
@@ -143,7 +144,7 @@ class Errand:
                 wrong = error
                 continue
             part.finish(job.final)
-            return self._here(job, job.final, fetched=True, digest=digest)
+            return self._here(job, digest, fetched=True)
         assert wrong is not None
         said = str(wrong).removesuffix(" Fetch the frame again.").replace(f"{part.path}: ", "")
         return self._aside(job, wrong, f"{job.row.url}: {said.removeprefix(f'{job.row.url}: ')}")
@@ -151,11 +152,9 @@ class Errand:
     def _pull(self, job: Job, part: Part) -> None:
         transfer.pull(self._client, job.row.url, part, self._line, self._hosts, self._told)
 
-    def _here(self, job: Job, path: Path, fetched: bool, digest: str | None = None) -> Result:
-        state = path.stat()
-        row = job.row._replace(
-            state="here", bytes=state.st_size, sha256=digest or sha256(path), reason=""
-        )
+    def _here(self, job: Job, digest: str, fetched: bool) -> Result:
+        state = job.final.stat()
+        row = job.row._replace(state="here", bytes=state.st_size, sha256=digest)
         return Result(row, fetched=fetched, mtime_ns=state.st_mtime_ns)
 
     def _aside(self, job: Job, error: GqsError, said: str) -> Result:

@@ -107,9 +107,9 @@ class Part:
     def finish(self, final: Path) -> None:
         """Give the whole file its name, flushed to disk before."""
         os.fsync(self._file.fileno())
+        self._tag.unlink(missing_ok=True)  # first, so that a kill between leaves no tag alone
         self.path.replace(final)
         self._done = True
-        self._tag.unlink(missing_ok=True)
         folder = os.open(final.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
