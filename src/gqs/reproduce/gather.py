@@ -225,7 +225,7 @@ def _galaxy_or_point(
     if "type" not in store.index.colnames:
         return {}
     rows = judging.test_rows(store, split)
-    kind = np.ma.filled(np.ma.asarray(store.index["type"][rows], dtype=float), np.nan)
+    kind = tables.as_float(store.index["type"][rows])
     known = np.isin(kind, (GALAXY_TYPE, STAR_TYPE))
     objid = np.asarray(store.index["objid"])[rows][known]
     galaxy = np.asarray(store.index["class"]).astype(str)[rows][known] == labels.GALAXY
