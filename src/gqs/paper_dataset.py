@@ -22,7 +22,7 @@ from gqs.dataset.assemble import PICTURE_BANDS, build_from_frames
 from gqs.dataset.balance import Balanced, balance_by_run
 from gqs.dataset.split import SIDES, split_store
 from gqs.dataset.store import CutoutStore
-from gqs.errors import IntegrityError, ResourceError, UsageError
+from gqs.errors import ResourceError, UsageError
 from gqs.files import only_writer
 from gqs.imaging.frames import check_frame
 from gqs.recipes import published
@@ -32,7 +32,7 @@ from gqs.survey.archive.fetch import CONNECTIONS
 from gqs.survey.archive.wanted import fields_in, frames_of
 from gqs.survey.query import Spectroscopic
 from gqs.survey.releases import find
-from gqs.survey.sdss import FrameName, check_bands
+from gqs.survey.sdss import REFERENCE_BAND, FrameName, check_bands
 from gqs.workers import Progress, cores
 
 Bar = Callable[[str], AbstractContextManager[Progress]]
@@ -68,6 +68,11 @@ class Wish:
         To the archive at once.
     workers : int, optional
         Child processes that cut; one a core.
+
+    Raises
+    ------
+    UsageError
+        If no run is named, or r is not among the bands.
     """
 
     runs: tuple[int, ...]
@@ -83,6 +88,12 @@ class Wish:
     mirror: str | None = None
     connections: int = CONNECTIONS
     workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise UsageError("Name at least one run with --runs, as in 3430,3434.")
+        if REFERENCE_BAND not in self.needed:
+            raise UsageError(f"Bands {self.bands!r}: r must be among them; all follow its grid.")
 
     @property
     def folder(self) -> Path:
@@ -110,7 +121,7 @@ class Outlook:
     plan : Plan
         Of the fetch.
     disk, free : int
-        Bytes that frames and cutouts still take, and that the disk has.
+        Bytes that frames and cutouts still take, and that the disk of the frames has.
     hours : float
         At 5 MB/s, then cutting on every core.
     """
@@ -274,7 +285,7 @@ def outlook(wish: Wish, spectra: Table) -> Outlook:
     chosen = balance_by_run(spectra, wish.runs)
     fields = fields_in(chosen.catalog, "catalogue")
     frames = frames_of(fields, wish.needed)
-    coming = plan(frames, wish.folder, wish.release, wish.mirror)
+    coming = plan(frames, wish.folder, wish.release, wish.mirror, connections=wish.connections)
     size = CUTOUT_BYTES[wish.form] * (1 if wish.form == "paper" else len(wish.bands))
     hours = (coming.bytes / BYTES_S + CUT_S * len(fields) / (wish.workers or cores())) / 3600
     return Outlook(
@@ -283,9 +294,15 @@ def outlook(wish: Wish, spectra: Table) -> Outlook:
         tuple(frames),
         coming,
         coming.bytes + size * len(chosen.catalog),
-        shutil.disk_usage(wish.out).free,
+        _free(wish.folder),
         hours,
     )
+
+
+def _free(folder: Path) -> int:
+    """Bytes that are free where a folder is, or will be."""
+    places = (folder.absolute(), *folder.absolute().parents)
+    return shutil.disk_usage(next(place for place in places if place.is_dir())).free
 
 
 def make(wish: Wish, ahead: Outlook, bar: Bar) -> PaperDataset:
@@ -309,12 +326,14 @@ def make(wish: Wish, ahead: Outlook, bar: Bar) -> PaperDataset:
     ------
     NetworkError
         If the archive cannot be reached, or frames are missing for its faults.
+    BadInputError, IntegrityError
+        If the archive has none of the frames, or only wrong ones.
     ResourceError
         If the disk has not the room.
     """
     if ahead.disk > ahead.free:
         raise ResourceError(
-            f"{wish.out}: the frames and cutouts take {ahead.disk / 1e9:,.1f} GB more, the disk "
+            f"{wish.folder}: the frames and cutouts take {ahead.disk / 1e9:,.1f} GB more, the disk "
             f"has {ahead.free / 1e9:,.1f} GB. Name fewer --runs, or folders on a larger disk."
         )
     with only_writer(wish.out):
@@ -329,11 +348,7 @@ def make(wish: Wish, ahead: Outlook, bar: Bar) -> PaperDataset:
                 connections=wish.connections,
                 progress=progress,
             )
-        if not fetched.paths:
-            raise IntegrityError(
-                f"{wish.folder}: the archive gave none of the {len(ahead.frames)} frames. "
-                f"{fetched.set_aside[0]}"
-            )
+        fetched.refuse_none()
         cutouts = wish.out / "cutouts"
         with bar("Cutting out") as progress:
             built = build_from_frames(

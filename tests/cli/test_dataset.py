@@ -83,6 +83,11 @@ def test_one_command_makes_the_papers_data_set(
     refused(gqs(*paper(archive, out, f"{run},{FAR_RUN}")), 2, "holds other runs")
     refused(gqs(*paper(archive, tmp_path / "x", f"{run};DROP")), 2, "is no run")
     refused(gqs(*paper(archive, tmp_path / "y", 99)), 2, "hold no")
+    asked = len(archive.log)
+    refused(gqs(*paper(archive, tmp_path / "z", "")), 2, "at least one run")
+    no_r = ("--form", "flux", "--bands", "giz")
+    refused(gqs(*paper(archive, tmp_path / "z", run, *no_r)), 2, "r must be among them")
+    assert len(archive.log) == asked  # not one query
 
 
 def test_frames_that_the_archive_lacks_cost_only_their_objects(

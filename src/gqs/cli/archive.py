@@ -74,7 +74,7 @@ def fetch(
     chosen, folder = find(release), out or frames_folder()
     frames = frames_of(fields_asked(catalog, field or [], ra, dec, release, server), bands)
     if dry_run:
-        planned = plan(frames, folder, chosen, mirror)
+        planned = plan(frames, folder, chosen, mirror, connections=connections)
         say(_told(planned, folder), {**planned.__dict__, "to_come": planned.to_come}, as_json)
         return
     with bar("Fetching frames") as progress:
@@ -169,8 +169,8 @@ def fetched(
 
     Raises
     ------
-    BadInputError
-        If the archive has none of them.
+    BadInputError, IntegrityError
+        If the archive has none of them, or only wrong ones.
     NetworkError
         If it cannot be reached.
     """
@@ -188,8 +188,7 @@ def fetched(
             mirror=mirror,
             progress=progress,
         )
-    if not report.paths:
-        raise BadInputError(f"The archive gave none of the frames. {report.set_aside[0]}")
+    report.refuse_none()
     return report
 
 

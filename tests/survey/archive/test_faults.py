@@ -197,6 +197,15 @@ def test_a_server_that_fails_for_all_is_left_alone(server: LoopbackServer, tmp_p
     assert len(server.log) < 60
 
 
+def test_a_plan_that_fails_waits_for_no_pause(server: LoopbackServer, tmp_path: Path) -> None:
+    server.fault("status", method="HEAD", status=503, headers={"Retry-After": "4"})
+    server.fault("status", "frame-g-003918-3-0011", method="HEAD", status=403)
+    begin = time.monotonic()
+    with pytest.raises(NetworkError, match="answers with 403"):
+        plan(FRAMES, tmp_path, 16, server.url, QUICK)
+    assert time.monotonic() - begin < 3.0
+
+
 def test_a_full_disk_ends_it_and_leaves_no_trace(
     server: LoopbackServer, faultless: State, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from gqs.errors import (
+    BadInputError,
     GqsError,
     IntegrityError,
     NetworkError,
@@ -95,6 +96,21 @@ class FetchReport:
     bytes: int = 0
     seconds: float = 0.0
 
+    def refuse_none(self) -> None:
+        """Refuse to go on where not one frame came.
+
+        Raises
+        ------
+        IntegrityError
+            If one of them is not what its name says.
+        BadInputError
+            If the archive has none of them.
+        """
+        if not self.paths:
+            wrong = self.code == IntegrityError.exit_code
+            refuse = IntegrityError if wrong else BadInputError
+            raise refuse(f"The archive gave none of the frames. {self.set_aside[0]}")
+
     def as_dict(self) -> dict[str, Any]:
         """Return what machines want to know.
 
@@ -126,6 +142,7 @@ def plan(
     release: int | str | Release = DEFAULT,
     mirror: str | None = None,
     patience: web.Patience | None = None,
+    connections: int = CONNECTIONS,
 ) -> Plan:
     """Tell what a fetch would bring, without writing anything.
 
@@ -141,6 +158,8 @@ def plan(
         Address of another server with the archive's paths.
     patience : Patience, optional
         How long to wait for the server.
+    connections : int
+        To the server, at once.
 
     Returns
     -------
@@ -166,14 +185,18 @@ def plan(
             return None
 
     with (
-        transfer.client(CONNECTIONS, line.patience) as client,
-        ThreadPoolExecutor(CONNECTIONS) as pool,
+        transfer.client(connections, line.patience) as client,
+        ThreadPoolExecutor(connections) as pool,
     ):
-        told = {
-            job.row.path: found
-            for job, found in zip(asked, pool.map(size, asked), strict=True)
-            if found is not None
-        }
+        try:
+            told = {
+                job.row.path: found
+                for job, found in zip(asked, pool.map(size, asked), strict=True)
+                if found is not None
+            }
+        finally:  # however it ends, nobody waits for a pause, nor asks for the next
+            line.stop.set()
+            pool.shutdown(cancel_futures=True)
     mean = round(sum(told.values()) / len(told)) if told else MEAN_BYTES
     absent = {job.row.path for job in asked} - told.keys()
     total = sum(told.get(job.row.path, mean) for job in missing if job.row.path not in absent)
