@@ -41,6 +41,7 @@ def test_what_was_exported_is_read_exactly(tmp_path: Path, first_line: str, mark
         (b"", 3, "is an empty answer"),
         (GOOD.decode().encode("utf-16"), 3, "UTF-16"),
         (b"a,b\n1,2\n", 2, "has no column"),
+        (GOOD.replace(b"GALAXY", b'"GALAXY', 1) + b"1,2\n" * 50_000, 3, "is no CSV"),
     ],
 )
 def test_what_is_no_whole_export_is_refused(

@@ -37,7 +37,7 @@ def read_export(path: Path, release: int | str | Release = DEFAULT) -> Table:
     UsageError
         If there is no such file, or a column is missing.
     BadInputError
-        If the file holds an error or a web page instead of a table.
+        If the file holds an error or a web page instead of a table, or is no CSV.
     IntegrityError
         If its last row is cut, it was cut at SkyServer's limit on rows, an objid comes twice or
         was saved as a decimal number.
@@ -72,9 +72,13 @@ def _whole(path: Path) -> None:
     width = rows = 0
     cut = False
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as text:
-        for row in csv.reader(line for line in text if line.strip() and not line.startswith("#")):
-            cut = bool(width) and len(row) < width
-            width, rows = width or len(row), rows + 1
+        lines = (line for line in text if line.strip() and not line.startswith("#"))
+        try:
+            for row in csv.reader(lines):
+                cut = bool(width) and len(row) < width
+                width, rows = width or len(row), rows + 1
+        except csv.Error as error:  # a quote that does not close takes in the rest of the file
+            raise BadInputError(f"{path}: is no CSV ({error}). Export it again.") from error
     if cut:
         raise IntegrityError(f"{path}: its last row is cut, so it is not whole. Export it again.")
     if rows - 1 == ROW_LIMIT:
