@@ -84,7 +84,7 @@ class Database:
         top = re.match(r"SELECT TOP (\d+)", text)
         if top:
             text = "SELECT" + text[top.end() :] + f" LIMIT {top[1]}"
-        into = re.search(r" INTO (gqs_\w+)", text)
+        into = re.search(r" INTO MyDB\.(gqs_\w+)", text)
         if into:
             text = f"CREATE TABLE {into[1]} AS " + text.replace(into[0], "")
         cursor = self.connection.execute(text)

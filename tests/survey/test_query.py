@@ -153,7 +153,7 @@ def test_columns_are_named_as_they_come() -> None:
 
 
 def test_a_batch_job_names_only_tables_of_our_own() -> None:
-    assert "\nINTO gqs_01234567_89abcdef\nFROM" in parse().sql(table="gqs_01234567_89abcdef")
+    assert "\nINTO MyDB.gqs_01234567_89abcdef\nFROM" in parse().sql(table="gqs_01234567_89abcdef")
     for name in ("PhotoObjAll", "gqs_1", "gqs_01234567_89abcdef; DROP", "gqs_01234567_89abcdeF"):
         with pytest.raises(ValueError, match="no name"):
             bind("drop", {}, {"table": name})

@@ -1,7 +1,8 @@
 """CasJobs' REST interface, as SciServer's own scripts use it (SciScript-Python, CasJobs.py).
 
-PUT contexts/DR16/jobs, GET jobs/ID, POST contexts/MyDB/query. The token is sent to that server
-alone; no message, file or error holds it.
+PUT contexts/DR16/jobs, GET jobs/ID, POST contexts/MyDB/query; a job asked of a release names its
+table MyDB.x, as those scripts' tests do. The token is sent to that server alone; no message, file
+or error holds it.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ TOP :rows
 p.objID AS objid, s.specObjID AS specobjid, p.run, p.camcol, p.field, p.type,
 p.ra, p.dec, s.z AS redshift, s.class,
 p.u, p.g, p.r, p.i, p.z, p.psfMag_r AS psfmag_r, p.cModelMag_r AS cmodelmag_r, p.objID AS row_end
-INTO {table}
+INTO MyDB.{table}
 FROM PhotoObj AS p
 JOIN SpecPhoto AS s ON s.objID = p.objID
 WHERE s.class IN (:classes)

@@ -12,7 +12,7 @@ p.{kind}MagErr_u AS magerr_u, p.{kind}MagErr_g AS magerr_g, p.{kind}MagErr_r AS 
 p.{kind}MagErr_i AS magerr_i, p.{kind}MagErr_z AS magerr_z,
 p.extinction_u, p.extinction_g, p.extinction_r, p.extinction_i, p.extinction_z,
 p.psfMag_r AS psfmag_r, p.cModelMag_r AS cmodelmag_r, p.objID AS row_end
-INTO {table}
+INTO MyDB.{table}
 FROM PhotoObjAll AS p
 JOIN SpecPhotoAll AS s ON s.objID = p.objID
 WHERE s.zWarning = 0
