@@ -99,9 +99,9 @@ def query(
 
     number = find(release).number
     asking = (runs, classes, limits, cone, all_spectra, server, token_file, wait, show_sql, dry_run)
+    chosen = (form, magnitudes, via, page_rows) != ("full", "model", "skyserver", PAGE_ROWS)
     for wrong, sentence in (
-        (csv and any(asking), "--csv asks nothing: --out and --release alone go with it"),
-        (csv and (form, magnitudes, via) != ("full", "model", "skyserver"),
+        (csv and (any(asking) or chosen),
          "--csv asks nothing: --out and --release alone go with it"),
         (via != "casjobs" and (token_file or wait is not None),
          "--token-file and --wait go with --via casjobs"),
