@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import resource
@@ -40,6 +41,26 @@ def silent(done: int, total: int, note: str) -> None:
     note : str
         What is being done.
     """
+
+
+def duration(seconds: float) -> str:
+    """Write a time in the unit that fits it.
+
+    Parameters
+    ----------
+    seconds : float
+        May be NaN.
+
+    Returns
+    -------
+    str
+        Such as "40 s", "12 min", "3.5 h"; "?" where it is not known.
+    """
+    if not math.isfinite(seconds):
+        return "?"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def cores() -> int:

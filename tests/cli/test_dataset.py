@@ -67,8 +67,8 @@ def test_one_command_makes_the_papers_data_set(
 
     made = gqs(*paper(archive, out, run))
     assert made.returncode in (0, 3), made.stderr
-    assert "GB to fetch" in made.stderr and " h at 5 MB/s" in made.stderr  # said beforehand
-    assert "Table 3" in made.stdout and " 9208 " in made.stdout
+    assert " GB, " in made.stderr and " at 5 MB/s" in made.stderr  # said beforehand
+    assert "Table 3" in made.stdout and " 9,208 " in made.stdout
     store = CutoutStore.open(out / "cutouts")
     assert (store.form, store.edge, store.bands) == ("paper", "paper", "gri")
     spectra = tables.read(out / "spectra.parquet")
@@ -80,7 +80,10 @@ def test_one_command_makes_the_papers_data_set(
     assert again.returncode == made.returncode and again.stdout == made.stdout
     assert len(archive.log) == asked  # all of it was here
 
-    refused(gqs(*paper(archive, out, f"{run},{FAR_RUN}")), 2, "holds other runs")
+    asked = len(archive.log)
+    refused(gqs(*paper(archive, out, f"{run},{FAR_RUN}")), 2, "was begun with runs")
+    refused(gqs(*paper(archive, out, run, "--form", "flux", "--dry-run")), 2, "with form paper")
+    assert len(archive.log) == asked  # nothing is asked for what cannot be continued
     refused(gqs(*paper(archive, tmp_path / "x", f"{run};DROP")), 2, "is no run")
     refused(gqs(*paper(archive, tmp_path / "y", 99)), 2, "hold no")
     asked = len(archive.log)
@@ -97,7 +100,10 @@ def test_frames_that_the_archive_lacks_cost_only_their_objects(
     made = gqs(*paper(archive, out, f"{FAR_RUN},{run}", "--scheme", "paper"))
     assert made.returncode == 3, made.stderr
     assert "set aside" in made.stderr and str(FAR_RUN) in made.stderr
-    assert FAR_RUN not in CutoutStore.open(out / "cutouts").index["run"]
+    store, chosen = CutoutStore.open(out / "cutouts"), tables.read(out / "catalog.parquet")
+    assert FAR_RUN not in store.index["run"] and FAR_RUN in chosen["run"]
+    lost = len(chosen) - len(store)
+    assert f"{lost} of the {len(chosen)} objects chosen are not in it" in made.stdout
 
 
 def test_stopped_at_any_point_it_goes_on(

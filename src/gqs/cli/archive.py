@@ -225,7 +225,9 @@ def dataset(
     ] = None,
     release: Release = "16",
     form: Form = "paper",
-    bands: Annotated[str, typer.Option(help="Bands of --form flux, as one word.")] = "ugriz",
+    bands: Annotated[
+        str | None, typer.Option(help="Bands of --form flux, as one word.  \\[default: ugriz]")
+    ] = None,
     edge: Edge = "paper",
     scheme: Annotated[
         Literal["paper", "grouped"],
@@ -256,14 +258,17 @@ def dataset(
     """
     from gqs import paper_dataset
     from gqs.survey.query import parse
+    from gqs.survey.sdss import BANDS
 
+    if bands and form == "paper":
+        raise UsageError("--bands goes with --form flux: the paper's picture is of g, r and i.")
     wish = paper_dataset.Wish(
         runs=parse(runs=runs).runs,
         out=out,
         frames=frames,
         release=release,
         form=form,
-        bands=bands,
+        bands=bands or BANDS,
         edge=edge,
         scheme=scheme,
         seed=seed,

@@ -11,6 +11,7 @@ import numpy as np
 
 from gqs.errors import ResourceError
 from gqs.recipes import Recipe
+from gqs.workers import duration
 
 MODELS: Final = "models"
 
@@ -168,23 +169,3 @@ class Plan:
                 f"The plan needs {self.disk / 1e9:.1f} GB of disk and {self.free / 1e9:.1f} GB are "
                 "free. Make room, or ask for fewer --networks or --seeds at a time."
             )
-
-
-def duration(seconds: float) -> str:
-    """Write a time in the unit that fits it.
-
-    Parameters
-    ----------
-    seconds : float
-        May be NaN.
-
-    Returns
-    -------
-    str
-        Such as "40 s", "12 min", "3.5 h"; "?" where it is not known.
-    """
-    if not np.isfinite(seconds):
-        return "?"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

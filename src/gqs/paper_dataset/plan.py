@@ -1,44 +1,36 @@
-"""The paper's data set from one command: query, balance, fetch, cut, split. Paper 3.1-3.4.
-
-OUT/spectra.parquet    every spectrum of the runs, as it was pulled
-OUT/catalog.parquet    what is left when the classes are made about equal
-OUT/cutouts            the store, with split.parquet
-OUT/frames             the frames, unless another folder is named
-"""
+"""What the paper's data set takes: its spectra, the objects chosen, frames, bytes, time."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from astropy.table import Table
 
 from gqs import labels, tables
-from gqs.dataset.assemble import PICTURE_BANDS, build_from_frames
+from gqs.dataset.assemble import PICTURE_BANDS
 from gqs.dataset.balance import Balanced, balance_by_run
-from gqs.dataset.split import SIDES, split_store
-from gqs.dataset.store import CutoutStore
-from gqs.errors import ResourceError, UsageError
+from gqs.errors import UsageError
 from gqs.files import only_writer
-from gqs.imaging.frames import check_frame
-from gqs.recipes import published
 from gqs.survey import skyserver
-from gqs.survey.archive import Plan, fetch, plan
+from gqs.survey.archive import Plan, plan
 from gqs.survey.archive.fetch import CONNECTIONS
 from gqs.survey.archive.wanted import fields_in, frames_of
 from gqs.survey.query import Spectroscopic
 from gqs.survey.releases import find
 from gqs.survey.sdss import REFERENCE_BAND, FrameName, check_bands
-from gqs.workers import Progress, cores
+from gqs.workers import Progress, cores, duration
 
 Bar = Callable[[str], AbstractContextManager[Progress]]
 
 BYTES_S: Final = 5e6  # assumed of the network: 40 Mbit/s
 CUT_S: Final = 12.0  # a field and core, g r i: benchmarks/results/cutouts_memory.json
+REQUEST: Final = "request.json"
 CUTOUT_BYTES: Final = {"paper": 7_500, "flux": 10_000}  # flux: a band
 
 
@@ -92,8 +84,47 @@ class Wish:
     def __post_init__(self) -> None:
         if not self.runs:
             raise UsageError("Name at least one run with --runs, as in 3430,3434.")
+        if len(set(self.runs)) != len(self.runs):
+            raise UsageError(f"Runs {', '.join(map(str, self.runs))}: name each run once.")
         if REFERENCE_BAND not in self.needed:
             raise UsageError(f"Bands {self.bands!r}: r must be among them; all follow its grid.")
+
+    def request(self) -> dict[str, object]:
+        """Return what decides the data set, as OUT/request.json keeps it.
+
+        Returns
+        -------
+        dict
+            Runs in their order, release, form, bands, edge, scheme and seed.
+        """
+        return {
+            "runs": list(self.runs),
+            "release": str(find(self.release)),
+            "form": self.form,
+            "bands": self.needed,
+            "edge": self.edge,
+            "scheme": self.scheme,
+            "seed": self.seed,
+        }
+
+    def refuse_other(self) -> None:
+        """Refuse a folder that was begun as another data set, before anything is asked for.
+
+        Raises
+        ------
+        UsageError
+            If a run's place, or another part of the request, differs.
+        """
+        path = self.out / REQUEST
+        if not path.is_file():
+            return
+        then, now = json.loads(path.read_text("utf-8")), self.request()
+        for key, value in now.items():
+            if then.get(key) != value:
+                raise UsageError(
+                    f"{self.out}: was begun with {key} {_short(then.get(key))}, {_short(value)} "
+                    "is asked for. Name another folder, or delete this one."
+                )
 
     @property
     def folder(self) -> Path:
@@ -122,8 +153,8 @@ class Outlook:
         Of the fetch.
     disk, free : int
         Bytes that frames and cutouts still take, and that the disk of the frames has.
-    hours : float
-        At 5 MB/s, then cutting on every core.
+    fetching_s, cutting_s : float
+        Seconds at 5 MB/s, and then of cutting on every core.
     """
 
     spectra: Table
@@ -132,7 +163,8 @@ class Outlook:
     plan: Plan
     disk: int
     free: int
-    hours: float
+    fetching_s: float
+    cutting_s: float
 
     def lines(self) -> list[str]:
         """Say it in a few lines.
@@ -150,10 +182,10 @@ class Outlook:
         )
         return [
             f"{len(self.spectra)} spectra; kept {kept}.",
-            f"They lie on {self.plan.wanted} frames, {self.plan.here} of them here; "
-            f"{self.plan.bytes / 1e9:,.2f} GB to fetch, {self.disk / 1e9:,.2f} GB on disk in all "
-            f"({self.free / 1e9:,.0f} GB free), about {self.hours:.1f} h at "
-            f"{BYTES_S / 1e6:.0f} MB/s.",
+            f"They lie on {self.plan.wanted} frames, {self.plan.here} of them here. Still to come: "
+            f"{self.plan.bytes / 1e9:,.2f} GB, {duration(self.fetching_s)} at "
+            f"{BYTES_S / 1e6:.0f} MB/s; then about {duration(self.cutting_s)} of cutting out. "
+            f"It takes {self.disk / 1e9:,.2f} GB of disk; {self.free / 1e9:,.0f} GB are free.",
         ]
 
     def as_dict(self) -> dict[str, object]:
@@ -172,46 +204,8 @@ class Outlook:
             "to_fetch": self.plan.to_come,
             "bytes": self.plan.bytes,
             "disk": self.disk,
-            "hours": self.hours,
+            "hours": (self.fetching_s + self.cutting_s) / 3600,
         }
-
-
-@dataclass(frozen=True)
-class PaperDataset:
-    """What was made.
-
-    Attributes
-    ----------
-    store : Path
-        The cutouts.
-    split : Table
-        Saved beside them; `meta` has the counts of Table 3.
-    set_aside : list of str
-        A sentence for each frame, field and object that is not in it.
-    code : int
-        0, 3 where anything was set aside, 7 where the archive gave a wrong frame twice.
-    """
-
-    store: Path
-    split: Table
-    set_aside: list[str] = field(default_factory=list)
-    code: int = 0
-
-    def lines(self) -> list[str]:
-        """Show Table 3, ours beside the paper's.
-
-        Returns
-        -------
-        list of str
-            A line a class, and the next command.
-        """
-        counts = self.split.meta["counts"]
-        lines = ["Table 3, the paper's beside ours:"]
-        for name in labels.CLASSES:
-            pairs = zip(SIDES, published.TABLE_3[name], strict=True)
-            cells = (f"{side} {theirs:>5} {counts[side][name]:>6}" for side, theirs in pairs)
-            lines.append(f"  {name:<7}" + "   ".join(cells))
-        return [*lines, f"Next: gqs reproduce {self.store} --out reproduced"]
 
 
 def catalogue(wish: Wish, bar: Bar) -> Table:
@@ -236,6 +230,7 @@ def catalogue(wish: Wish, bar: Bar) -> Table:
     NetworkError
         If the server cannot be reached.
     """
+    wish.refuse_other()
     request = Spectroscopic(runs=wish.runs, form="paper")
     path = wish.out / "spectra.parquet"
     if path.is_file():
@@ -287,7 +282,6 @@ def outlook(wish: Wish, spectra: Table) -> Outlook:
     frames = frames_of(fields, wish.needed)
     coming = plan(frames, wish.folder, wish.release, wish.mirror, connections=wish.connections)
     size = CUTOUT_BYTES[wish.form] * (1 if wish.form == "paper" else len(wish.bands))
-    hours = (coming.bytes / BYTES_S + CUT_S * len(fields) / (wish.workers or cores())) / 3600
     return Outlook(
         spectra,
         chosen,
@@ -295,74 +289,17 @@ def outlook(wish: Wish, spectra: Table) -> Outlook:
         coming,
         coming.bytes + size * len(chosen.catalog),
         _free(wish.folder),
-        hours,
+        coming.bytes / BYTES_S,
+        CUT_S * len(fields) / (wish.workers or cores()),
     )
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _free(folder: Path) -> int:
     """Bytes that are free where a folder is, or will be."""
     places = (folder.absolute(), *folder.absolute().parents)
     return shutil.disk_usage(next(place for place in places if place.is_dir())).free
-
-
-def make(wish: Wish, ahead: Outlook, bar: Bar) -> PaperDataset:
-    """Fetch, cut and split; what is there already stays, so that the same call goes on.
-
-    Parameters
-    ----------
-    wish : Wish
-        What the data set shall be.
-    ahead : Outlook
-        Of this wish.
-    bar : callable
-        Makes a progress bar.
-
-    Returns
-    -------
-    PaperDataset
-        Store, split and what was set aside.
-
-    Raises
-    ------
-    NetworkError
-        If the archive cannot be reached, or frames are missing for its faults.
-    BadInputError, IntegrityError
-        If the archive has none of the frames, or only wrong ones.
-    ResourceError
-        If the disk has not the room.
-    """
-    if ahead.disk > ahead.free:
-        raise ResourceError(
-            f"{wish.folder}: the frames and cutouts take {ahead.disk / 1e9:,.1f} GB more, the disk "
-            f"has {ahead.free / 1e9:,.1f} GB. Name fewer --runs, or folders on a larger disk."
-        )
-    with only_writer(wish.out):
-        path = tables.write(ahead.chosen.catalog, wish.out / "catalog.parquet")
-        with bar("Fetching frames") as progress:
-            fetched = fetch(
-                ahead.frames,
-                wish.folder,
-                check=check_frame,
-                release=wish.release,
-                mirror=wish.mirror,
-                connections=wish.connections,
-                progress=progress,
-            )
-        fetched.refuse_none()
-        cutouts = wish.out / "cutouts"
-        with bar("Cutting out") as progress:
-            built = build_from_frames(
-                fetched.paths.values(),
-                path,
-                cutouts,
-                wish.needed,
-                wish.form,
-                wish.edge,
-                wish.workers,
-                progress,
-            )
-        split = split_store(
-            CutoutStore.open(cutouts), cutouts / "split.parquet", wish.scheme, seed=wish.seed
-        )
-    set_aside = [*ahead.spectra.meta.get("set_aside", ()), *fetched.set_aside, *built.set_aside]
-    return PaperDataset(cutouts, split, set_aside, fetched.code or (3 if set_aside else 0))
