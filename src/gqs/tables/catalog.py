@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.table import Table
+from numpy.typing import NDArray
 
 from gqs import labels
-from gqs.tables.contracts import FIELD_COLUMNS, positions_usable, require_columns, require_unique
+from gqs.tables.contracts import (
+    FIELD_COLUMNS,
+    exact_objid,
+    positions_usable,
+    require_columns,
+    require_unique,
+)
 from gqs.tables.formats import read
 
 
@@ -39,7 +47,7 @@ def read_catalog(
     IntegrityError
         If an objid comes twice.
     """
-    table, reasons = usable_rows(read(path), path, needs)
+    table, reasons = usable_rows(read(path, exact="objid" not in needs), path, needs)
     if "objid" in needs:
         require_unique(table["objid"], path)
     return table, reasons
@@ -50,12 +58,12 @@ def usable_rows(
     where: object,
     needs: tuple[str, ...] = ("objid", "ra", "dec", *FIELD_COLUMNS, "class"),
 ) -> tuple[Table, list[str]]:
-    """Set aside the rows of a catalogue that have no position or no class.
+    """Set aside the rows of a catalogue that have no identifier, no position or no class.
 
     Parameters
     ----------
     table : Table
-        The catalogue; `ra`, `dec` and `class` are tidied in place.
+        The catalogue; `objid`, `ra`, `dec` and `class` are tidied in place.
     where : object
         Named in the sentences.
     needs : tuple of str
@@ -72,11 +80,23 @@ def usable_rows(
     ------
     UsageError
         If a column is missing.
+    IntegrityError
+        If an objid is there but no whole number from 0 to 2^64 - 1.
     """
     require_columns(table, needs, where)
     keep, reasons = np.ones(len(table), dtype=bool), []
+    if "objid" in needs:
+        blank = _blank(table["objid"])
+        for row in np.flatnonzero(blank):
+            keep[row] = False
+            reasons.append(f"{where}, row {row + 1}: has no objid; set aside.")
+        if blank.any():
+            filled = np.ma.getdata(table["objid"]).copy()
+            filled[blank] = 0 if filled.dtype.kind in "iuf" else "0"
+            table["objid"] = filled
+        table["objid"] = exact_objid(table["objid"], where)
     usable = positions_usable(table)
-    for row in np.flatnonzero(~usable):
+    for row in np.flatnonzero(~usable & keep):
         keep[row] = False
         reasons.append(f"{where}, row {row + 1}: ra or dec is no position on the sky; set aside.")
     if "class" in needs:
@@ -89,3 +109,14 @@ def usable_rows(
             )
         table["class"] = names
     return table[keep], reasons
+
+
+def _blank(objid: Any) -> NDArray[np.bool_]:
+    """Tell which identifiers are missing: masked, or a text without a letter."""
+    masked = np.ma.getmaskarray(objid) if np.ma.isMaskedArray(objid) else np.zeros(len(objid), bool)
+    values = np.ma.getdata(objid)
+    if values.dtype.kind not in "USO":
+        return np.asarray(masked)
+    texts = [v.decode("ascii", "replace") if isinstance(v, bytes) else v for v in values.tolist()]
+    empty = [text is None or not str(text).strip(' \t"') for text in texts]
+    return np.asarray(masked | np.array(empty, dtype=bool))

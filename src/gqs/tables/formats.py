@@ -17,6 +17,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from astropy.io import fits
 from astropy.io.votable import from_table, parse
+from astropy.io.votable.tree import Info
 from astropy.table import MaskedColumn, Table
 
 from gqs.errors import BadInputError, IntegrityError, UsageError
@@ -27,9 +28,11 @@ ENDINGS: Final = (".parquet", ".fits", ".vot", ".ecsv", ".csv")
 # Read as text: identifiers pass 2^63, where a reader that guesses turns to floats.
 _TEXT: Final = ("objid", "specobjid", "class")
 MAX_BYTES: Final = 4 << 30  # of a file, and of what it unfolds to
+META: Final = "gqs"  # where Parquet, FITS and VOTable keep all of `meta`, as JSON
+_CARD: Final = 68  # letters of a FITS card's text
 
 
-def read(path: Path) -> Table:
+def read(path: Path, exact: bool = True) -> Table:
     """Read a table, its format told by its ending: .parquet, .fits, .vot, .ecsv or .csv.
 
     Identifiers stay exact: a column `objid` is uint64, never read through a float. Nothing is
@@ -39,6 +42,9 @@ def read(path: Path) -> Table:
     ----------
     path : Path
         The file.
+    exact : bool
+        Whether to refuse a table in which any `objid` is missing; else the column is left as it
+        was read, for `usable_rows` to set such rows aside.
 
     Returns
     -------
@@ -80,7 +86,7 @@ def read(path: Path) -> Table:
         raise BadInputError(
             f"{path}: cannot be read as {path.suffix} ({reason}). Export it again."
         ) from error
-    _tidy(table, path)
+    _tidy(table, path, exact)
     return table
 
 
@@ -156,21 +162,65 @@ def as_bytes(table: Table, ending: str) -> memoryview:
     if ending == ".parquet":
         _write_parquet(table, buffer)
     elif ending == ".fits":
-        for name in table.colnames:  # FITS knows bytes, and cards of 8 letters
-            if table[name].dtype.kind == "O":
-                table[name] = table[name].astype(str)
-        table.meta = {
-            key[:8].upper(): value if isinstance(value, str | int | float) else json.dumps(value)
-            for key, value in table.meta.items()
-        }
-        table.write(buffer, format="fits")
+        _write_fits(table, buffer)
     elif ending == ".vot":
-        from_table(table).to_xml(buffer)
+        _write_votable(table, buffer)
     else:
         text = io.StringIO()
         table.write(text, format="ascii.ecsv" if ending == ".ecsv" else "ascii.csv")
         buffer.write(text.getvalue().encode())
     return buffer.getbuffer()
+
+
+def _write_fits(table: Table, buffer: io.BytesIO) -> None:
+    for name in table.colnames:  # FITS knows bytes
+        if table[name].dtype.kind == "O":
+            table[name] = table[name].astype(str)
+    # All of it as JSON, in one card with CONTINUE; what fits a card of its own is there for people.
+    # Quotes and ampersands, which cards double or end in, are spelled as JSON's escapes.
+    told = _as_json(table.meta).replace("'", "\\u0027").replace("&", "\\u0026")
+    cards = {
+        key.upper(): value
+        for key, value in table.meta.items()
+        if re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,7}", key)
+        and key != META
+        and (isinstance(value, int) or _short(value))
+    }
+    table.meta = {**cards, META.upper(): told} if table.meta else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of units that FITS does not know, and reserved keys
+        table.write(buffer, format="fits")
+
+
+def _short(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= _CARD and bool(re.fullmatch(r"[ -~]+", value))
+
+
+def _write_votable(table: Table, buffer: io.BytesIO) -> None:
+    meta, table.meta = dict(table.meta), {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of units that VOTable does not know
+        made = from_table(table)
+        infos = made.get_first_table().infos
+        for key, value in meta.items():  # one INFO each, for people and other programs
+            if isinstance(value, str | int | float):
+                infos.append(Info(name=key, value=" ".join(str(value).split())))
+        if meta:
+            infos.append(Info(name=META, value=_as_json(meta)))
+        made.to_xml(buffer)
+
+
+def _as_json(meta: dict[str, Any]) -> str:
+    return json.dumps(dict(meta), default=str)
+
+
+def _from_json(text: str) -> dict[str, Any]:
+    """Return what was kept as JSON; nothing where another program uses the name for its own."""
+    with contextlib.suppress(ValueError):
+        found = json.loads(text)
+        if isinstance(found, dict):
+            return found
+    return {}
 
 
 def _write_parquet(table: Table, buffer: io.BytesIO) -> None:
@@ -186,7 +236,7 @@ def _write_parquet(table: Table, buffer: io.BytesIO) -> None:
         else:
             columns[name] = pa.array(values, mask=mask)
     # All of the metadata as one JSON text, so that numbers and lists come back as such.
-    meta = {"gqs": json.dumps(dict(table.meta), default=str)}
+    meta = {META: _as_json(table.meta)}
     units = {name: str(table[name].unit) for name in table.colnames if table[name].unit}
     meta |= {f"unit.{name}": unit for name, unit in units.items()}
     arrow = pa.table(columns).replace_schema_metadata(meta)
@@ -203,7 +253,7 @@ def _read_parquet(path: Path) -> Table:
     table = _from_arrow(arrow)
     for raw_key, raw_value in (arrow.schema.metadata or {}).items():
         key, value = raw_key.decode(), raw_value.decode()
-        if key == "gqs":
+        if key == META:
             table.meta.update(json.loads(value))
         elif key.startswith("unit.") and key[5:] in table.colnames:
             table[key[5:]].unit = value
@@ -247,6 +297,7 @@ def _read_fits(path: Path) -> Table:
                 f"{path}: claims {rows} rows of {width} bytes, more than it holds. Export it again."
             )
         table = Table.read(units, format="fits", hdu=1, character_as_bytes=False)
+    table.meta = _from_json(str(table.meta.get(META.upper(), ""))) or table.meta
     for column in table.itercols():  # FITS is big-endian, most libraries are not
         if column.dtype.byteorder == ">":
             native = column.astype(column.dtype.newbyteorder("="))
@@ -279,7 +330,13 @@ def _read_votable(path: Path) -> Table:
                 f"{path}: claims {claim.decode()} rows or elements, more than it holds. "
                 "Export it again."
             )
-    return parse(io.BytesIO(text)).get_first_table().to_table(use_names_over_ids=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of units and the like: values are checked by whoever asks
+        found = parse(io.BytesIO(text)).get_first_table()
+        table = found.to_table(use_names_over_ids=True)
+    told = next((str(info.value) for info in found.infos if info.name == META), "")
+    table.meta = _from_json(told) or table.meta
+    return table
 
 
 def _read_csv(path: Path) -> Table:
@@ -312,13 +369,13 @@ def _plain(name: str) -> str:
     return name.strip().strip('"').lower()
 
 
-def _tidy(table: Table, path: Path) -> None:
+def _tidy(table: Table, path: Path, exact: bool) -> None:
     for name in list(table.colnames):
         plain = _plain(name)
         known = ("objid", "specobjid", "ra", "dec", "class", *FIELD_COLUMNS)
         if plain in known and name != plain and plain not in table.colnames:
             table.rename_column(name, plain)
-    if "objid" in table.colnames:
+    if "objid" in table.colnames and exact:
         table["objid"] = exact_objid(table["objid"], path)
     if "specobjid" in table.colnames and table["specobjid"].dtype.kind in "iuUSO":
         with contextlib.suppress(IntegrityError):  # not every row may have a spectrum: text stays
