@@ -73,10 +73,10 @@ def test_counting_needs_no_job(jobs: CasJobs, quick: web.Patience) -> None:
 @pytest.mark.parametrize(
     ("becomes", "said"),
     [
-        ((0, 1, 4), "failed (Query exceeded its time)"),
-        ((0, 3), "cancelled (Query exceeded its time)"),
-        ((1,), "is still running after 0.0 hours"),
-        ((0,), "is still queued after 0.0 hours"),
+        ((0, 1, 4), "failed (Query exceeded its time). See the SQL"),
+        ((0, 3), "cancelled (Query exceeded its time). The same command"),
+        ((1,), "is still running. It goes on"),
+        ((0,), "is still queued. It goes on"),
     ],
 )
 def test_a_job_that_does_not_finish_is_told(
@@ -84,7 +84,7 @@ def test_a_job_that_does_not_finish_is_told(
 ) -> None:
     """A failed one is submitted again by the next run, a slow one is looked at again."""
     jobs.becomes, jobs.message = becomes, "Query exceeded its time"
-    with pytest.raises(NetworkError) as refusal:
+    with pytest.raises(UsageError if 4 in becomes else NetworkError) as refusal:
         pull(jobs, quick, tmp_path, wait_s=0.2)
     assert said in str(refusal.value) and "job 7000" in str(refusal.value)
     jobs.becomes, submitted = (0, 5), len(jobs.jobs)
@@ -96,6 +96,15 @@ def test_a_job_that_does_not_finish_is_told(
     found = pull(jobs, quick, tmp_path)
     assert len(jobs.jobs) == submitted + (not slow)
     assert found["objid"].tolist() == flawless["objid"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, ""), (1.9, ""), (45, " after 45 seconds"), (600, " after 10 minutes"),
+     (7200, " after 2 hours"), (86400, " after 24 hours")],
+)  # fmt: skip
+def test_a_wait_is_told_in_a_unit_that_fits(seconds: float, said: str) -> None:
+    assert casjobs._after(seconds) == said
 
 
 def test_a_job_whose_number_was_never_heard_is_found_again(
@@ -189,7 +198,8 @@ def test_the_token_is_never_seen(
     with pytest.raises(GqsError) as refusal:
         pull(jobs, quick, tmp_path)
     error: BaseException | None = refusal.value
-    assert said in str(error) and refusal.value.exit_code == 4, str(error)
+    code = 2 if "accept the token" in said else 4
+    assert said in str(error) and refusal.value.exit_code == code, str(error)
     while error is not None:
         assert TOKEN not in "".join(traceback.format_exception(error))
         assert TOKEN not in repr(vars(error)) and not hasattr(error, "request")
@@ -253,6 +263,6 @@ def test_two_processes_do_not_submit_one_job_each(
 
 
 def test_a_wrong_token_is_refused_by_the_server(jobs: CasJobs, quick: web.Patience) -> None:
-    with pytest.raises(NetworkError, match="does not accept the token") as refusal:
+    with pytest.raises(UsageError, match="does not accept the token") as refusal:
         pull(jobs, quick, token=Token(NOT_OURS))
     assert NOT_OURS not in str(refusal.value)

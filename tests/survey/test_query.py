@@ -169,18 +169,25 @@ def test_bind_refuses_values_of_other_types(value: Any) -> None:
     ("options", "said"),
     [
         ({"runs": "x"}, "'x' is no run"),
-        ({"runs": "70000"}, "less than or equal to 65535"),
-        ({"classes": "quasar"}, "'GALAXY', 'QSO' or 'STAR'"),
-        ({"limits": "r<20"}, "band=bright..faint"),
-        ({"limits": "r=20..13"}, "the bright limit is the smaller number"),
-        ({"cone": "1,2"}, "ra,dec,radius"),
-        ({"cone": "400,0,1"}, "less than 360"),
-        ({"form": "paper", "limits": "r=..20"}, "runs and classes, nothing else"),
+        ({"runs": "3430,99999"}, "--runs '3430,99999': runs are numbered from 1 to 65535."),
+        ({"classes": "quasar"}, "--classes 'quasar': the classes are GALAXY, QSO, STAR."),
+        ({"limits": "r<20"}, "--limits 'r<20': write band=bright..faint"),
+        ({"limits": "r=23..13"}, "--limits 'r=23..13': the bright limit is the smaller number"),
+        ({"limits": "r=13..50"}, "--limits 'r=13..50': magnitudes are 0 to 40."),
+        ({"cone": "1,2"}, "--cone '1,2': write ra,dec,radius"),
+        ({"cone": "229.5,142.8,1"}, "--cone '229.5,142.8,1': dec is -90 to 90 deg."),
+        ({"cone": "400,0,1"}, "--cone '400,0,1': ra is 0 to 360 deg"),
+        ({"cone": "4,0,0"}, "--cone '4,0,0': the radius is 1 arcsec"),
+        ({"form": "paper", "limits": "r=..20"}, "--form paper takes --runs and --classes alone"),
+        ({"form": "paper", "limits": "r=..20"}, "leave --limits 'r=..20' out"),
+        ({"form": "paper", "magnitudes": "psf"}, "leave --magnitudes 'psf' out"),
+        ({"form": "paper", "primary": False}, "leave --all-spectra out"),
     ],
 )
-def test_refusals_say_what_is_wrong(options: dict[str, str], said: str) -> None:
-    with pytest.raises(UsageError, match=re.escape(said)):
+def test_refusals_say_what_is_wrong(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)) as refusal:
         parse(**options)
+    assert "Input should" not in str(refusal.value) and "Spectroscopic" not in str(refusal.value)
 
 
 def test_equal_requests_give_equal_sql() -> None:

@@ -12,7 +12,7 @@ from typing import Final
 
 from astropy.table import Table
 
-from gqs.errors import BadInputError, IntegrityError, NetworkError
+from gqs.errors import BadInputError, IntegrityError, NetworkError, UsageError
 from gqs.files import hash_of, only_writer, write_json
 from gqs.survey import answer, pages, query, web
 from gqs.survey.releases import DEFAULT, Release
@@ -83,7 +83,9 @@ def pull(
     Raises
     ------
     NetworkError
-        If the server cannot be reached, or the job fails or does not end.
+        If the server cannot be reached, or the job is cancelled or does not end.
+    UsageError
+        If the token is refused, or the job fails.
     IntegrityError
         If the folder holds another query's job, or what came is not whole.
     """
@@ -93,6 +95,7 @@ def pull(
         "release": str(asked.release),
         "server": asked.address,
         "via": "casjobs",
+        "magnitudes": request.magnitudes,
     }
 
     def work(kept: Path) -> Table:
@@ -215,20 +218,30 @@ def _wait(
             return
         if state in (CANCELED, FAILED):
             forget()
-            raise NetworkError(
-                f"{asked.host}: CasJobs job {job} {STATES[state]}"
-                + (f" ({message})" if message else "")
-                + ". The same command submits it again; see the SQL with --show-sql."
-            )
+            told = f"{asked.host}: CasJobs job {job} {STATES[state]}"
+            told += f" ({message})" if message else ""
+            if state == FAILED:  # by its SQL, or by a limit that it met
+                raise UsageError(
+                    f"{told}. See the SQL with --show-sql; ask for less, or otherwise."
+                )
+            raise NetworkError(f"{told}. The same command submits it again.")
         waited = time.monotonic() - begin
         if waited + pause > wait_s:
             raise NetworkError(
-                f"{asked.host}: CasJobs job {job} is still {STATES[state]} after "
-                f"{waited / 3600:.1f} hours. It goes on there; the same command looks again."
+                f"{asked.host}: CasJobs job {job} is still {STATES[state]}{_after(waited)}. "
+                "It goes on there; the same command looks again."
             )
         progress(0, 1, f"CasJobs job {job} is {STATES[state]}")
         asked.line.stop.wait(pause)
         pause = min(poll_s[1], pause * 1.5)
+
+
+def _after(seconds: float) -> str:
+    """Say how long somebody has waited, where it is worth saying."""
+    for size, unit in ((3600, "hours"), (60, "minutes"), (1, "seconds")):
+        if seconds >= 2 * size:
+            return f" after {seconds / size:.0f} {unit}"
+    return ""
 
 
 def _drop(asked: Server, table: str) -> None:

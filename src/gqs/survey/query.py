@@ -30,6 +30,18 @@ Magnitude = Annotated[float, Field(ge=0, le=40)]
 Run = Annotated[int, Field(ge=1, le=65535)]  # 16 bits of an objid
 
 
+# Which option a value came from, and what it may be: the ranges of the types above and of Cone.
+_RANGES: Final = {
+    "runs": ("runs", "runs are numbered from 1 to 65535"),
+    "classes": ("classes", f"the classes are {', '.join(labels.CLASSES)}"),
+    "bright": ("limits", "magnitudes are 0 to 40"),
+    "faint": ("limits", "magnitudes are 0 to 40"),
+    "ra": ("cone", "ra is 0 to 360 deg, 360 itself left out"),
+    "dec": ("cone", "dec is -90 to 90 deg"),
+    "radius": ("cone", "the radius is 1 arcsec (0.00028 deg) to 90 deg"),
+}
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -189,44 +201,74 @@ def parse(
         If a value is not of its kind or out of its range.
     """
     given = dict(settings)
+    typed = {"runs": runs, "classes": classes, "limits": limits, "cone": cone}
+    _agrees_with_form(typed, settings)
     if runs:
-        given["runs"] = tuple(_whole(part, "run") for part in runs.split(","))
+        given["runs"] = tuple(_whole(part, runs) for part in runs.split(","))
     if classes:
         given["classes"] = tuple(part.strip() for part in classes.split(","))
     if limits:
         match = re.fullmatch(r"([ugriz])=([0-9.]*?)\.\.([0-9.]*)", limits.strip())
         if match is None or not (match[2] or match[3]):
-            raise UsageError(f"Limits {limits!r}: write band=bright..faint, as in r=13.1..23.2.")
+            raise _wrong("limits", limits, "write band=bright..faint, as in r=13.1..23.2")
         given["band"] = match[1]
-        given["bright"], given["faint"] = (
-            _number(part, "magnitude") if part else None for part in match.groups()[1:]
+        bright, faint = (
+            _number(part, "magnitude", "limits", limits) if part else None
+            for part in match.groups()[1:]
         )
+        if bright is not None and faint is not None and bright > faint:
+            swapped = f"{match[1]}={match[3]}..{match[2]}"
+            raise _wrong("limits", limits, f"the bright limit is the smaller number: {swapped}")
+        given["bright"], given["faint"] = bright, faint
     if cone:
         parts = cone.split(",")
         if len(parts) != 3:
-            raise UsageError(f"Cone {cone!r}: write ra,dec,radius in deg, as in 229.5,42.8,0.2.")
-        numbers = [_number(part, "angle") for part in parts]
+            raise _wrong("cone", cone, "write ra,dec,radius in deg, as in 229.5,42.8,0.2")
+        numbers = [_number(part, "angle", "cone", cone) for part in parts]
     try:
         if cone:
             given["cone"] = Cone(ra=numbers[0], dec=numbers[1], radius=numbers[2])
         return Spectroscopic(**given)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "query"
+        name = str(first["loc"][0]) if first["loc"] else ""
+        if name in _RANGES:
+            option, reason = _RANGES[name]
+            raise _wrong(option, typed[option], reason) from error
         reason = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"Query, {where}: {reason}; got {str(first['input'])[:60]!r}.") from error
+        raise _wrong(name or "form", str(first["input"]), reason) from error
 
 
-def _whole(text: str, what: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", text.strip()):
-        raise UsageError(f"{text[:60]!r} is no {what}: write a whole number.")
-    return int(text)
+def _agrees_with_form(typed: Mapping[str, str], settings: Mapping[str, Any]) -> None:
+    """Refuse, by its name, what the paper's query does not know."""
+    if settings.get("form", "full") != "paper":
+        return
+    extra = [f"--{name} {typed[name][:60]!r}" for name in ("limits", "cone") if typed[name]]
+    if settings.get("magnitudes", "model") != "model":
+        extra.append(f"--magnitudes {str(settings['magnitudes'])[:60]!r}")
+    if not settings.get("primary", True):
+        extra.append("--all-spectra")
+    if extra:
+        raise UsageError(
+            f"--form paper takes --runs and --classes alone, as Figure 9 does: leave "
+            f"{' and '.join(extra)} out, or --form paper."
+        )
 
 
-def _number(text: str, what: str) -> float:
-    if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,3})?", text.strip()):
-        raise UsageError(f"{text[:60]!r} is no {what}: write a number.")
-    return float(text)
+def _wrong(option: str, text: str, reason: str) -> UsageError:
+    return UsageError(f"--{option} {text[:60]!r}: {reason}.")
+
+
+def _whole(part: str, text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", part.strip()):
+        raise _wrong("runs", text, f"{part[:60]!r} is no run: write a whole number")
+    return int(part)
+
+
+def _number(part: str, what: str, option: str, text: str) -> float:
+    if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,3})?", part.strip()):
+        raise _wrong(option, text, f"{part[:60]!r} is no {what}: write a number")
+    return float(part)
 
 
 def bind(name: str, values: Mapping[str, Value], names: Mapping[str, str | None]) -> str:

@@ -158,6 +158,8 @@ class Server:
         ------
         NetworkError
             If there is none, or it is a refusal.
+        UsageError
+            If the token is not accepted.
         """
         return self.line.persist(lambda: self._try(method, path, sql, name))
 
@@ -172,9 +174,9 @@ class Server:
         body = self._token.hide(body)
         said = _short(body[:2000].decode("utf-8", "replace"))
         if status in (401, 403):
-            raise NetworkError(
+            raise UsageError(
                 f"{self.host}: CasJobs does not accept the token (HTTP {status}). "
-                "Fetch a new one from SciServer and run the same command again."
+                "Fetch a new one from SciServer."
             )
         if status in web.REDIRECTS:
             raise NetworkError(

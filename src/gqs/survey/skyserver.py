@@ -161,7 +161,8 @@ def pull(
     Returns
     -------
     Table
-        A Catalogue; `meta` has sql, release, server, retrieved, rows, repeats and set_aside.
+        A Catalogue; `meta` has sql, release, server, magnitudes, retrieved, rows, repeats and
+        set_aside.
 
     Raises
     ------
@@ -176,6 +177,7 @@ def pull(
         "release": str(asked.release),
         "server": asked.address,
         "via": "skyserver",
+        "magnitudes": request.magnitudes,
     }
     return keep(
         folder,
