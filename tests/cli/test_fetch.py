@@ -106,7 +106,8 @@ def test_each_fault_has_its_sentence_and_its_code(
     refusals = [line for line in done.stderr.splitlines() if line.startswith("gqs: ")]
     assert len(refusals) == (code == 4)
     for path, data in state(tmp_path)[0].items():
-        assert path.endswith(".part") or ".tag" in path or faultless[0][path] == data
+        unfinished = path.endswith(".part") or ".tag" in path or path == "set_aside.csv"
+        assert unfinished or faultless[0][path] == data
     server.heal()
     again = fetch(*words)
     assert again.returncode == 0, again.stderr
@@ -187,7 +188,7 @@ def test_a_catalogues_fields_are_fetched_once_each(server: LoopbackServer, tmp_p
     assert answer["fetched"] == 2 and answer["bytes"] == told["bytes"]
     assert all("/cache/dr12/301/3918/3/frame-r-" in path for path in answer["paths"])
     said = fetch(*words, "--out", tmp_path / "f").stdout
-    assert "2 of 2 frames in" in said and "MB/s" in said and "Next: gqs classify" in said
+    assert "2 of 2 frames in" in said and "MB/s" in said and "Next: gqs cutouts" in said
 
 
 def test_what_cannot_be_asked_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -35,7 +36,10 @@ def fetch(
         list[str] | None,
         typer.Option(help="Frames of this field, as in 3918-3-213; may be repeated."),
     ] = None,
-    ra: Annotated[float | None, typer.Option(help="Right ascension, deg; with --dec.")] = None,
+    ra: Annotated[
+        float | None,
+        typer.Option(help="Right ascension, deg; with --dec. SkyServer is asked for the field."),
+    ] = None,
     dec: Annotated[float | None, typer.Option(help="Declination, deg; with --ra.")] = None,
     bands: Annotated[str, typer.Option(help="Bands as one word, as in gri.")] = "ugriz",
     release: Release = "16",
@@ -54,8 +58,9 @@ def fetch(
     """Fetch frames from the SDSS archive: resumed, checked, and kept for every other verb.
 
     A frame has its name only when it is whole and its header is the field and band asked for.
-    FOLDER/manifest.sqlite says of every file whether it is wanted, here, or set aside and why.
-    However it ends, the same command goes on from there.
+    FOLDER/manifest.sqlite says of every file whether it is wanted, here, or set aside and why;
+    FOLDER/set_aside.csv lists those that are set aside, if any. However it ends, the same command
+    goes on from there.
 
     Examples:
 
@@ -68,6 +73,7 @@ def fetch(
     from gqs.imaging.frames import check_frame
     from gqs.survey.archive import fetch as fetch_frames
     from gqs.survey.archive import frames_folder, plan
+    from gqs.survey.archive.manifest import SET_ASIDE
     from gqs.survey.archive.wanted import frames_of
     from gqs.survey.releases import find
 
@@ -87,7 +93,9 @@ def fetch(
             connections=connections,
             progress=progress,
         )
-    _say_fetched(report, len(frames), folder, as_json)
+    lines = [_fetched_line(report, len(frames), folder), *_next(report, folder, catalog)]
+    say(lines, report.as_dict(), as_json)
+    finish(report.set_aside, report.code, folder / SET_ASIDE)
 
 
 def fields_asked(
@@ -98,7 +106,7 @@ def fields_asked(
     release: str,
     server: str | None,
 ) -> list[FieldId]:
-    """Return fields as the options name them, of which there must be one kind.
+    """Return fields as the options name them; the one that a position lies on is told.
 
     Parameters
     ----------
@@ -141,6 +149,8 @@ def fields_asked(
     found = fields_at(ra, dec, release, server)
     if not found:
         raise BadInputError(f"No field of release {release} covers ra {ra}, dec {dec}.")
+    run, camcol, number = found[0]
+    print(f"ra {ra}, dec {dec} lie on field {run}-{camcol}-{number}.", file=sys.stderr)
     return found[:1]
 
 
@@ -200,19 +210,38 @@ def _told(planned: Plan, folder: Path) -> list[str]:
     if planned.to_come > planned.asked:
         how = f"{planned.asked} of them" if planned.asked else "twenty real frames"
         lines.append(f"  the bytes are estimated from the sizes of {how}")
+    if planned.absent:
+        lines.append(
+            f"  {planned.absent} were absent when last asked; they will be asked once more"
+        )
     return lines
 
 
-def _say_fetched(report: FetchReport, wanted: int, folder: Path, as_json: bool) -> None:
-    speed = report.bytes / max(report.seconds, 1e-3) / 1e6
-    lines = [
-        f"{len(report.paths)} of {wanted} frames in {folder}: {report.fetched} fetched, "
-        f"{report.bytes / 1e6:,.1f} MB in {report.seconds:.1f} s, {speed:.1f} MB/s."
-    ]
-    if report.paths:
-        lines.append(f"Next: gqs classify {folder} --out catalogue.fits")
-    say(lines, report.as_dict(), as_json)
-    finish(report.set_aside, report.code)
+def _fetched_line(report: FetchReport, wanted: int, folder: Path) -> str:
+    here = len(report.paths)
+    if here == wanted and not report.fetched:
+        return f"All {wanted} frames are here ({folder})."
+    line = f"{here} of {wanted} frames in {folder}: {report.fetched} fetched"
+    size, came = (f"{count / 1e6:,.1f} MB" for count in (report.size, report.bytes))
+    if report.fetched:
+        speed = report.bytes / max(report.seconds, 1e-3) / 1e6
+        line += f", {size} in {report.seconds:.1f} s, {speed:.1f} MB/s"
+    return f"{line}." if came == size else f"{line}; {came} came over the network."
+
+
+def _next(report: FetchReport, folder: Path, catalog: Path | None) -> list[str]:
+    """Name the next command; there is none without an r frame, onto whose grid all others go."""
+    from gqs.survey.sdss import BANDS
+
+    bands = "".join(band for band in BANDS if any(name.band == band for name in report.paths))
+    if "r" not in bands:
+        return []
+    frames = shlex.quote(str(folder))
+    if catalog is None:
+        return [f"Next: gqs classify {frames} --out catalogue.fits"]
+    some = "" if bands == BANDS else f" --bands {bands}"
+    cut = f"gqs cutouts {frames} --catalog {shlex.quote(str(catalog))} --out cutouts{some}"
+    return [f"Next: {cut}"]
 
 
 @app.command(rich_help_panel=PANEL)

@@ -207,7 +207,7 @@ def say(lines: Sequence[str], result: dict[str, Any], as_json: bool) -> None:
     print(json.dumps(result, default=str) if as_json else "\n".join(lines))
 
 
-def finish(set_aside: Sequence[str], code: int = 3) -> None:
+def finish(set_aside: Sequence[str], code: int = 3, listed: Path | None = None) -> None:
     """Name what was left out, and end with a code of its own where anything was.
 
     Parameters
@@ -216,6 +216,8 @@ def finish(set_aside: Sequence[str], code: int = 3) -> None:
         A sentence for each item.
     code : int
         3, or 7 where something was not what its name says.
+    listed : Path, optional
+        File that names them all, told where only some are shown.
 
     Raises
     ------
@@ -225,7 +227,8 @@ def finish(set_aside: Sequence[str], code: int = 3) -> None:
     for sentence in set_aside[:10]:
         print(f"set aside: {sentence}", file=sys.stderr)
     if len(set_aside) > 10:
-        print(f"set aside: ... and {len(set_aside) - 10} more", file=sys.stderr)
+        where = f"; all are in {listed}" if listed else ""
+        print(f"set aside: ... and {len(set_aside) - 10} more{where}", file=sys.stderr)
     if set_aside:
         sys.stdout.flush()
         raise typer.Exit(code)

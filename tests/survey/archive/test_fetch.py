@@ -14,7 +14,7 @@ import pytest
 
 from archive.folder import FRAMES, QUICK, State, fetched
 from gqs.imaging.frames import check_frame
-from gqs.survey.archive import Manifest, fetch, frames_folder, plan
+from gqs.survey.archive import Manifest, Plan, fetch, frames_folder, plan
 from gqs.survey.archive.part import STALE_AFTER_S, part_of, sweep
 from gqs.survey.sdss import FrameName
 from gqs.survey.web import Patience, Stopped
@@ -96,7 +96,7 @@ def test_a_transfer_goes_on_where_it_was_cut_off(
     report = fetched(server, tmp_path)
     (asked,) = server.asked(ONE)
     assert asked.headers["range"] == f"bytes={begun}-" and asked.status == 206
-    assert report.bytes == whole - begun
+    assert (report.bytes, report.size) == (whole - begun, whole)
     assert State.of(tmp_path) == faultless
 
 
@@ -230,6 +230,24 @@ def test_a_plan_tells_files_and_bytes_and_writes_nothing(
     assert left.bytes == sum(
         len(data) for path, data in faultless.files.items() if "0013.fits" in path
     )
+
+
+def test_a_plan_counts_on_no_byte_of_what_is_absent(
+    server: LoopbackServer, faultless: State, tmp_path: Path
+) -> None:
+    server.fault("status", ONE, method="", status=404)
+    server.fault("html", "frame-g-003918-3-0013")
+    first = plan(FRAMES, tmp_path, 16, server.url, QUICK)  # the archive itself says it now
+    assert (first.absent, first.to_come, first.asked) == (1, 5, 5)
+    fetched(server, tmp_path)
+    server.log.clear()
+    again = plan(FRAMES, tmp_path, 16, server.url, QUICK)  # the manifest says it
+    assert server.asked(ONE) == []
+    wrong = next(len(data) for path, data in faultless.files.items() if "g-003918-3-0013" in path)
+    assert again == Plan(wanted=6, here=4, bytes=wrong, asked=1, absent=1)
+    server.heal()
+    assert fetched(server, tmp_path).fetched == 2  # a fetch asks for both once more
+    assert plan(FRAMES, tmp_path, 16, server.url, QUICK) == Plan(6, 6, 0, 0, 0)
 
 
 def test_a_plan_of_many_asks_for_few_sizes(server: LoopbackServer, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ Check = Callable[[Path, FrameName], None]
 
 
 class Job(NamedTuple):
-    """A frame that is wanted: its name, where it goes, its row, and the row of a copy before."""
+    """A frame that is wanted: its name, where it goes, its row, and the row that it had before."""
 
     name: FrameName
     final: Path
@@ -126,7 +126,7 @@ class Errand:
 
     def _fetched(self, job: Job, part: Part) -> Result:
         wrong: BadInputError | IntegrityError | None = None
-        for _ in range(2):  # wrong content is fetched once more
+        for _ in range(2):  # wrong content is fetched once more; what is absent is not
             try:
                 self._line.persist(lambda: self._pull(job, part))
                 with self._at_check:
@@ -158,5 +158,5 @@ class Errand:
         return Result(row, fetched=fetched, mtime_ns=state.st_mtime_ns)
 
     def _aside(self, job: Job, error: GqsError, said: str) -> Result:
-        reason = f"{said.rstrip('.')}. Set aside."
+        reason = f"{said.rstrip('.')}."
         return Result(job.row._replace(state="set aside", reason=reason), type(error)(reason))

@@ -41,6 +41,7 @@ MEAN_BYTES: Final = 3_387_000  # of the twenty frames of four DR17 fields, 2.9 t
 _ASKED: Final = 20  # files whose size a plan asks for; the others count as their mean
 _GIVEN_UP: Final = 3  # files in a row after which a server is left alone
 _TELL_S: Final = 0.2
+_ABSENT: Final = -1  # in place of a size
 
 
 @dataclass(frozen=True)
@@ -56,17 +57,21 @@ class Plan:
     asked : int
         Files whose size the archive told; the others count as the mean of these, or of
         twenty real frames.
+    absent : int
+        Frames that the archive did not have when it was last asked. A fetch asks once more, but
+        counts on no byte of theirs.
     """
 
     wanted: int
     here: int
     bytes: int
     asked: int
+    absent: int
 
     @property
     def to_come(self) -> int:
-        """Frames that the folder lacks."""
-        return self.wanted - self.here
+        """Frames that the folder lacks and that the archive, as far as is known, has."""
+        return self.wanted - self.here - self.absent
 
 
 @dataclass
@@ -83,8 +88,10 @@ class FetchReport:
         0, 3 where frames are set aside, 7 where one of them is not what its name says.
     fetched : int
         Frames that were not there before.
+    size : int
+        Bytes of those.
     bytes : int
-        That came over the network.
+        That came over the network: fewer where a part was here, more where one came twice.
     seconds : float
         It took.
     """
@@ -93,6 +100,7 @@ class FetchReport:
     set_aside: list[str] = field(default_factory=list)
     code: int = 0
     fetched: int = 0
+    size: int = 0
     bytes: int = 0
     seconds: float = 0.0
 
@@ -172,9 +180,11 @@ def plan(
         If the archive cannot be reached.
     """
     jobs, at_hand = _jobs(frames, Path(folder), find(release), mirror)
-    missing = [job for job in jobs if job.row.path not in at_hand]
+    lacking = [job for job in jobs if job.row.path not in at_hand]
+    missing = [job for job in lacking if job.before is None or not job.before.absent]
+    here, absent = len(jobs) - len(lacking), len(lacking) - len(missing)
     if not missing:
-        return Plan(len(jobs), len(jobs), 0, 0)
+        return Plan(len(jobs), here, 0, 0, absent)
     asked = missing[:: -(-len(missing) // _ASKED)]
     line, hosts = _line(find(release), mirror, patience)
 
@@ -182,25 +192,22 @@ def plan(
         try:
             return line.persist(lambda: _asked_size(client, job, hosts))
         except transfer.AbsentError:
-            return None
+            return _ABSENT
 
     with (
         transfer.client(connections, line.patience) as client,
         ThreadPoolExecutor(connections) as pool,
     ):
         try:
-            told = {
-                job.row.path: found
-                for job, found in zip(asked, pool.map(size, asked), strict=True)
-                if found is not None
-            }
+            found = list(pool.map(size, asked))
         finally:  # however it ends, nobody waits for a pause, nor asks for the next
             line.stop.set()
             pool.shutdown(cancel_futures=True)
-    mean = round(sum(told.values()) / len(told)) if told else MEAN_BYTES
-    absent = {job.row.path for job in asked} - told.keys()
-    total = sum(told.get(job.row.path, mean) for job in missing if job.row.path not in absent)
-    return Plan(len(jobs), len(jobs) - len(missing), total, len(told))
+    gone = found.count(_ABSENT)
+    told = [size for size in found if size is not None and size != _ABSENT]
+    mean = round(sum(told) / len(told)) if told else MEAN_BYTES
+    total = sum(told) + mean * (len(missing) - len(told) - gone)
+    return Plan(len(jobs), here, total, len(told), absent + gone)
 
 
 def fetch(
@@ -239,7 +246,7 @@ def fetch(
     Returns
     -------
     FetchReport
-        Every frame is in `paths` or has a sentence in `set_aside`.
+        Every frame is in `paths` or has a sentence in `set_aside`, as in FOLDER/set_aside.csv.
 
     Raises
     ------
@@ -261,6 +268,7 @@ def fetch(
         crew = Crew(todo, min(connections, len(todo)), line, hosts, check)
         try:
             missing = _collect(crew, manifest, report, len(jobs), progress)
+            manifest.list_set_aside()
         except ResourceError:
             crew.close()
             for job in todo:  # give the disk its room back
@@ -331,7 +339,9 @@ def _collect(
         )
         for one in batch:
             crew.left -= 1
-            report.fetched += one.fetched
+            if one.fetched and one.row:
+                report.fetched += 1
+                report.size += one.row.bytes or 0
             if one.row is None and one.error is not None:
                 missing.append(one.error)
                 in_a_row += 1

@@ -8,14 +8,19 @@ that was filled in ten attempts has the manifest of one that was filled in one.
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from gqs.errors import ResourceError
+from gqs.files import write_bytes
 
 NAME: Final = "manifest.sqlite"
+SET_ASIDE: Final = "set_aside.csv"
+ABSENT: Final = "absent upstream"  # with these words ends the reason of a file that nobody has
 _WAIT_S: Final = 30.0  # for another process's commit
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS files (
@@ -49,6 +54,11 @@ class Row(NamedTuple):
     reason: str = ""
     bytes: int | None = None
     sha256: str | None = None
+
+    @property
+    def absent(self) -> bool:
+        """Whether the archive had no such file when it was last asked."""
+        return self.state == "set aside" and self.reason.rstrip(".").endswith(ABSENT)
 
 
 _COLUMNS: Final = ", ".join(Row._fields)
@@ -112,19 +122,35 @@ class Manifest:
             return [Row(*row) for row in found]
 
     def known(self) -> dict[str, tuple[Row, int | None]]:
-        """Return the files that are here, with the time at which each was last found unchanged.
+        """Return what became of files, with the time at which each was last found unchanged.
 
         Returns
         -------
         dict of str to tuple
-            Row and mtime in nanoseconds by path.
+            Row and mtime in nanoseconds by path, of the files that are here or set aside.
         """
         query = (
             f"SELECT {', '.join('files.' + name for name in Row._fields)}, mtime_ns FROM files "  # noqa: S608
-            "LEFT JOIN seen USING (path) WHERE state = 'here'"
+            "LEFT JOIN seen USING (path) WHERE state != 'wanted'"
         )
         with self._sentence():
             return {row[0]: (Row(*row[:-1]), row[-1]) for row in self._db.execute(query)}
+
+    def list_set_aside(self) -> None:
+        """Write set_aside.csv beside the manifest, `path,url,reason`; remove it where none is."""
+        query = (
+            "SELECT path, url, rtrim(replace(reason, url || ': ', ''), '.') FROM files "
+            "WHERE state = 'set aside' ORDER BY path"
+        )
+        with self._sentence():
+            rows = self._db.execute(query).fetchall()
+        path = self.path.with_name(SET_ASIDE)
+        if not rows:
+            path.unlink(missing_ok=True)
+            return
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([("path", "url", "reason"), *rows])
+        write_bytes(path, text.getvalue().encode())
 
     def put(self, rows: Iterable[Row], mtimes: Iterable[tuple[str, int]] = ()) -> None:
         """Note that files are wanted, or what became of them.

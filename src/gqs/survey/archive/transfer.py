@@ -17,6 +17,7 @@ import httpx
 from gqs import __version__
 from gqs.errors import BadInputError
 from gqs.survey import web
+from gqs.survey.archive.manifest import ABSENT
 from gqs.survey.archive.part import Part
 
 MAX_BYTES: Final = 64 << 20  # a compressed frame has 3 MB
@@ -101,9 +102,7 @@ def _check_status(response: httpx.Response) -> None:
     if code in (200, 206, 416):
         return
     if code in web.ABSENT:
-        raise AbsentError(
-            f"{response.url}: the archive has no such file ({code}); absent upstream."
-        )
+        raise AbsentError(f"{response.url}: the archive has no such file ({code}), {ABSENT}.")
     raise web.Failure(
         f"answers with {code} {response.reason_phrase}".rstrip(),
         again=code in web.PASSING,
