@@ -79,7 +79,9 @@ def test_a_missing_band_is_flagged_and_a_missing_r_refused(
     survey: Path, classifier: Classifier
 ) -> None:
     without = [path for path in frames(survey, 0) if "frame-u" not in path.name]
-    found = classifier.classify_field(without)
+    report = classify_fields(classifier, without, processes=1)
+    found = report.predictions
+    assert list(report.lacking.values()) == ["u"]
     assert (np.asarray(found["flags"]) & int(Flag.MISSING_BAND) > 0).all()
     assert (np.asarray(found["class"]) != "").any()
     with pytest.raises(BadInputError, match="r frame is missing"):

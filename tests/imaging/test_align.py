@@ -141,7 +141,7 @@ def test_frames_that_do_not_belong_together_are_refused(sky, make_sky, tmp_path)
         align(frames, "grz")
     with pytest.raises(BadInputError, match="shows field 003918-3-0214"):
         align({**frames, "g": read_frame(other.write(tmp_path, "g"))}, "gr")
-    with pytest.raises(BadInputError, match="is a i frame, not g"):
+    with pytest.raises(BadInputError, match="is a frame in band i, not g"):
         align({**frames, "g": frames["i"]}, "gr")
     with pytest.raises(BadInputError, match="rerun"):
         align({**frames, "g": dataclasses.replace(frames["g"], rerun="157")}, "gr")

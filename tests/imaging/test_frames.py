@@ -125,7 +125,7 @@ def test_fields_are_grouped_by_headers_not_names(make_sky, tmp_path):
         other.field: {"r": paths[1]},
     }
     assert len(set_aside) == 2
-    assert "already has a r frame" in set_aside[0] and "web page" in set_aside[1]
+    assert "already has a frame in band r" in set_aside[0] and "web page" in set_aside[1]
 
 
 def test_missing_file_is_the_callers_mistake(tmp_path):

@@ -103,11 +103,14 @@ class FieldsReport:
         Fields classified.
     set_aside : list of str
         A sentence for each file or field left out.
+    lacking : dict of FieldId to str
+        Bands that the model takes and that a field has no frame of, where there are such.
     """
 
     predictions: Table
     fields: int
     set_aside: list[str] = field(default_factory=list)
+    lacking: dict[FieldId, str] = field(default_factory=dict)
 
 
 def prepare(
@@ -273,7 +276,12 @@ def classify_fields(
     whole = vstack([done[name] for name in sorted(done)], metadata_conflicts="silent")
     if checked is not None:
         whole = one_row_each(whole, checked, classifier.hash)
-    return FieldsReport(whole, len(done), set_aside)
+    lacking = {
+        name: missing
+        for name in sorted(done)
+        if (missing := "".join(band for band in classifier.bands if band not in fields[name]))
+    }
+    return FieldsReport(whole, len(done), set_aside, lacking)
 
 
 def judge(classifier: Classifier, prepared: Prepared) -> Table:

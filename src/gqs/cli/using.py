@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
     from gqs.classify.classifier import Classifier
+    from gqs.classify.field import FieldsReport
 
 PANEL = "Using"
 PICTURES = (".png", ".svg")
@@ -36,7 +37,8 @@ def classify(
         typer.Option(help="Fetch this field's frames first, as in 3918-3-213; may be repeated."),
     ] = None,
     ra: Annotated[
-        float | None, typer.Option(help="Fetch the field that covers it, deg; with --dec.")
+        float | None,
+        typer.Option(help="Fetch the field that covers it, as SkyServer says, deg; with --dec."),
     ] = None,
     dec: Annotated[float | None, typer.Option(help="Declination, deg; with --ra.")] = None,
     release: Release = "16",
@@ -123,7 +125,8 @@ def classify(
     counts = Counter(str(name) or "not judged" for name in found["class"])
     listed = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
     lines = [
-        f"{len(found)} objects in {report.fields} field(s): {listed}.",
+        f"{len(found)} objects in {report.fields} field{'s'[: report.fields != 1]}: {listed}.",
+        *_lacking(report),
         "Probabilities hold for classes in equal numbers: on an ordinary sky few faint QSO are.",
         f"Catalogue: {out}",
         *([f"DS9 regions: {region}"] if region is not None else []),
@@ -134,6 +137,7 @@ def classify(
         "objects": len(found),
         "fields": report.fields,
         "by_class": counts,
+        "missing_bands": {str(name): bands for name, bands in report.lacking.items()},
         "model": classifier.hash,
         "set_aside": set_aside,
     }
@@ -147,6 +151,20 @@ def _bands(classifier: Classifier, plot: Path | None) -> str:
 
     needed = {*classifier.bands, "r", *("gri" if plot else "")}
     return "".join(band for band in BANDS if band in needed)
+
+
+def _lacking(report: FieldsReport) -> list[str]:
+    """Say which of the model's bands are missing; its rows have the flag MISSING_BAND."""
+    from gqs.survey.sdss import BANDS
+
+    missing = [band for band in BANDS if any(band in one for one in report.lacking.values())]
+    if not missing:
+        return []
+    *others, last = missing
+    which = f"Bands {', '.join(others)} and {last} are" if others else f"Band {last} is"
+    fields = len(report.lacking)
+    where = "" if fields == report.fields else f" in {fields} of the {report.fields} fields"
+    return [f"{which} missing{where}, which the model knows: results are worse for it."]
 
 
 def _plot(predictions: Table, paths: list[Path], plot: Path, set_aside: list[str]) -> list[Path]:

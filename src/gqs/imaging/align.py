@@ -176,7 +176,9 @@ def _checked(frames: Mapping[str, Frame], bands: str) -> Frame:
             )
         frame = frames[band]
         if frame.band != band:
-            raise BadInputError(f"{frame.path}: is a {frame.band} frame, not {band}. Swap them.")
+            raise BadInputError(
+                f"{frame.path}: is a frame in band {frame.band}, not {band}. Swap them."
+            )
         if frame.field != reference.field:
             raise BadInputError(
                 f"{frame.path}: shows field {frame.field}, but the {REFERENCE_BAND} frame shows "

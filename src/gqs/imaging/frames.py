@@ -213,8 +213,8 @@ def group_fields(
         frames = fields.setdefault(name.field, {})
         if name.band in frames:
             set_aside.append(
-                f"{path}: field {name.field} already has a {name.band} frame, "
-                f"{frames[name.band]}; set aside."
+                f"{path}: field {name.field} already has a frame in band {name.band}, "
+                f"{frames[name.band]}."
             )
         else:
             frames[name.band] = path
