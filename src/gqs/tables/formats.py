@@ -28,7 +28,7 @@ ENDINGS: Final = (".parquet", ".fits", ".vot", ".ecsv", ".csv")
 # Read as text: identifiers pass 2^63, where a reader that guesses turns to floats.
 _TEXT: Final = ("objid", "specobjid", "class")
 MAX_BYTES: Final = 4 << 30  # of a file, and of what it unfolds to
-META: Final = "gqs"  # where Parquet, FITS and VOTable keep all of `meta`, as JSON
+META: Final = "gqs"  # under which every format but CSV keeps all of `meta`, as JSON
 _CARD: Final = 68  # letters of a FITS card's text
 
 
@@ -166,6 +166,8 @@ def as_bytes(table: Table, ending: str) -> memoryview:
     elif ending == ".vot":
         _write_votable(table, buffer)
     else:
+        if ending == ".ecsv" and table.meta:  # astropy's reader loses line breaks in YAML's texts
+            table.meta = {**table.meta, META: _as_json(table.meta)}
         text = io.StringIO()
         table.write(text, format="ascii.ecsv" if ending == ".ecsv" else "ascii.csv")
         buffer.write(text.getvalue().encode())
@@ -307,6 +309,7 @@ def _read_fits(path: Path) -> Table:
 
 def _read_ecsv(path: Path) -> Table:
     table = Table.read(path.read_text("utf-8-sig").splitlines(), format="ascii.ecsv")
+    table.meta = _from_json(str(table.meta.get(META, ""))) or table.meta
     for column in table.itercols():
         if isinstance(column, MaskedColumn) and column.dtype.kind == "U":
             table.replace_column(column.name, column.filled(""))  # ECSV has no blank text
