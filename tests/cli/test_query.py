@@ -13,8 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+import gqs.cli
 from gqs import tables
+from gqs.cli.shell import app
+from gqs.errors import GqsError
 from gqs.survey import skyserver
 from gqs.survey.query import parse
 from loopback.casjobs import TOKEN, CasJobs
@@ -57,6 +61,23 @@ def faultless(sky: SkyServer, tmp_path_factory: pytest.TempPathFactory) -> str:
 def flawless(sky: SkyServer, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(skyserver, "PAUSE_S", 0.0)
     return skyserver.pull(parse("3430,3434", "QSO,STAR", "r=15..21"), server=sky.server.url)
+
+
+def typed(*words: object, code: int = 0) -> str:
+    """Run the command line in this process, which is quick; return what it says or refuses."""
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    refusal = done.exception
+    if isinstance(refusal, GqsError):
+        assert refusal.exit_code == code, str(refusal)
+        return str(refusal)
+    assert done.exit_code == code, done.output + repr(refusal)
+    return done.output
+
+
+@pytest.fixture
+def swift(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No second between two queries."""
+    monkeypatch.setattr(skyserver, "PAUSE_S", 0.0)
 
 
 def rows_of(path: Path) -> str:
@@ -149,6 +170,8 @@ def test_a_row_limit_and_a_cut_row_are_refused_with_7(sky: SkyServer, tmp_path: 
     sky.cut_last_row = 0
     other = gqs(*words[:1], "--runs", 3437, *words[5:])
     assert other.returncode == 0, other.stderr  # no page was kept, so none can be mixed
+    refused(gqs(*words), 2, "holds another query's answer")
+    (tmp_path / "out.parquet").unlink()
     assert gqs(*words).returncode == 0
 
 
@@ -209,9 +232,10 @@ def test_an_export_that_is_not_whole_is_refused(sky: SkyServer, tmp_path: Path) 
     bad = tmp_path / "bad.csv"
     bad.write_bytes(csv(names, rows)[:-60])
     out = tmp_path / "out.parquet"
-    refused(gqs("query", "--csv", bad, "--out", out), 7, "last row is cut")
+    words = ("query", "--csv", bad, "--out", out, "--release", "16")
+    refused(gqs(*words), 7, "last row is cut")
     bad.write_bytes(csv(names, rows).replace(b"GALAXY", b"galaxies", 1))
-    done = gqs("query", "--csv", bad, "--out", out)
+    done = gqs(*words)
     assert done.returncode == 3 and "'galaxies' is none of" in done.stderr
 
 
@@ -222,13 +246,77 @@ def test_options_that_would_do_nothing_or_harm_are_refused(tmp_path: Path) -> No
     refused(gqs(*out, "--classes", "QSO' OR 'a'='a"), 2, "classes")
     refused(gqs(*out, "--release", "16; SELECT 1"), 2, "not known")
     refused(gqs(*out, "--wait", 2), 2, "--via casjobs")
-    refused(gqs(*out, "--dry-run"), 2, "Nothing is written")
     refused(gqs(*out, "--csv", "x.csv", "--runs", 1), 2, "--csv asks nothing")
+    assert "the file does not tell" in typed(*out, "--csv", "x.csv", code=2)
+    assert "--runs '99999': " in typed(*out, "--runs", 99999, code=2)
     refused(gqs(*out, "--server", "file:///etc/passwd"), 2, "no server's address")
     refused(
         gqs("query", "--out", tmp_path / "out.txt", "--server", "http://gqs.invalid"), 2, "ending"
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_the_sql_shown_is_the_sql_kept_and_has_no_limit(
+    sky: SkyServer, tmp_path: Path, swift: None
+) -> None:
+    """What is shown may be pasted by hand: a TOP would cut it without a word. --out is let be."""
+    words = ("query", *ASKED, "--server", sky.server.url, "--out", tmp_path / "out.vot")
+    shown, dry = typed(*words, "--show-sql"), typed(*words, "--dry-run")
+    assert not list(tmp_path.iterdir())
+    sql = shown.partition("\n")[2].strip()
+    assert "TOP" not in sql and sql == dry.partition("\n")[2].rpartition("-- ")[0].strip()
+    typed(*words)
+    assert tables.read(tmp_path / "out.vot").meta["sql"] == sql
+
+
+@pytest.mark.filterwarnings("error::astropy.utils.exceptions.AstropyWarning")
+@pytest.mark.parametrize("ending", [".parquet", ".fits", ".vot", ".ecsv"])
+def test_every_format_that_can_tells_where_its_rows_come_from(
+    sky: SkyServer, tmp_path: Path, swift: None, ending: str
+) -> None:
+    out = tmp_path / f"out{ending}"
+    words = ("query", "--out", out, "--server", sky.server.url, "--runs", 3430)
+    typed(*words, "--magnitudes", "psf")
+    meta = tables.read(out).meta
+    request = parse("3430", magnitudes="psf")
+    assert (meta["sql"], meta["magnitudes"], meta["release"]) == (request.sql(), "psf", "DR16")
+    typed(*words, "--magnitudes", "psf")  # the same again is no harm
+    before = out.read_bytes()
+    said = typed(*words, code=2)
+    assert f"{out}: holds another query's answer" in said and out.read_bytes() == before
+
+
+def test_a_file_that_does_not_tell_its_query_is_not_written_over(tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("my own notes\n")
+    assert "is there already" in typed(
+        "query", "--out", out, "--server", "http://gqs.invalid", code=2
+    )
+    assert out.read_text() == "my own notes\n"
+
+
+def test_a_query_that_nothing_fits_writes_nothing(
+    sky: SkyServer, tmp_path: Path, swift: None
+) -> None:
+    words = ("query", "--out", tmp_path / "out.fits", "--server", sky.server.url)
+    said = typed(*words, "--limits", "r=0..1", code=3)
+    assert said.startswith("No spectroscopic object fits") and not list(tmp_path.iterdir())
+    names, _ = sky.releases[16].run(parse(form="paper").sql(0, 1))
+    exported = tmp_path / "none.csv"
+    exported.write_bytes(csv(names, []))
+    out = tmp_path / "out.parquet"
+    assert "holds no objects" in typed(
+        "query", "--csv", exported, "--release", 16, "--out", out, code=3
+    )
+    assert not out.exists()
+
+
+def test_one_object_is_no_plural(sky: SkyServer, tmp_path: Path) -> None:
+    names, rows = sky.releases[16].run(parse(form="paper").sql(0, 1))
+    exported, out = tmp_path / "one.csv", tmp_path / "out.parquet"
+    exported.write_bytes(csv(names, rows))
+    said = typed("query", "--csv", exported, "--release", 16, "--out", out)
+    assert said.startswith("1 object of DR16 in ")
 
 
 def test_a_host_that_is_not_there_ends_within_30_s(tmp_path: Path) -> None:

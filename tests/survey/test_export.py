@@ -41,6 +41,8 @@ def test_what_was_exported_is_read_exactly(tmp_path: Path, first_line: str, mark
         (b"", 3, "is an empty answer"),
         (GOOD.decode().encode("utf-16"), 3, "UTF-16"),
         (b"a,b\n1,2\n", 2, "has no column"),
+        (b"objid,z,class\n1,0.1,QSO\n", 2, "Name the redshift redshift"),
+        (b"objid,Z,u,g,r,i,z\n1,0.1,20,19,18,17,16\n", 2, "Figure 9"),
         (GOOD.replace(b"GALAXY", b'"GALAXY', 1) + b"1,2\n" * 50_000, 3, "is no CSV"),
     ],
 )
@@ -50,7 +52,7 @@ def test_what_is_no_whole_export_is_refused(
     path = tmp_path / "bad.csv"
     path.write_bytes(body)
     with pytest.raises(GqsError) as refusal:
-        read_export(path)
+        read_export(path, 16)
     assert refusal.value.exit_code == code and said in str(refusal.value), str(refusal.value)
     assert "bad.csv" in str(refusal.value)
 
@@ -58,13 +60,21 @@ def test_what_is_no_whole_export_is_refused(
 def test_rows_without_class_are_set_aside(tmp_path: Path) -> None:
     path = tmp_path / "some.csv"
     path.write_bytes(GOOD.replace(b"GALAXY", b"galaxies", 1))
-    found = read_export(path)
+    found = read_export(path, 16)
     assert len(found) == len(ROWS) - 1 == found.meta["rows"]
     assert "'galaxies' is none of" in found.meta["set_aside"][0]
 
 
 def test_only_a_csv_that_is_there_is_imported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file"):
-        read_export(tmp_path / "none.csv")
+        read_export(tmp_path / "none.csv", 16)
     with pytest.raises(UsageError, match=r"ends in \.csv"):
-        read_export(tmp_path / "table.parquet")
+        read_export(tmp_path / "table.parquet", 16)
+
+
+def test_a_row_without_objid_is_set_aside_alone(tmp_path: Path) -> None:
+    path = tmp_path / "some.csv"
+    path.write_bytes(GOOD.replace(str(ROWS[2][0]).encode() + b",", b",", 1))
+    found = read_export(path, 16)
+    assert found["objid"].tolist() == [row[0] for i, row in enumerate(ROWS) if i != 2]
+    assert found.meta["set_aside"] == [f"{path}, row 3: has no objid; set aside."]

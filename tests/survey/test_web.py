@@ -105,6 +105,15 @@ def test_a_line_tries_again_and_then_gives_up() -> None:
     assert len(calls) == 4
 
 
+def test_what_no_repetition_helps_is_not_told_to_go_on() -> None:
+    def forbidden() -> None:
+        raise web.Failure("answers with 403 Forbidden", again=False)
+
+    with pytest.raises(NetworkError, match=r"here: answers with 403 .* will not help") as refusal:
+        web.Line("here", QUICK).persist(forbidden)
+    assert "goes on" not in str(refusal.value)
+
+
 def test_progress_starts_the_count_anew() -> None:
     left = iter([True] * 20)
 

@@ -177,8 +177,9 @@ class Outlook:
         catalog = self.chosen.catalog
         counts = {name: int((catalog["class"] == name).sum()) for name in labels.CLASSES}
         kept = ", ".join(
-            f"{count} {name} of {len(self.chosen.runs[name])} runs"
+            f"{count} {name} of {runs} run{'s' * (runs != 1)}"
             for name, count in counts.items()
+            for runs in [len(self.chosen.runs[name])]
         )
         return [
             f"{len(self.spectra)} spectra; kept {kept}.",

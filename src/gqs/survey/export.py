@@ -12,12 +12,12 @@ from gqs import tables
 from gqs.errors import BadInputError, IntegrityError, UsageError
 from gqs.files import sha256
 from gqs.survey import answer
-from gqs.survey.releases import DEFAULT, Release, find
+from gqs.survey.releases import Release, find
 
 ROW_LIMIT: Final = 500_000  # of SkyServer's pages (its help page on query limits)
 
 
-def read_export(path: Path, release: int | str | Release = DEFAULT) -> Table:
+def read_export(path: Path, release: int | str | Release) -> Table:
     """Read a CSV exported by hand, with SkyServer's first line `#Table1` or without.
 
     Parameters
@@ -25,7 +25,7 @@ def read_export(path: Path, release: int | str | Release = DEFAULT) -> Table:
     path : Path
         The file; it needs objid, ra, dec, run, camcol, field and class.
     release : int or str or Release
-        The data release that it was exported from.
+        The data release that it was exported from; the file does not tell.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def read_export(path: Path, release: int | str | Release = DEFAULT) -> Table:
     Raises
     ------
     UsageError
-        If there is no such file, or a column is missing.
+        If there is no such file, a column is missing, or a lone z may be redshift or magnitude.
     BadInputError
         If the file holds an error or a web page instead of a table, or is no CSV.
     IntegrityError
@@ -76,6 +76,8 @@ def _whole(path: Path) -> None:
         try:
             for row in csv.reader(lines):
                 cut = bool(width) and len(row) < width
+                if not width:
+                    _refuse_lone_z([name.strip().lower() for name in row], path)
                 width, rows = width or len(row), rows + 1
         except csv.Error as error:  # a quote that does not close takes in the rest of the file
             raise BadInputError(f"{path}: is no CSV ({error}). Export it again.") from error
@@ -85,4 +87,15 @@ def _whole(path: Path) -> None:
         raise IntegrityError(
             f"{path}: has exactly {ROW_LIMIT:,} rows, SkyServer's limit, so it was cut there. "
             "Export it in parts, or let gqs query pull it."
+        )
+
+
+def _refuse_lone_z(names: list[str], path: Path) -> None:
+    """Refuse what Figure 9's slip makes: s.z, the redshift, and p.z, the magnitude, both as z."""
+    lone = "z" in names and "redshift" not in names and not {"u", "g", "r", "i"} <= set(names)
+    if lone or names.count("z") > 1:
+        raise UsageError(
+            f"{path}: its column z may be the redshift or the magnitude, as in the paper's "
+            "Figure 9, which asks for both by that name. Name the redshift redshift, or export "
+            "the magnitudes u, g, r and i as well."
         )

@@ -30,6 +30,7 @@ REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS: Final = 5
 _PORTS: Final = {"http": 80, "https": 443}
 _SAME: Final = "The same command goes on from here."
+_IN_VAIN: Final = "Asking again will not help: look at the release and the address."
 
 
 @dataclass(frozen=True)
@@ -347,7 +348,7 @@ class Line:
         if failure.reached:
             self.reached()
         if not failure.again:
-            raise NetworkError(f"{self.host}: {failure.why}. {_SAME}")
+            raise NetworkError(f"{self.host}: {failure.why}. {_IN_VAIN}")
         if failure.after_s is not None and failure.after_s > self.patience.longest_pause_s:
             raise NetworkError(
                 f"{self.host}: {failure.why}, and asks to come back in "
