@@ -14,7 +14,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
@@ -150,8 +150,9 @@ class LoopbackServer:
                 return answer(request)
         return Answer(b"<html><body>404 Not Found</body></html>", 404, "text/html")
 
-    def faults_for(self, request: Request, whole_path: str) -> Iterator[Fault]:
-        """Take the faults that this request meets, each once."""
+    def faults_for(self, request: Request, whole_path: str) -> list[Fault]:
+        """Take the faults that this request meets, each once; it waits outside the lock."""
+        found = []
         with self._lock:
             for one in self.faults:
                 if one.times == 0 or not one.path.search(whole_path):
@@ -162,7 +163,8 @@ class LoopbackServer:
                 if one.times is not None:
                     one.times -= 1
                 one.met += 1
-                yield one
+                found.append(one)
+        return found
 
 
 class _Server(ThreadingHTTPServer):
