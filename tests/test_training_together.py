@@ -50,7 +50,9 @@ store, sides, out, recipe = sys.argv[1:]
 try:
     found = train(CutoutStore.open(Path(store)), split.load(Path(sides)), Path(out),
                   Recipe.model_validate_json(recipe), threads=1, device="cpu", seed=3)
-    print("model", found.model, len(found.history), flush=True)
+    # One write: both processes share the pipe, and print writes its words one by one.
+    sys.stdout.write(" ".join(("model", found.model, str(len(found.history)))) + "\\n")
+    sys.stdout.flush()
 except GqsError as error:
     print(error, file=sys.stderr)
     sys.exit(error.exit_code)

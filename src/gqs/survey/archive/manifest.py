@@ -11,6 +11,7 @@ import contextlib
 import csv
 import io
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -86,12 +87,24 @@ class Manifest:
         with self._sentence():
             self._db = sqlite3.connect(self.path, timeout=_WAIT_S, isolation_level=None)
             try:
-                self._db.execute("PRAGMA journal_mode = WAL")
+                self._use_wal()
                 self._db.execute("PRAGMA synchronous = NORMAL")
                 self._db.executescript(_SCHEMA)
             except BaseException:
                 self._db.close()
                 raise
+
+    def _use_wal(self) -> None:
+        """Switch to WAL; where two processes do so at once, SQLite's own waiting does not help."""
+        until = time.monotonic() + _WAIT_S
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > until:
+                    raise
+                time.sleep(0.02)
 
     def __enter__(self) -> Manifest:
         return self
