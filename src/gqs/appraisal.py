@@ -120,13 +120,15 @@ def predict_rows(
             f"{store.path} holds cutouts of the form {store.form!r}; the model takes "
             f"{classifier.form!r}. Cut them with --form {classifier.form}."
         )
-    parts = []
+    parts, magnitudes = [np.empty((0, len(labels.CLASSES)))], [np.empty(0)]
     for start in range(0, len(rows), CHUNK):
-        some = rows[start : start + CHUNK]
-        parts.append(classifier.predict_cutouts(store.images(some), store.bands))
+        images = store.images(rows[start : start + CHUNK])
+        magnitudes.append(classifier.magnitudes(images, store.bands))
+        parts.append(classifier.predict_cutouts(images, store.bands, magnitudes[-1]))
         progress(min(start + CHUNK, len(rows)), len(rows), "cutouts")
-    objects = store.index[rows]
-    probabilities = np.concatenate(parts) if parts else np.empty((0, len(labels.CLASSES)))
+    objects, probabilities = store.index[rows], np.concatenate(parts)
+    if store.form == "flux":
+        objects["mag_r"] = np.concatenate(magnitudes)
     flags = np.asarray(objects["flags"], dtype=np.int32)
     if store.form == "flux" and set(classifier.bands) - set(store.bands):
         flags = flags | np.int32(tables.Flag.MISSING_BAND)

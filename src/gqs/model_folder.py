@@ -26,6 +26,7 @@ FORMAT: Final = 1
 WEIGHTS: Final = "weights.safetensors"
 CARD: Final = "model.json"
 LEARNED: Final = "learned.parquet"  # objid, ra, dec, split of all that the training saw
+HELD_OUT: Final = "held_out.parquet"  # objid, class, mag_r and logits of the validation side
 _MOST_CARD_BYTES: Final = 4 << 20
 _MOST_HEADER_BYTES: Final = 16 << 20
 

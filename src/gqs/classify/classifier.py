@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from gqs import labels
 from gqs.dataset.judgeable import faults
 from gqs.dataset.preprocess import Preprocessing
-from gqs.errors import UsageError
-from gqs.model_folder import load_model
+from gqs.errors import ModelError, UsageError
+from gqs.evaluation.held_out import Calibration
+from gqs.imaging.photometry import aperture_magnitudes
+from gqs.model_folder import CARD, load_model
 from gqs.survey.sdss import BANDS, CUTOUT_SIZE, REFERENCE_BAND, check_bands
 
 if TYPE_CHECKING:
@@ -42,6 +45,8 @@ class Classifier:
         The model folder.
     batch : int
         Cutouts judged at a time, which bounds memory.
+    calibration : Calibration, optional
+        What makes probabilities of logits; a plain softmax where the model has none.
     """
 
     network: torch.nn.Module = field(repr=False)
@@ -50,6 +55,7 @@ class Classifier:
     card: Mapping[str, Any] = field(repr=False)
     folder: Path
     batch: int = 256
+    calibration: Calibration | None = field(default=None, repr=False)
 
     @property
     def bands(self) -> str:
@@ -61,8 +67,10 @@ class Classifier:
         """`flux` (nanomaggies) or `paper` (8-bit colour picture)."""
         return self.preprocessing.form
 
-    def predict_cutouts(self, flux: NDArray[Any], bands: str = BANDS) -> NDArray[np.float64]:
-        """Judge cutouts.
+    def predict_cutouts(
+        self, flux: NDArray[Any], bands: str = BANDS, mag_r: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]:
+        """Judge cutouts: calibrated probabilities, for the mix of classes that was learned.
 
         Parameters
         ----------
@@ -72,6 +80,8 @@ class Classifier:
         bands : str
             A letter for each band of `flux`, in its order; must hold r. Bands that the model does
             not take are passed over, bands that are missing count as masked.
+        mag_r : ndarray, optional
+            (n,) as `magnitudes` gives them, where they are at hand; else they are measured.
 
         Returns
         -------
@@ -86,16 +96,43 @@ class Classifier:
             If shape, type or bands do not fit.
         """
         images = self._arranged(np.asarray(flux), bands)
-        probabilities = np.full((len(images), len(labels.CLASSES)), np.nan)
+        if mag_r is None and self.calibration is not None:
+            mag_r = self.magnitudes(flux, bands)
+        found = np.full((len(images), len(labels.CLASSES)), np.nan)
         rows = np.flatnonzero(self._judgeable(images, bands))
         device = next(self.network.parameters()).device
         with torch.inference_mode():
             for start in range(0, len(rows), self.batch):
                 some = rows[start : start + self.batch]
                 logits = self.network(self.preprocessing(images[some]).to(device))
-                probabilities[some] = logits.double().softmax(dim=1).cpu().numpy()
-        probabilities[~np.isfinite(probabilities).all(axis=1)] = np.nan
-        return probabilities
+                found[some] = logits.double().cpu().numpy()
+        found[~np.isfinite(found).all(axis=1)] = np.nan
+        if self.calibration is None or mag_r is None:
+            return np.asarray(softmax(found, axis=1))
+        return self.calibration.temperature.probabilities(found, np.asarray(mag_r))
+
+    def magnitudes(self, flux: NDArray[Any], bands: str = BANDS) -> NDArray[np.float64]:
+        """Measure what calibration and priors go by: r magnitudes within 3 arcsec.
+
+        Parameters
+        ----------
+        flux : ndarray
+            As in `predict_cutouts`.
+        bands : str
+            Its bands.
+
+        Returns
+        -------
+        ndarray
+            (n,) asinh magnitudes; NaN where over half of the aperture is masked, without an r
+            band, and for 8-bit pictures, which hold no flux.
+        """
+        if self.form == "paper" or REFERENCE_BAND not in bands:
+            return np.full(len(flux), np.nan)
+        r = bands.index(REFERENCE_BAND)
+        plane = np.asarray(flux)[:, r : r + 1].astype(np.float32, copy=False)
+        plane = np.where(np.isfinite(plane), plane, np.nan)
+        return aperture_magnitudes(plane, REFERENCE_BAND)[0][:, 0]
 
     def classify_field(
         self, paths: Sequence[str | Path] | str | Path, positions: Table | None = None
@@ -187,4 +224,18 @@ def load_classifier(folder: str | Path | None = None, device: str = "cpu") -> Cl
     path = Path(folder) if folder is not None else SHIPPED
     network, card = load_model(path)
     preprocessing = Preprocessing(card["form"], card["bands"], card["stretch"])
-    return Classifier(network.to(device), preprocessing, card["weights_sha256"], card, path)
+    try:
+        calibration = Calibration.from_card(card["calibration"])
+    except ValueError as error:
+        raise ModelError(
+            f"{path / CARD}: its calibration is not what it should be ({error}). Use the version "
+            "of gqs that wrote it, or train again."
+        ) from error
+    return Classifier(
+        network.to(device),
+        preprocessing,
+        card["weights_sha256"],
+        card,
+        path,
+        calibration=calibration,
+    )

@@ -300,7 +300,8 @@ def judge(classifier: Classifier, prepared: Prepared) -> Table:
         Predictions, one row for each object.
     """
     bands = prepared.bands if classifier.form == "flux" else classifier.bands
-    probabilities = classifier.predict_cutouts(prepared.images, bands)
+    magnitudes = np.asarray(prepared.objects[f"mag_{REFERENCE_BAND}"], dtype=np.float64)
+    probabilities = classifier.predict_cutouts(prepared.images, bands, magnitudes)
     # A colour picture shows no masks, so what is known of the flux decides for it too.
     probabilities[(prepared.flags & int(Flag.OUTSIDE | Flag.NOT_JUDGED)) > 0] = np.nan
     return tables.predictions(prepared.objects, probabilities, prepared.flags, classifier.hash)

@@ -12,11 +12,21 @@ from astropy.table import Table
 
 from gqs import tables
 from gqs.evaluation.figures import training_history
+from gqs.evaluation.held_out import calibrate
 from gqs.evaluation.style import rendered
 from gqs.files import disk_errors, sha256, write_bytes
-from gqs.model_folder import CARD, LEARNED, WEIGHTS, Card, load_weights, read_card, save_model
+from gqs.model_folder import (
+    CARD,
+    HELD_OUT,
+    LEARNED,
+    WEIGHTS,
+    Card,
+    load_weights,
+    read_card,
+    save_model,
+)
 from gqs.recipes import Recipe
-from gqs.training import checkpoints
+from gqs.training import checkpoints, holding
 from gqs.training.batches import Data
 
 HISTORY = "history.csv"
@@ -30,8 +40,9 @@ class TrainingResult:
     Attributes
     ----------
     folder : Path
-        The model folder, with weights.safetensors, model.json, history.csv, history.svg and
-        learned.parquet, the objects of its training and validation sides.
+        The model folder, with weights.safetensors, model.json, history.csv, history.svg,
+        learned.parquet, the objects of its training and validation sides, and held_out.parquet,
+        the logits of the latter.
     model : str
         SHA-256 of the weights.
     history : Table
@@ -82,6 +93,8 @@ def write(
     tables.write(table, folder / HISTORY)
     _draw(folder, table)
     learned = tables.write(_learned(data), folder / LEARNED)
+    unseen = holding.held_out(data, recipe, weights, machine["device"])
+    held_out = tables.write(unseen.to_table(), folder / HELD_OUT)
     card = Card(
         network=recipe.network,
         arguments=recipe.arguments,
@@ -97,12 +110,14 @@ def write(
             "identity": identity,
             "objects": len(data.train),
             "learned_sha256": sha256(learned),
+            "held_out_sha256": sha256(held_out),
             "epochs": len(history),
             "seconds": round(sum(row["seconds"] for row in history), 1),
             "torch": torch.__version__,
             **machine,
         },
         metrics={"validation": best["metrics"]},
+        calibration=calibrate(unseen, holding.learned_mix(data, recipe)) if len(unseen) else None,
     )
     model = save_model(folder, weights, card)
     checkpoints.remove_all(folder / "checkpoints")
@@ -162,5 +177,5 @@ def clear(folder: Path) -> None:
     """
     with disk_errors(folder, "removing the earlier training"):
         checkpoints.remove_all(folder / "checkpoints")
-        for name in (CARD, WEIGHTS, HISTORY, CURVES, LEARNED):
+        for name in (CARD, WEIGHTS, HISTORY, CURVES, LEARNED, HELD_OUT):
             (folder / name).unlink(missing_ok=True)
