@@ -1,15 +1,17 @@
 """Boosted trees: right where the answer is known, tuned on the validation side alone."""
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from astropy.table import Table
 from sklearn.metrics import log_loss
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from gqs import labels
 from gqs.errors import UsageError
-from gqs.evaluation.baseline import Options, boosted_trees, fit, measured
+from gqs.evaluation.baseline import Options, _free_cores, boosted_trees, fit, measured
 from gqs.evaluation.judged import judge
 from gqs.tables import read
 
@@ -35,6 +37,24 @@ def test_near_the_best_that_can_be():
     accuracy, ceiling = (found.argmax(axis=1) == truth).mean(), (bayes == truth).mean()
     assert ceiling - 0.035 < accuracy <= ceiling + 0.01
     assert found.sum(axis=1) == pytest.approx(np.ones(2000))
+
+
+@pytest.mark.parametrize(("load", "threads"), [(0.2, 3), (1.1, 2), (9.0, 1)])
+def test_busy_cores_are_left_alone(load, threads, monkeypatch):
+    """Of three cores, with what the system says of its load; what ran before is then restored."""
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
+
+    def running():
+        pools = ThreadpoolController().select(user_api="openmp").info()
+        return {pool["num_threads"] for pool in pools}
+
+    with threadpool_limits(3, user_api="openmp"):
+        with _free_cores():
+            assert running() == {threads}
+        assert running() == {3}
+    with threadpool_limits(1, user_api="openmp"), _free_cores():  # as OMP_NUM_THREADS=1 would
+        assert running() == {1}
 
 
 def test_rounds_are_those_best_on_the_validation_side():

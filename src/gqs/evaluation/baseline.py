@@ -7,8 +7,10 @@ sees, learn on the training side, and are tuned and stopped on the validation si
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -17,6 +19,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import log_loss
+from threadpoolctl import ThreadpoolController
 
 from gqs import labels, tables, workers
 from gqs.errors import UsageError
@@ -83,7 +86,8 @@ class Trees:
         seen = np.isfinite(features).any(axis=1)
         if seen.any():
             stages = self.model.staged_predict_proba(features[seen])
-            best = next(p for i, p in enumerate(stages, 1) if i == self.rounds)
+            with _free_cores():
+                best = next(p for i, p in enumerate(stages, 1) if i == self.rounds)
             found[np.ix_(seen, self.model.classes_.astype(int))] = best
         found[~seen] = np.nan
         return found
@@ -137,12 +141,27 @@ def fit(
     known = np.isin(check, truth)  # a class that training lacks cannot be validated
     best: Trees | None = None
     for i, options in enumerate(grid):
-        tried = _boost(features, truth, validation_features[known], check[known], options, seed)
+        with _free_cores():
+            tried = _boost(features, truth, validation_features[known], check[known], options, seed)
         if best is None or tried.validation_loss < best.validation_loss:
             best = tried
         progress(i + 1, len(grid), "boosted trees")
     assert best is not None
     return best
+
+
+@contextlib.contextmanager
+def _free_cores() -> Iterator[None]:
+    """Leave busy cores alone: the same trees, in seconds where it could be many minutes.
+
+    OpenMP's threads wait for each other by turning round and round, so one that shares its core
+    with another process holds all of them up at each of a tree's many small steps.
+    """
+    pools = ThreadpoolController().select(user_api="openmp")
+    free = workers.cores() - round(os.getloadavg()[0])
+    allowed = min((pool["num_threads"] for pool in pools.info()), default=1)
+    with pools.limit(limits=max(1, min(free, allowed))):
+        yield
 
 
 def _boost(
