@@ -17,8 +17,11 @@ from gqs.dataset.judgeable import faults
 from gqs.dataset.preprocess import Preprocessing
 from gqs.errors import ModelError, UsageError
 from gqs.evaluation.held_out import Calibration
+from gqs.evaluation.typical import Typical
+from gqs.files import sha256
 from gqs.imaging.photometry import aperture_magnitudes
-from gqs.model_folder import CARD, load_model
+from gqs.model_folder import CARD, TYPICAL, load_model
+from gqs.networks.embedding import embed
 from gqs.survey.sdss import BANDS, CUTOUT_SIZE, REFERENCE_BAND, check_bands
 
 if TYPE_CHECKING:
@@ -47,6 +50,8 @@ class Classifier:
         Cutouts judged at a time, which bounds memory.
     calibration : Calibration, optional
         What makes probabilities of logits; a plain softmax where the model has none.
+    typical : Typical, optional
+        What tells how unlike a source is of all that was learned.
     """
 
     network: torch.nn.Module = field(repr=False)
@@ -56,6 +61,7 @@ class Classifier:
     folder: Path
     batch: int = 256
     calibration: Calibration | None = field(default=None, repr=False)
+    typical: Typical | None = field(default=None, repr=False)
 
     @property
     def bands(self) -> str:
@@ -95,21 +101,55 @@ class Classifier:
         UsageError
             If shape, type or bands do not fit.
         """
+        return self.examine_cutouts(flux, bands, mag_r)[0]
+
+    def examine_cutouts(
+        self, flux: NDArray[Any], bands: str = BANDS, mag_r: NDArray[np.float64] | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Judge cutouts, and tell how far each lies from all that the model learned.
+
+        Parameters
+        ----------
+        flux, bands, mag_r
+            As in `predict_cutouts`.
+
+        Returns
+        -------
+        probabilities : ndarray
+            (n, 3) as `predict_cutouts` gives them.
+        unlike : ndarray
+            (n,) distance to the nearest class in units of its limit (`evaluation.typical`): above
+            1 for what is unlike anything learned. NaN where nothing was judged, where a band that
+            the model takes shows nothing at all, and for models without typical.safetensors.
+
+        Raises
+        ------
+        UsageError
+            If shape, type or bands do not fit.
+        """
         images = self._arranged(np.asarray(flux), bands)
         if mag_r is None and self.calibration is not None:
             mag_r = self.magnitudes(flux, bands)
         found = np.full((len(images), len(labels.CLASSES)), np.nan)
+        unlike = np.full(len(images), np.nan)
         rows = np.flatnonzero(self._judgeable(images, bands))
         device = next(self.network.parameters()).device
         with torch.inference_mode():
             for start in range(0, len(rows), self.batch):
                 some = rows[start : start + self.batch]
-                logits = self.network(self.preprocessing(images[some]).to(device))
+                x = self.preprocessing(images[some]).to(device)
+                if self.typical is None:
+                    logits = self.network(x)
+                else:
+                    logits, embedding = embed(self.network, x)
+                    unlike[some] = self.typical.unlike(embedding.cpu().numpy())
+                    unlike[some[~self._complete(images[some])]] = np.nan
                 found[some] = logits.double().cpu().numpy()
         found[~np.isfinite(found).all(axis=1)] = np.nan
+        unlike[np.isnan(found[:, 0])] = np.nan
         if self.calibration is None or mag_r is None:
-            return np.asarray(softmax(found, axis=1))
-        return self.calibration.temperature.probabilities(found, np.asarray(mag_r))
+            return np.asarray(softmax(found, axis=1)), unlike
+        return self.calibration.temperature.probabilities(found, np.asarray(mag_r)), unlike
 
     def magnitudes(self, flux: NDArray[Any], bands: str = BANDS) -> NDArray[np.float64]:
         """Measure what calibration and priors go by: r magnitudes within 3 arcsec.
@@ -187,6 +227,12 @@ class Classifier:
         images[~np.isfinite(images)] = np.nan
         return images
 
+    def _complete(self, images: NDArray[Any]) -> NDArray[np.bool_]:
+        """Tell which cutouts show something in every band: a missing one is not an odd source."""
+        if self.form == "paper":
+            return np.ones(len(images), dtype=bool)
+        return np.asarray(np.isfinite(images).any(axis=(2, 3)).all(axis=1))
+
     def _judgeable(self, images: NDArray[Any], bands: str) -> NDArray[np.bool_]:
         if self.form == "paper":
             return np.asarray(images.max(axis=(1, 2, 3)) > images.min(axis=(1, 2, 3)))
@@ -238,4 +284,38 @@ def load_classifier(folder: str | Path | None = None, device: str = "cpu") -> Cl
         card,
         path,
         calibration=calibration,
+        typical=Typical.load(learned) if (learned := part(path, card, TYPICAL)) else None,
     )
+
+
+def part(folder: Path, card: Mapping[str, Any], name: str) -> Path | None:
+    """Find an optional part of a model folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The model folder.
+    card : mapping
+        Its model.json, with the part's hash.
+    name : str
+        Such as `model_folder.TYPICAL`.
+
+    Returns
+    -------
+    Path or None
+        None where the model has none.
+
+    Raises
+    ------
+    ModelError
+        If the file is not the one that the card names.
+    """
+    path, expected = folder / name, card["training"].get(f"{Path(name).stem}_sha256")
+    if expected is None or not path.is_file():
+        return None
+    if sha256(path) != expected:
+        raise ModelError(
+            f"{path}: is not the file that {CARD} names: it was changed, or is of another model. "
+            "Copy the model folder again, or delete this file to go without it."
+        )
+    return path

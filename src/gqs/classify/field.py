@@ -301,10 +301,34 @@ def judge(classifier: Classifier, prepared: Prepared) -> Table:
     """
     bands = prepared.bands if classifier.form == "flux" else classifier.bands
     magnitudes = np.asarray(prepared.objects[f"mag_{REFERENCE_BAND}"], dtype=np.float64)
-    probabilities = classifier.predict_cutouts(prepared.images, bands, magnitudes)
+    probabilities, unlike = classifier.examine_cutouts(prepared.images, bands, magnitudes)
     # A colour picture shows no masks, so what is known of the flux decides for it too.
-    probabilities[(prepared.flags & int(Flag.OUTSIDE | Flag.NOT_JUDGED)) > 0] = np.nan
-    return tables.predictions(prepared.objects, probabilities, prepared.flags, classifier.hash)
+    nothing = (prepared.flags & int(Flag.OUTSIDE | Flag.NOT_JUDGED)) > 0
+    probabilities[nothing], unlike[nothing] = np.nan, np.nan
+    flags = flagged(prepared.flags, unlike)
+    found = tables.predictions(prepared.objects, probabilities, flags, classifier.hash)
+    if classifier.typical is not None:
+        found["unlike"] = unlike
+    return found
+
+
+def flagged(flags: NDArray[np.int32], unlike: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Add UNLIKE to the flags of what lies too far from all that a model learned.
+
+    Parameters
+    ----------
+    flags : ndarray
+        (n,) sums of `Flag`.
+    unlike : ndarray
+        (n,) as `Classifier.examine_cutouts` gives it.
+
+    Returns
+    -------
+    ndarray
+        (n,) sums of `Flag`.
+    """
+    with np.errstate(invalid="ignore"):
+        return np.where(unlike > 1, flags | int(Flag.UNLIKE), flags).astype(np.int32)
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,7 @@ def one_row_each(found: Table, positions: Table, model: str) -> Table:
         flags = np.full(len(missing), int(Flag.OUTSIDE), dtype=np.int32)
         nowhere = tables.predictions(missing, nothing, flags, model)
         for name in best.colnames:
-            if name.startswith(("mag_", "magerr_")):
+            if name.startswith(("mag_", "magerr_")) or name == "unlike":
                 nowhere[name] = np.nan
         best = vstack([best, nowhere], metadata_conflicts="silent")
     order = np.argsort(np.asarray(best["objid"]))

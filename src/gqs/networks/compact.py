@@ -7,7 +7,7 @@ inside itself (`measure`) and looks for the latter.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,8 @@ class Compact(nn.Module):
     UsageError
         If the channels are no flux with masks.
     """
+
+    decides: ClassVar[str] = "head"  # what enters it is all that the network knows of a cutout
 
     def __init__(
         self, channels: int = 10, width: int = 16, hidden: int = 256, dropout: float = 0.3

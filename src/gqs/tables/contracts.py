@@ -28,6 +28,8 @@ class Flag(enum.IntFlag):
     OUTSIDE = 32  # the position lies on none of the frames, or is no position
     NO_SIGNAL = 64  # the reference band is constant: there is nothing to see
     NOT_JUDGED = 128  # no class: centre invalid (3 px, r band), or over half of it masked
+    UNLIKE = 256  # unlike what the model learned: an artefact, a blend, a halo, or something new
+    NO_PRIOR = 512  # its r magnitude is not known, so the prior that was asked for did not reach it
 
 
 def exact_objid(values: object, where: object = "catalogue") -> NDArray[np.uint64]:

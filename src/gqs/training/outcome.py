@@ -17,8 +17,10 @@ from gqs.evaluation.style import rendered
 from gqs.files import disk_errors, sha256, write_bytes
 from gqs.model_folder import (
     CARD,
+    EXAMPLES,
     HELD_OUT,
     LEARNED,
+    TYPICAL,
     WEIGHTS,
     Card,
     load_weights,
@@ -26,7 +28,7 @@ from gqs.model_folder import (
     save_model,
 )
 from gqs.recipes import Recipe
-from gqs.training import checkpoints, holding
+from gqs.training import checkpoints, holding, knowing
 from gqs.training.batches import Data
 
 HISTORY = "history.csv"
@@ -41,8 +43,9 @@ class TrainingResult:
     ----------
     folder : Path
         The model folder, with weights.safetensors, model.json, history.csv, history.svg,
-        learned.parquet, the objects of its training and validation sides, and held_out.parquet,
-        the logits of the latter.
+        learned.parquet, the objects of its training and validation sides, held_out.parquet, the
+        logits of the latter, typical.safetensors, how far from its classes is too far, and
+        examples.safetensors, some of its objects.
     model : str
         SHA-256 of the weights.
     history : Table
@@ -95,6 +98,7 @@ def write(
     learned = tables.write(_learned(data), folder / LEARNED)
     unseen = holding.held_out(data, recipe, weights, machine["device"])
     held_out = tables.write(unseen.to_table(), folder / HELD_OUT)
+    known = knowing.write(folder, data, recipe, weights, machine["device"], unseen.objid)
     card = Card(
         network=recipe.network,
         arguments=recipe.arguments,
@@ -111,6 +115,7 @@ def write(
             "objects": len(data.train),
             "learned_sha256": sha256(learned),
             "held_out_sha256": sha256(held_out),
+            **{f"{name}_sha256": sha256(path) for name, path in known.items()},
             "epochs": len(history),
             "seconds": round(sum(row["seconds"] for row in history), 1),
             "torch": torch.__version__,
@@ -177,5 +182,5 @@ def clear(folder: Path) -> None:
     """
     with disk_errors(folder, "removing the earlier training"):
         checkpoints.remove_all(folder / "checkpoints")
-        for name in (CARD, WEIGHTS, HISTORY, CURVES, LEARNED, HELD_OUT):
+        for name in (CARD, WEIGHTS, HISTORY, CURVES, LEARNED, HELD_OUT, TYPICAL, EXAMPLES):
             (folder / name).unlink(missing_ok=True)
