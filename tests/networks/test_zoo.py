@@ -181,9 +181,18 @@ def test_an_unknown_network_is_refused_with_a_list() -> None:
         zoo.build("resnet19")
 
 
-def test_an_unknown_argument_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"compact.*depth"):
-        zoo.build("compact", 10, depth=3)
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [("compact", "It has width, hidden"), ("resnet50_gqs", "It has none."), ("vgg16", "has size.")],
+)
+def test_an_unknown_argument_is_refused_with_those_that_there_are(name: str, known: str) -> None:
+    with pytest.raises(UsageError, match=rf"{name}' has no argument 'depth'.*{known}"):
+        zoo.build(name, 10, depth=3)
+
+
+def test_an_argument_of_another_kind_is_refused() -> None:
+    with pytest.raises(UsageError, match="vgg16"):
+        zoo.build("vgg16", 3, size="large")
 
 
 @pytest.mark.parametrize("channels", [0, -3, 10**9])

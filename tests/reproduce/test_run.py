@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,6 +117,31 @@ def test_a_finished_run_is_not_trained_again(whole: Path, store: CutoutStore) ->
     assert "done" in finish(store.path, "--out", whole, *TINY)
     assert card.stat().st_mtime_ns == before
     assert [(whole / name).read_bytes() for name in REPEATED] == tables
+
+
+def test_what_torchrun_trained_in_several_processes_is_adopted(
+    whole: Path, store: CutoutStore, tmp_path: Path
+) -> None:
+    """Their number stands in what a training is, and in nothing else of the folder."""
+    shutil.copytree(whole, tmp_path / "out")
+    path = model_folder(tmp_path / "out", "grouped", "resnet18", 1) / "model.json"
+    card = json.loads(path.read_text("utf-8"))
+    card["training"]["identity"]["processes"] = 2
+    path.write_text(json.dumps(card), "utf-8")
+    assert "0 of 1 to train" in finish(store.path, "--out", tmp_path / "out", *TINY)
+    assert json.loads(path.read_text("utf-8")) == card
+
+
+def test_damaged_weights_cost_one_row_and_the_exit_code(
+    whole: Path, store: CutoutStore, tmp_path: Path
+) -> None:
+    shutil.copytree(whole, tmp_path / "out")
+    path = model_folder(tmp_path / "out", "grouped", "resnet18", 1) / "weights.safetensors"
+    good = path.read_bytes()
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    said = finish(store.path, "--out", tmp_path / "out", *TINY, code=7)
+    assert "set aside: resnet18, seed 1, grouped split" in said
+    assert "SHA-256" in (tmp_path / "out/tables.md").read_text("utf-8")
 
 
 def test_a_network_that_fails_is_set_aside_and_the_rest_goes_on(

@@ -43,7 +43,7 @@ def test_variances_are_pooled_as_in_an_analysis_of_variance() -> None:
 
 def test_an_accuracys_interval_is_the_binomials_where_seeds_do_not_vary() -> None:
     right = np.random.default_rng(3).random(2000) < 0.9
-    found = seeds.accuracy([judged(right)], seeds.Pooled(0.0, 0), None, seed=4)
+    found = seeds.Chance(seeds.Pooled(0.0, 0), seed=4).accuracy([judged(right)])
     p = right.mean()
     assert found.value == pytest.approx(p)
     assert (found.high - found.low) / 2 == pytest.approx(
@@ -52,13 +52,23 @@ def test_an_accuracys_interval_is_the_binomials_where_seeds_do_not_vary() -> Non
 
 
 def test_seeds_widen_the_interval_in_quadrature() -> None:
+    """By Student's t for their few degrees of freedom: 4.303 for two, in any table of it."""
     right = np.random.default_rng(3).random(2000) < 0.9
     runs = [judged(right), judged(right)]
-    narrow = seeds.accuracy(runs, seeds.Pooled(0.0, 0), None)
-    wide = seeds.accuracy(runs, seeds.Pooled(0.02**2, 1), None)
-    extra = 1.96 * 0.02 / np.sqrt(2)
+    narrow = seeds.Chance(seeds.Pooled(0.0, 0)).accuracy(runs)
+    wide = seeds.Chance(seeds.Pooled(0.02**2, 2)).accuracy(runs)
+    extra = 4.30265 * 0.02 / np.sqrt(2)
     expected = np.hypot((narrow.high - narrow.low) / 2, extra)
-    assert (wide.high - wide.low) / 2 == pytest.approx(expected)
+    assert (wide.high - wide.low) / 2 == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_spread_of_a_difference_is_that_of_both() -> None:
+    """Nothing but seeds: the interval of 2 seeds minus 1 is t sqrt(variance (1/2 + 1/1))."""
+    right = np.ones(90, dtype=bool)
+    chance = seeds.Chance(seeds.Pooled(0.01**2, 4))
+    found = chance.difference([judged(right), judged(right)], [judged(right)])
+    assert (found.value, found.high) == pytest.approx((0.0, 2.7764 * 0.01 * np.sqrt(1.5)), rel=1e-4)
+    assert found.low == pytest.approx(-found.high)
 
 
 def test_a_difference_is_paired_object_by_object_whatever_their_order() -> None:
@@ -70,7 +80,7 @@ def test_a_difference_is_paired_object_by_object_whatever_their_order() -> None:
     order = np.random.default_rng(6).permutation(1000)
     names = ("objid", "truth", "decided", "probability", "r", "redshift", "place")
     shuffled = Judged(**{name: getattr(other, name)[order] for name in names})
-    found = seeds.difference([judged(first)], [shuffled], seeds.Pooled(0.0, 0), None)
+    found = seeds.Chance(seeds.Pooled(0.0, 0)).difference([judged(first)], [shuffled])
     assert found.value == pytest.approx(0.005)
     assert (found.high - found.low) / 2 == pytest.approx(1.96 * np.sqrt(0.005 / 1000), rel=0.15)
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
 
-from gqs import labels
+from gqs import labels, workers
 from gqs.dataset.split import make_split
 from gqs.dataset.store import CutoutStore
+from gqs.errors import UsageError
 from gqs.evaluation.page import Cell, Facts, Grid, Listing, Paragraph, Section
 from gqs.networks import zoo
 from gqs.recipes import published
 from gqs.reproduce import claims, comparing, costs, document, grids, judging, markup
 from gqs.reproduce.gather import gather
+from gqs.reproduce.run import Options, prepare, tabulate
 from gqs.reproduce.splits import open_split
 
 from .conftest import Made, pictures
@@ -68,10 +73,10 @@ def two_seeds(tmp_path: Path, store: CutoutStore, finished: Made) -> Path:
         truth = np.array([labels.index(name) for name in store.index["class"][rows]])
         wrong = (truth + 1) % 3
         for network, seed, share in (
-            ("resnet50", 1, 0.5), ("resnet50", 2, 0.6), (claims.GQS, 1, 0.95), ("resnet18", 1, 0.6),
+            ("resnet50", 1, 0.5), ("resnet50", 2, 0.5), (claims.GQS, 1, 0.95), ("resnet18", 1, 0.6),
         ):  # fmt: skip
             if scheme == "grouped" or network == "resnet18":
-                right = rng.random(len(truth)) < share
+                right = rng.permutation(len(truth)) < share * len(truth)
                 p = certain(np.where(right, truth, wrong), 0.6) + 0.1 * rng.random((len(truth), 3))
                 p /= p.sum(axis=1, keepdims=True)
                 finished(tmp_path, store, split, scheme, network, seed, p)
@@ -89,8 +94,8 @@ def test_scores_are_scikit_learns_and_the_rest_is_a_dash(
     found = results(store, two_seeds)
     scores: dict[str, list[float]] = {name: [] for name in ("accuracy", "precision", "recall")}
     scores |= {"f1": [], "auc": []}
-    for run in found.first.runs["resnet50"]:
-        y, d, p = run.judged.truth, run.judged.decided, run.judged.probability
+    for judged in (run.judged for run in found.first.runs["resnet50"]):
+        y, d, p = judged.truth, judged.decided, judged.probability
         scores["accuracy"].append(accuracy_score(y, d))
         scores["precision"].append(precision_score(y, d, average="macro"))
         scores["recall"].append(recall_score(y, d, average="macro"))
@@ -150,6 +155,63 @@ def test_a_model_of_another_store_is_left_out_by_name(
     found = gather(other, two_seeds, {"grouped": split})
     assert not found.first.runs  # type: ignore[union-attr]
     assert sum("trained on other data" in text for text in found.missing) == 4
+
+
+def test_a_folder_that_holds_anothers_training_counts_for_nothing(
+    two_seeds: Path, store: CutoutStore
+) -> None:
+    """A copy under another seed would make a mean of one training with itself."""
+    shutil.copytree(two_seeds / "models/grouped/resnet18", two_seeds / "models/grouped/resnet34")
+    copied = two_seeds / "models/grouped/resnet18/seed-2"
+    shutil.copytree(two_seeds / "models/grouped/resnet18/seed-1", copied)
+    card = json.loads((copied / "model.json").read_text("utf-8"))
+    card["training"]["identity"] = {"seed": 1}
+    (copied / "model.json").write_text(json.dumps(card), "utf-8")
+    found = results(store, two_seeds)
+    assert len(found.first.runs["resnet18"]) == 1
+    assert "resnet34" not in found.first.runs
+    said = [text for text in found.missing if "belongs into models/grouped/resnet18/seed-1" in text]
+    assert len(said) == 2
+
+
+def test_a_damaged_model_is_named_and_the_others_are_measured(
+    two_seeds: Path, store: CutoutStore
+) -> None:
+    weights = two_seeds / "models/grouped/resnet18/seed-1/weights.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    found = results(store, two_seeds)
+    assert set(found.first.runs) == {"resnet50", claims.GQS}
+    assert any(str(weights) in text and "SHA-256" in text for text in found.missing)
+
+
+def test_tables_alone_are_of_the_splits_that_were_saved(
+    two_seeds: Path, store: CutoutStore
+) -> None:
+    def bar(what: str) -> contextlib.AbstractContextManager[workers.Progress]:
+        return contextlib.nullcontext(workers.silent)
+
+    made = tabulate(store, two_seeds, ["paper"], 1, bar)
+    assert made.results.first.name == "paper"
+    with pytest.raises(UsageError, match="ask for --seed 1"):
+        tabulate(store, two_seeds, ["grouped"], 2, bar)
+    with pytest.raises(UsageError, match="holds no splits"):
+        tabulate(store, two_seeds / "elsewhere", ["grouped"], 1, bar)
+    assert not (two_seeds / "elsewhere").exists()
+
+
+def test_under_torchrun_it_is_refused(
+    two_seeds: Path, store: CutoutStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="without torchrun"):
+        prepare(store, two_seeds, Options())
+
+
+def test_a_limit_that_is_too_high_is_told_the_highest(tmp_path: Path) -> None:
+    store = pictures(tmp_path / "store", 60, np.repeat([0, 1, 2], [30, 10, 20]))
+    with pytest.raises(UsageError, match=r"10 QSO\. Ask for 3 to 30"):
+        open_split(store, tmp_path, "paper", "field", 1, 90)
 
 
 def test_the_clock_is_kept_apart(two_seeds: Path, store: CutoutStore) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from gqs.cli.shell import AsJson, Seed, Store, app, bar, finish, say
 from gqs.errors import UsageError
+
+if TYPE_CHECKING:
+    from gqs.reproduce import Reproduction
 
 PANEL = "Learning"
 
@@ -76,7 +79,7 @@ def reproduce(
     if tables_only:
         if plan_only:
             raise UsageError("--plan-only and --tables-only: leave one of them out.")
-        made = run.render(opened, out, {}, [], seed, bar)
+        made = run.tabulate(opened, out, _words(splits), seed, bar)
         _say_made(made, as_json)
         return
     options = run.Options(
@@ -105,11 +108,9 @@ def reproduce(
     _say_made(made, as_json)
 
 
-def _say_made(made: object, as_json: bool) -> None:
-    from gqs.reproduce import Reproduction
+def _say_made(made: Reproduction, as_json: bool) -> None:
     from gqs.reproduce.document import headline
 
-    assert isinstance(made, Reproduction)
     folder = made.page.parent
     lines = [
         headline(made.results),
@@ -117,7 +118,7 @@ def _say_made(made: object, as_json: bool) -> None:
         f"{folder}/results.json",
     ]
     say(lines, {"page": made.page, **made.results.to_json()}, as_json)
-    finish(made.set_aside)
+    finish([one.sentence for one in made.set_aside], made.code)
 
 
 def _words(text: str) -> list[str]:
@@ -128,7 +129,7 @@ def _words(text: str) -> list[str]:
 
 
 def _numbers(text: str) -> list[int]:
-    try:
-        return list(dict.fromkeys(int(word) for word in _words(text)))
-    except ValueError as error:
-        raise UsageError(f"--seeds {text}: write whole numbers with commas, as in 1,2.") from error
+    words = _words(text)
+    if not all(word.isascii() and word.isdigit() for word in words):
+        raise UsageError(f"--seeds {text}: write whole numbers from 0 with commas, as in 1,2.")
+    return list(dict.fromkeys(int(word) for word in words))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from typing import Any, Final, Literal
 
 import torch
@@ -171,8 +172,13 @@ def build(name: str, channels: int = 3, **arguments: Any) -> nn.Module:
     """
     if not 1 <= channels <= 64:
         raise UsageError(f"Network {name!r}: {channels} channels; there may be 1 to 64.")
+    builder = find(name).builder
+    taken = [argument for argument in signature(builder).parameters if argument != "channels"]
+    for argument in sorted(arguments.keys() - set(taken)):
+        known = f"It has {', '.join(taken)}." if taken else "It has none."
+        raise UsageError(f"Network {name!r} has no argument {argument!r}. {known}")
     try:
-        return find(name).builder(channels, **arguments)
+        return builder(channels, **arguments)
     except TypeError as error:
         raise UsageError(f"Network {name!r} does not take these arguments: {error}.") from error
 

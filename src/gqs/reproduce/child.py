@@ -72,7 +72,7 @@ def work(job: dict[str, Any], tell: Any) -> None:
     Parameters
     ----------
     job : dict
-        As `gqs.reproduce.plan.Job.for_child` writes it.
+        As `gqs.reproduce.crew.Crew` writes it.
     tell : callable
         Progress.
     """
@@ -84,16 +84,17 @@ def work(job: dict[str, Any], tell: Any) -> None:
 
     store, split = CutoutStore.open(Path(job["store"])), load(Path(job["split"]))
     folder = Path(job["folder"])
-    train(
-        store,
-        split,
-        folder,
-        Recipe.model_validate(job["recipe"]),
-        threads=job["threads"],
-        device=job["device"],
-        seed=job["seed"],
-        progress=tell,
-    )
+    if not job["finished"]:
+        train(
+            store,
+            split,
+            folder,
+            Recipe.model_validate(job["recipe"]),
+            threads=job["threads"],
+            device=job["device"],
+            seed=job["seed"],
+            progress=tell,
+        )
     keep_predictions(folder, store, split, job["device"])
 
 

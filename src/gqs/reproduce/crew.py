@@ -15,15 +15,23 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
 import numpy as np
 
 from gqs import workers
+from gqs.errors import BadInputError, IntegrityError
 from gqs.reproduce.plan import Job
 
 PATIENCE_S: Final = 60.0  # for the checkpoints of children that were told to stop
 COMMAND: Final = (sys.executable, "-P", "-m", "gqs.reproduce.child")
+
+
+class SetAside(NamedTuple):
+    """A training that failed: why, and the exit code that it asks for, 3 or 7."""
+
+    sentence: str
+    code: int = BadInputError.exit_code
 
 
 @dataclass
@@ -35,6 +43,7 @@ class _Child:
     process: subprocess.Popen[str]
     share: float = 0.0  # of its work that is done
     failed: str = ""
+    code: int = BadInputError.exit_code
 
 
 @dataclass
@@ -62,7 +71,9 @@ class Crew:
         default_factory=queue.SimpleQueue
     )
 
-    def run(self, jobs: Sequence[Job], progress: workers.Progress = workers.silent) -> list[str]:
+    def run(
+        self, jobs: Sequence[Job], progress: workers.Progress = workers.silent
+    ) -> list[SetAside]:
         """Run jobs.
 
         Parameters
@@ -74,12 +85,12 @@ class Crew:
 
         Returns
         -------
-        list of str
-            A sentence for each training that was set aside.
+        list of SetAside
+            Trainings that failed; 7 where the data contradict themselves.
         """
         waiting = list(reversed([job for job in jobs if not job.unable]))
         weights = _weights(jobs)
-        failed = [f"{job.name}: {job.unable}" for job in jobs if job.unable]
+        failed = [SetAside(f"{job.name}: {job.unable}") for job in jobs if job.unable]
         children: list[_Child] = []
         behind, total = 0.0, sum(weights[job.name] for job in waiting)
         try:
@@ -94,9 +105,11 @@ class Crew:
                     children.remove(child)
                     behind += weights[child.job.name]
                     if reason := _why(child):
-                        failed.append(f"{child.job.name}: {reason}")
+                        failed.append(SetAside(f"{child.job.name}: {reason}", child.code))
                 elif "failed" in said:
                     child.failed = str(said["failed"])
+                    if said.get("code") == IntegrityError.exit_code:
+                        child.code = IntegrityError.exit_code
                 else:
                     child.share = said["done"] / max(1, said["total"])
                 done = behind + sum(weights[c.job.name] * c.share for c in children)
@@ -113,6 +126,7 @@ class Crew:
             "store": str(self.store),
             "split": str(self.splits / f"{job.split}.parquet"),
             "folder": str(job.folder),
+            "finished": job.finished,
             "recipe": job.recipe.model_dump(),
             "seed": job.seed,
             "threads": self.threads,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from astropy.table import Table
@@ -14,13 +14,15 @@ from gqs import labels, tables, workers
 from gqs.appraisal import drawable
 from gqs.dataset.split import split_hash
 from gqs.dataset.store import CutoutStore
+from gqs.errors import GqsError, ResourceError, UsageError
 from gqs.evaluation.comparison import compare
 from gqs.evaluation.intervals import Estimate, wilson
 from gqs.evaluation.judged import Judged, judge
 from gqs.evaluation.metrics import measure
-from gqs.model_folder import CARD, Card, read_card
+from gqs.model_folder import CARD, read_card
 from gqs.reproduce import claims, judging, seeds
 from gqs.reproduce.plan import MODELS
+from gqs.reproduce.planning import model_folder
 from gqs.reproduce.results import Pair, Results, Run, SplitResults, Verdict
 from gqs.training.outcome import HISTORY
 
@@ -57,7 +59,7 @@ def gather(
     Returns
     -------
     Results
-        Models of other data or splits are named in `missing`.
+        Models of other data or splits, and damaged ones, are named in `missing`.
     """
     said = list(missing)
     found = {}
@@ -66,11 +68,12 @@ def gather(
         runs = []
         for i, folder in enumerate(folders):
             progress(i, len(folders), f"measuring {folder.parent.name} ({name} split)")
-            card = read_card(folder)
-            if card.data_hash != store.hash or card.split_hash != split_hash(split):
-                said.append(f"{folder}: was trained on other data or another split.")
-                continue
-            runs.append(_run(folder, name, card, store, split, seed))
+            try:
+                runs.append(_run(out, folder, name, store, split, seed))
+            except ResourceError:
+                raise
+            except GqsError as error:  # one model costs its own row, not the tables
+                said.append(str(error))
         found[name] = measured_split(store, out, name, split, runs, seed)
     said += _unlike(found)
     said += _absent(out, found)
@@ -84,12 +87,19 @@ def _finished(out: Path, split: str) -> list[Path]:
     return sorted(folders, key=lambda folder: (folder.parent.name, int(folder.name[5:])))
 
 
-def _run(folder: Path, name: str, card: Card, store: CutoutStore, split: Table, seed: int) -> Run:
+def _run(out: Path, folder: Path, name: str, store: CutoutStore, split: Table, seed: int) -> Run:
+    """Measure what one folder holds, if it is what its place says."""
+    card, number = read_card(folder), int(folder.name.removeprefix("seed-"))
+    if card.data_hash != store.hash or card.split_hash != split_hash(split):
+        raise UsageError(f"{folder}: was trained on other data or another split.")
+    trained = card.training.get("identity", {}).get("seed", number)
+    own = model_folder(out, name, card.network, trained)
+    if own != folder:  # it would count as a second run of what it holds
+        raise UsageError(f"{folder}: holds the training that belongs into {own.relative_to(out)}.")
     rows = judging.test_rows(store, split)
     predictions = judging.keep_predictions(folder, store, split)
     judged = judge(predictions, store.index[rows])
     metrics = measure(judged, group=_group(split, judged), seed=seed)
-    number = int(folder.name.removeprefix("seed-"))
     history = tables.read(folder / HISTORY)
     return Run(name, card.network, number, folder, card, history, judged, metrics)
 
@@ -130,15 +140,8 @@ def measured_split(
     pooled = seeds.pool(
         [run.metrics.accuracy.value for run in some] for some in by_network.values()
     )
-    group = _group(split, runs[0].judged) if runs else None
-    accuracies = {
-        network: seeds.accuracy(some, pooled, group, seed) for network, some in judged.items()
-    }
-
-    def gap(first: str, second: str) -> Estimate:
-        return seeds.difference(judged[first], judged[second], pooled, group, seed)
-
-    pairs = _pairs(by_network, gap, group, seed)
+    chance = seeds.Chance(pooled, _group(split, runs[0].judged) if runs else None, seed)
+    pairs = _pairs(by_network, chance)
     trees = _trees(store, out, name, split, seed)
     best = claims.GQS if claims.GQS in judged else next(iter(judged), None)
     shapes = {claims.title(best): judged[best][0], **trees} if best is not None else trees
@@ -147,12 +150,12 @@ def measured_split(
         split,
         by_network,
         pooled,
-        accuracies,
+        {network: chance.accuracy(some) for network, some in judged.items()},
         pairs,
         _verdicts(pairs),
         {title: measure(one, group=_group(split, one), seed=seed) for title, one in trees.items()},
         {
-            title: seeds.difference(judged[best], [one], pooled, group, seed)
+            title: chance.difference(judged[best], [one])
             for title, one in trees.items()
             if best is not None
         },
@@ -160,19 +163,18 @@ def measured_split(
     )
 
 
-def _pairs(runs: Mapping[str, Sequence[Run]], gap: Any, group: str | None, seed: int) -> list[Pair]:
+def _pairs(runs: Mapping[str, Sequence[Run]], chance: seeds.Chance) -> list[Pair]:
     """Put every two networks to McNemar's test at the first seed that both have."""
     tested = []
     for first, second in combinations(runs, 2):
         common = sorted({r.seed for r in runs[first]} & {r.seed for r in runs[second]})
         if not common:
             continue
-        a, b = (
-            next(run.judged for run in runs[name] if run.seed == common[0])
-            for name in (first, second)
-        )
-        test = compare(a, b, group=group, seed=seed)
-        tested.append((first, second, gap(first, second), common[0], test))
+        both = (runs[first], runs[second])
+        a, b = (next(run.judged for run in some if run.seed == common[0]) for some in both)
+        test = compare(a, b, group=chance.group, seed=chance.seed)
+        gap = chance.difference(*([run.judged for run in some] for some in both))
+        tested.append((first, second, gap, common[0], test))
     corrected = seeds.holm([test.p_value for *_, test in tested])
     return [Pair(*one, p) for one, p in zip(tested, corrected, strict=True)]
 
@@ -264,6 +266,6 @@ def _absent(out: Path, found: Mapping[str, SplitResults]) -> list[str]:
             missing = [n for n in claims.GROUPS["all"] if n not in results.runs]
             if missing:
                 said.append(
-                    f"Not trained on the {name} split: {', '.join(map(claims.title, missing))}."
+                    f"Not trained on the {name} split: {'; '.join(map(claims.title, missing))}."
                 )
     return said

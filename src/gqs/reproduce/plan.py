@@ -117,7 +117,7 @@ class Plan:
             lines.append(
                 f"{job.network:<28} {job.seed:>4} {job.split:<8} {epochs:>9} {left:>9}  {why}"
             )
-        todo = sum(not job.finished for job in self.jobs)
+        todo = sum(not (job.finished or job.unable) for job in self.jobs)
         side = f", {self.at_once} side by side" if self.at_once > 1 else ""
         lines.append(
             f"{todo} of {len(self.jobs)} to train{side}: about {duration(self.seconds)}; "

@@ -179,7 +179,7 @@ def identity_of(store: CutoutStore, split: Table, job: Job, device: torch.device
         "split": split_hash(split),
         "classes": list(labels.CLASSES),
         "seed": job.seed,
-        "recipe": recipe.model_dump(exclude={"about"}),
+        "recipe": recipe.identity(),
     }
 
 
@@ -188,7 +188,9 @@ def _looked_into(job: Job, identity: dict[str, Any]) -> Job:
     done, finished, seconds = 0, False, []
     if (job.folder / CARD).is_file():
         card = read_card(job.folder)
-        checkpoints.require_same(job.folder, card.training.get("identity", {}), identity)
+        then = dict(card.training.get("identity", {}))
+        then.pop("processes", None)  # what torchrun trained in several is as good as ours
+        checkpoints.require_same(job.folder, then, identity)
         done, finished = int(card.training["epochs"]), True
         seconds = [float(value) for value in tables.read(job.folder / HISTORY)["seconds"]]
     for manifest in sorted(job.folder.glob("checkpoints/?????-??????.json"), reverse=True):

@@ -89,7 +89,7 @@ def every_pair(results: SplitResults) -> Figure:
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     told = int(sum(pair.p_corrected < SIGNIFICANT for pair in results.pairs))
-    ax.set_title(f"{told} of {len(results.pairs)} pairs differ by more than chance")
+    ax.set_title(f"{told} of {len(results.pairs)} pairs differ\nby more than chance")
     return figure
 
 

@@ -12,17 +12,18 @@ from astropy.table import Table
 
 from gqs import recipes, workers
 from gqs.dataset.store import CutoutStore
+from gqs.errors import UsageError, worst
 from gqs.files import only_writer
 from gqs.recipes import Recipe
 from gqs.reproduce import claims
-from gqs.reproduce.crew import Crew
+from gqs.reproduce.crew import Crew, SetAside
 from gqs.reproduce.document import write_documents
 from gqs.reproduce.gather import gather
 from gqs.reproduce.plan import Plan
 from gqs.reproduce.planning import make_plan
 from gqs.reproduce.results import Results
-from gqs.reproduce.splits import FOLDER, open_split, saved_splits
-from gqs.training import machine
+from gqs.reproduce.splits import FOLDER, open_split, require_scheme, saved_splits
+from gqs.training import distributed, machine
 
 Bar = Callable[[str], AbstractContextManager[workers.Progress]]
 
@@ -101,7 +102,12 @@ class Reproduction:
 
     results: Results
     page: Path
-    set_aside: Sequence[str]
+    set_aside: Sequence[SetAside]
+
+    @property
+    def code(self) -> int:
+        """What a command returns: 0, 3 where trainings failed, 7 where data contradict."""
+        return worst({one.code for one in self.set_aside})
 
 
 def prepare(
@@ -135,6 +141,7 @@ def prepare(
     UsageError
         If an option does not fit, or the folder holds other splits or trainings than these.
     """
+    _require_alone()
     wanted = options.recipes()
     machine.device_of(options.device)
     splits = {
@@ -196,11 +203,60 @@ def reproduce(
         return render(store, out, splits, failed, options.seed, bar)
 
 
+def tabulate(
+    store: CutoutStore, out: Path, order: Sequence[str], seed: int, bar: Bar
+) -> Reproduction:
+    """Write tables and figures from what is finished; nothing is trained.
+
+    Parameters
+    ----------
+    store : CutoutStore
+        The data.
+    out : Path
+        Folder of everything; trainings may be under way there.
+    order : sequence of str
+        Splits; the first of them that was saved stands in the tables.
+    seed : int
+        As of the splits.
+    bar : callable
+        Gives a context with a progress callable for a step.
+
+    Returns
+    -------
+    Reproduction
+        Numbers, and where they are shown.
+
+    Raises
+    ------
+    UsageError
+        If nothing was begun there, or with another seed.
+    """
+    _require_alone()
+    for name in order:
+        require_scheme(name)
+    saved = saved_splits(store, out)
+    if not saved:
+        raise UsageError(f"{out}: holds no splits of {store.path}; train first, or name another.")
+    for name, split in saved.items():
+        if split.meta["seed"] != seed:
+            begun = split.meta["seed"]
+            raise UsageError(f"{out}: its {name} split has seed {begun}; ask for --seed {begun}.")
+    return render(store, out, {name: saved[name] for name in order if name in saved}, [], seed, bar)
+
+
+def _require_alone() -> None:
+    if distributed.processes() > 1:
+        raise UsageError(
+            "`gqs reproduce` starts its trainings itself: run it without torchrun, and with --jobs "
+            "where several may run. torchrun is for one network by `gqs train`."
+        )
+
+
 def render(
     store: CutoutStore,
     out: Path,
     splits: Mapping[str, Table],
-    missing: Sequence[str],
+    missing: Sequence[SetAside],
     seed: int,
     bar: Bar,
 ) -> Reproduction:
@@ -214,7 +270,7 @@ def render(
         Folder of everything.
     splits : mapping
         By name; those that were saved before stand beside them.
-    missing : sequence of str
+    missing : sequence of SetAside
         What was not trained, and why.
     seed : int
         Of bootstraps and trees.
@@ -230,7 +286,8 @@ def render(
         name: split for name, split in saved_splits(store, out).items() if name not in splits
     }
     with bar("Measuring") as progress:
-        results = gather(store, out, every, missing, seed, progress)
+        said = [one.sentence for one in missing]
+        results = gather(store, out, every, said, seed, progress)
         page = write_documents(results, out)
     return Reproduction(results, page, missing)
 

@@ -3,24 +3,24 @@
 Two things make a measured accuracy differ from the true one: which objects happen to be in the
 test set, and which random numbers happened to train the network. The first is seen by a bootstrap
 over test objects (whole fields where there are enough), the second by the spread between seeds.
-Since two or three seeds show a spread badly, the variances of all networks are pooled. Both are
-added up in quadrature, and intervals are 1.96 standard deviations to either side.
+Since two or three seeds show a spread badly, the variances of all networks are pooled, and the few
+degrees of freedom that even they have are paid for by Student's t. Both are added up in quadrature.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t
 
-from gqs.evaluation.intervals import Estimate, bootstrap, finite
+from gqs.evaluation.intervals import LEVEL, Estimate, bootstrap, finite
 from gqs.evaluation.judged import Judged
 
 Array = NDArray[np.float64]
-WIDTH: Final = 1.96  # standard deviations that hold 95 % of a normal distribution
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,23 @@ class Pooled:
     variance: float
     freedom: int
 
+    def half(self, share: float) -> float:
+        """Return half of the 95 % interval of a mean whose variance is this share of one seed's.
+
+        Parameters
+        ----------
+        share : float
+            1 / n for the mean of n seeds, 1 / n + 1 / m for the difference of two.
+
+        Returns
+        -------
+        float
+            0 where no degree of freedom tells.
+        """
+        if not self.freedom:
+            return 0.0
+        return float(t.ppf((1 + LEVEL) / 2, self.freedom) * np.sqrt(share * self.variance))
+
 
 def pool(several: Iterable[Sequence[float]]) -> Pooled:
     """Pool the variance between seeds over networks that were trained with two or more.
@@ -92,59 +109,66 @@ def pool(several: Iterable[Sequence[float]]) -> Pooled:
     return Pooled(squares / freedom if freedom else 0.0, freedom)
 
 
-def accuracy(runs: Sequence[Judged], pooled: Pooled, group: str | None, seed: int = 0) -> Estimate:
-    """Mean accuracy of a network's seeds, with both kinds of chance in its interval.
+@dataclass(frozen=True)
+class Chance:
+    """What makes measured accuracies differ from the true ones, on one split.
 
-    Parameters
+    Attributes
     ----------
-    runs : sequence of Judged
-        One a seed.
     pooled : Pooled
         Variance between seeds.
     group : {"field", "run", None}
-        What is drawn together in the bootstrap.
+        What is drawn together in the bootstrap over test objects.
     seed : int
         Of the bootstrap.
-
-    Returns
-    -------
-    Estimate
-        Not clipped to 1.
     """
-    right, first = _shares(runs)
-    return _interval(right, first.groups(group), pooled.variance / len(runs), seed)
 
+    pooled: Pooled
+    group: str | None = None
+    seed: int = 0
 
-def difference(
-    first: Sequence[Judged],
-    second: Sequence[Judged],
-    pooled: Pooled,
-    group: str | None,
-    seed: int = 0,
-) -> Estimate:
-    """Mean accuracy of one network's seeds minus another's, paired object by object.
+    def accuracy(self, runs: Sequence[Judged]) -> Estimate:
+        """Mean accuracy of a network's seeds, with both kinds of chance in its interval.
 
-    Parameters
-    ----------
-    first, second : sequence of Judged
-        On the same test objects; one a seed.
-    pooled : Pooled
-        Variance between seeds.
-    group : {"field", "run", None}
-        What is drawn together in the bootstrap.
-    seed : int
-        Of the bootstrap.
+        Parameters
+        ----------
+        runs : sequence of Judged
+            One a seed.
 
-    Returns
-    -------
-    Estimate
-        Over the objects that all of them judged.
-    """
-    every = _common([*first, *second])
-    a, one = _shares(first, every)
-    b, _ = _shares(second, every)
-    variance = pooled.variance * (1 / len(first) + 1 / len(second))
-    return _interval(a - b, one.groups(group), variance, seed)
+        Returns
+        -------
+        Estimate
+            Not clipped to 1.
+        """
+        right, one = _shares(runs, _common(runs))
+        return self._interval(right, one, 1 / len(runs))
+
+    def difference(self, first: Sequence[Judged], second: Sequence[Judged]) -> Estimate:
+        """Mean accuracy of one network's seeds minus another's, paired object by object.
+
+        Parameters
+        ----------
+        first, second : sequence of Judged
+            On the same test objects; one a seed.
+
+        Returns
+        -------
+        Estimate
+            Over the objects that all of them judged.
+        """
+        common = _common([*first, *second])
+        a, one = _shares(first, common)
+        b, _ = _shares(second, common)
+        return self._interval(a - b, one, 1 / len(first) + 1 / len(second))
+
+    def _interval(self, values: Array, judged: Judged, share: float) -> Estimate:
+        def mean(weights: Array) -> dict[str, Array]:
+            return {"mean": weights @ values / weights.sum(axis=1)}
+
+        groups = judged.groups(self.group)
+        found = bootstrap(mean, len(values), groups, seed=self.seed)["mean"]
+        half = float(np.hypot((found.high - found.low) / 2, self.pooled.half(share)))
+        return Estimate(found.value, found.value - half, found.value + half)
 
 
 def gap(first: Estimate, second: Estimate) -> Estimate:
@@ -153,7 +177,7 @@ def gap(first: Estimate, second: Estimate) -> Estimate:
     Parameters
     ----------
     first, second : Estimate
-        With intervals of 1.96 standard deviations.
+        With symmetric intervals.
 
     Returns
     -------
@@ -172,29 +196,14 @@ def _common(runs: Sequence[Judged]) -> NDArray[np.uint64]:
     return np.sort(objid)
 
 
-def _shares(
-    runs: Sequence[Judged], objid: NDArray[np.uint64] | None = None
-) -> tuple[Array, Judged]:
+def _shares(runs: Sequence[Judged], objid: NDArray[np.uint64]) -> tuple[Array, Judged]:
     """Share of the seeds that got each object right, and the first run, cut to these objects."""
-    wanted = _common(runs) if objid is None else objid
-    rows = [np.flatnonzero(np.isin(run.objid, wanted)) for run in runs]
+    rows = [np.flatnonzero(np.isin(run.objid, objid)) for run in runs]
     rows = [some[np.argsort(run.objid[some])] for some, run in zip(rows, runs, strict=True)]
     right = np.mean([run.correct[some] for some, run in zip(rows, runs, strict=True)], axis=0)
     first, some = runs[0], rows[0]
     names = ("objid", "truth", "decided", "probability", "r", "redshift", "place")
     return right, Judged(**{name: getattr(first, name)[some] for name in names})
-
-
-def _interval(
-    values: Array, groups: NDArray[np.int64] | None, variance: float, seed: int
-) -> Estimate:
-    def mean(weights: Array) -> dict[str, Array]:
-        return {"mean": weights @ values / weights.sum(axis=1)}
-
-    found = bootstrap(mean, len(values), groups, seed=seed)["mean"]
-    objects = (found.high - found.low) / (2 * WIDTH)
-    half = WIDTH * float(np.hypot(objects, np.sqrt(variance)))
-    return Estimate(found.value, found.value - half, found.value + half)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

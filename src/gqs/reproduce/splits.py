@@ -44,8 +44,7 @@ def open_split(
         If the file holds a split of another request, or there are too few objects.
     """
     path = out / FOLDER / f"{scheme}.parquet"
-    if scheme not in SCHEMES:
-        raise UsageError(f"Unknown split {scheme!r}. Splits are {' and '.join(SCHEMES)}.")
+    require_scheme(scheme)
     there = load(path) if path.exists() else None
     if there is not None and there.meta.get("limit") != limit:
         raise UsageError(
@@ -72,6 +71,12 @@ def open_split(
     return there
 
 
+def require_scheme(scheme: str) -> None:
+    """Refuse the name of a split that there is not."""
+    if scheme not in SCHEMES:
+        raise UsageError(f"Unknown split {scheme!r}. Splits are {' and '.join(SCHEMES)}.")
+
+
 def _told(limit: int | None) -> str:
     return "all objects" if limit is None else f"{limit} objects"
 
@@ -81,16 +86,14 @@ def _drawn(index: Table, limit: int, seed: int) -> NDArray[np.int64]:
     rng = np.random.default_rng([seed, limit])
     classes = np.asarray(index["class"]).astype(str)
     each = limit // len(labels.CLASSES)
-    parts = []
-    for name in labels.CLASSES:
-        rows = np.flatnonzero(classes == name)
-        if len(rows) < each or not each:
-            raise UsageError(
-                f"--limit {limit} takes {each} of each class, and there are {len(rows)} {name}. "
-                f"Ask for {len(labels.CLASSES)} to {len(labels.CLASSES) * len(rows)}."
-            )
-        parts.append(rng.choice(rows, each, replace=False))
-    return np.sort(np.concatenate(parts))
+    rows = {name: np.flatnonzero(classes == name) for name in labels.CLASSES}
+    rarest = min(rows, key=lambda name: len(rows[name]))
+    if not 1 <= each <= (most := len(rows[rarest])):
+        raise UsageError(
+            f"--limit {limit} takes {each} of each class, and there are {most} {rarest}. "
+            f"Ask for {len(labels.CLASSES)} to {len(labels.CLASSES) * most}."
+        )
+    return np.sort(np.concatenate([rng.choice(some, each, False) for some in rows.values()]))
 
 
 def saved_splits(store: CutoutStore, out: Path) -> dict[str, Table]:

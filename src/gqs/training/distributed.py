@@ -129,9 +129,14 @@ class Group:
             ) from error
 
 
+def processes() -> int:
+    """Return how many processes torchrun started; 1 where it did not."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
 def rank() -> int:
     """Return this process's place among those that torchrun started; 0 where it is alone."""
-    return int(os.environ.get("RANK", 0)) if int(os.environ.get("WORLD_SIZE", 1)) > 1 else 0
+    return int(os.environ.get("RANK", 0)) if processes() > 1 else 0
 
 
 def join(device: str | None) -> tuple[Group, torch.device]:
@@ -155,14 +160,16 @@ def join(device: str | None) -> tuple[Group, torch.device]:
     Raises
     ------
     UsageError
-        If the device is not there.
+        If the device is not there, or is one GPU for several processes.
     """
-    size = int(os.environ.get("WORLD_SIZE", 1))
     where = device_of(device)
-    if size == 1:
+    if processes() == 1:
         return Group(), where
-    if where.type == "cuda" and where.index is None:
-        where = device_of(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
+    if where.type == "cuda":
+        if where.index is not None and int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > 1:
+            raise UsageError(f"Device {device!r} is one GPU, and each process takes its own: cuda.")
+        if where.index is None:
+            where = device_of(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
         torch.cuda.set_device(where)
     if not dist.is_initialized():
         dist.init_process_group("cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo")
