@@ -10,6 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gqs.cli.archive import Mirror, Release, Server, fetched, fields_asked
+from gqs.cli.probabilities import (
+    CandidatesOf,
+    CandidatesOut,
+    Coverage,
+    PriorName,
+    Purity,
+    Wanted,
+)
 from gqs.cli.shell import AsJson, Processes, Seed, app, bar, finish, frame_files, say
 from gqs.errors import UsageError
 
@@ -62,6 +70,11 @@ def classify(
         Path | None,
         typer.Option(help="Also write the field's picture with its sources marked (.png, .svg)."),
     ] = None,
+    prior: PriorName = None,
+    coverage: Coverage = None,
+    candidates: CandidatesOf = None,
+    purity: Purity = None,
+    candidates_out: CandidatesOut = None,
     workers: Processes = None,
     as_json: AsJson = False,
 ) -> None:
@@ -80,6 +93,10 @@ def classify(
       gqs classify --field 3918-3-213 --out catalogue.fits
 
       gqs classify --ra 185.4 --dec 12.7 --out catalogue.fits --plot field.png
+
+      gqs classify frames/ --out catalogue.fits --prior sky --coverage 0.95
+
+      gqs classify frames/ --out catalogue.fits --prior sky --candidates QSO --purity 0.9
     """
     from gqs import tables
     from gqs.classify.classifier import load_classifier
@@ -92,6 +109,7 @@ def classify(
     if out.is_dir():
         raise UsageError(f"{out}: is a folder. Name a file for the catalogue.")
     classifier = load_classifier(model)
+    wanted = Wanted.of(classifier, out, prior, coverage, candidates, purity, candidates_out)
     asked = bool(field) or ra is not None or dec is not None
     if bool(frames) == asked:
         raise UsageError("Name frames, or fields to fetch by --field or by --ra with --dec.")
@@ -99,8 +117,8 @@ def classify(
         raise UsageError("--cache, --mirror and --server go with --field, or --ra with --dec.")
     missing, code = [], 3
     if asked:
-        wanted = fields_asked(None, field or [], ra, dec, release, server)
-        brought = fetched(wanted, _bands(classifier, plot), release, cache, mirror)
+        names = fields_asked(None, field or [], ra, dec, release, server)
+        brought = fetched(names, _bands(classifier, plot), release, cache, mirror)
         paths, missing, code = list(brought.paths.values()), brought.set_aside, brought.code or 3
     else:
         paths = [path for path in frame_files(frames or []) if path.resolve() != out.resolve()]
@@ -116,7 +134,8 @@ def classify(
             processes=workers,
             progress=progress,
         )
-    found, set_aside = report.predictions, [*missing, *report.set_aside]
+    found, more, told = wanted.answered(report.predictions, classifier)
+    set_aside = [*missing, *report.set_aside]
     tables.write(found, out)
     shutil.rmtree(parts, ignore_errors=True)
     if region is not None:
@@ -127,7 +146,7 @@ def classify(
     lines = [
         f"{len(found)} objects in {report.fields} field{'s'[: report.fields != 1]}: {listed}.",
         *_lacking(report),
-        "Probabilities hold for classes in equal numbers: on an ordinary sky few faint QSO are.",
+        *more,
         f"Catalogue: {out}",
         *([f"DS9 regions: {region}"] if region is not None else []),
         *(f"Picture: {picture}" for picture in pictures),
@@ -139,6 +158,7 @@ def classify(
         "by_class": counts,
         "missing_bands": {str(name): bands for name, bands in report.lacking.items()},
         "model": classifier.hash,
+        **told,
         "set_aside": set_aside,
     }
     say(lines, result, as_json)

@@ -1,0 +1,77 @@
+"""What a model folder tells beyond its weights: calibration, and objects held out of training."""
+
+from __future__ import annotations
+
+from gqs import tables
+from gqs.classify.classifier import Classifier
+from gqs.errors import ModelError, UsageError
+from gqs.evaluation.held_out import Calibration, HeldOut
+from gqs.files import check_hash
+from gqs.model_folder import HELD_OUT
+
+
+def calibration_of(classifier: Classifier, what: str) -> Calibration:
+    """Return a model's calibration, or refuse what cannot be done without one.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        The model.
+    what : str
+        What was asked for, as in "--prior".
+
+    Returns
+    -------
+    Calibration
+        With the shares of the classes that it learned from.
+
+    Raises
+    ------
+    UsageError
+        If the model has none.
+    """
+    if classifier.calibration is None:
+        raise UsageError(
+            f"{classifier.folder}: the model does not tell what {what} needs (an earlier version "
+            "made it). Train again with this version."
+        )
+    return classifier.calibration
+
+
+def held_out_of(classifier: Classifier, what: str) -> HeldOut:
+    """Read the objects on which a model was validated.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        The model.
+    what : str
+        What was asked for, as in "--coverage".
+
+    Returns
+    -------
+    HeldOut
+        At least one object.
+
+    Raises
+    ------
+    UsageError
+        If the model has none.
+    IntegrityError
+        If the file is not the one that the model's card names.
+    ModelError
+        If it holds anything else.
+    """
+    calibration_of(classifier, what)
+    path = classifier.folder / HELD_OUT
+    expected = classifier.card["training"].get("held_out_sha256")
+    if expected is None or not path.is_file():
+        raise UsageError(
+            f"{classifier.folder}: has no {HELD_OUT}, which {what} needs. Copy the whole folder "
+            "again, or train again with this version."
+        )
+    check_hash(path, expected)
+    try:
+        return HeldOut.from_table(tables.read(path), path)
+    except ValueError as error:
+        raise ModelError(f"{path}: {error} Train again with this version.") from error
