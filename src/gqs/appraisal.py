@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from gqs import __version__, labels, tables, workers
 from gqs.classify.classifier import Classifier
+from gqs.classify.held_out import calibration_of, held_out_of
+from gqs.classify.priors import NAMES as PRIORS
+from gqs.classify.priors import find_prior
 from gqs.dataset.sky_groups import sky_groups
 from gqs.dataset.split import check_split
 from gqs.dataset.store import CutoutStore
@@ -19,10 +22,11 @@ from gqs.errors import IntegrityError, UsageError
 from gqs.evaluation import pictures
 from gqs.evaluation.baseline import boosted_trees
 from gqs.evaluation.comparison import Comparison, compare
-from gqs.evaluation.judged import Judged, judge
+from gqs.evaluation.judged import Judged, judge, numbers
 from gqs.evaluation.metrics import Metrics, measure
 from gqs.evaluation.page import Shown
 from gqs.evaluation.plates import data_plates, history_plate, result_plates
+from gqs.evaluation.probability_report import Findings, Sky, examine
 from gqs.evaluation.report import write_report
 from gqs.files import check_hash
 from gqs.model_folder import LEARNED
@@ -212,6 +216,10 @@ def appraise(
         baseline = measure(other, group=drawable(other, group), seed=seed)
         comparison = compare(judged, other, group=drawable(judged, group), seed=seed)
     shown = [*more, *_figures(store, split, rows, judged, metrics, history)]
+    sections, further = [], None
+    if (odds := _probabilities(classifier, found, judged, metrics)) is not None:
+        shown += odds.figures
+        sections, further = [odds.section], {"probabilities": odds.numbers}
     page = write_report(
         out,
         title,
@@ -221,6 +229,8 @@ def appraise(
         comparison=comparison,
         published=published.RESNET50_GQS._asdict() if store.form == "paper" else None,
         notes=notes,
+        sections=sections,
+        further=further,
         set_aside=store.manifest["set_aside"],
         reproduce={
             "gqs": __version__,
@@ -257,6 +267,28 @@ def _seen(classifier: Classifier, store: CutoutStore, rows: NDArray[np.int64], s
             "split that trained it (--split), or fields that it never saw."
         )
     return "never seen before"
+
+
+def _probabilities(
+    classifier: Classifier, found: Table, judged: Judged, metrics: Metrics
+) -> Findings | None:
+    """Measure calibration, sets and candidates; None where the model tells too little for it."""
+    try:
+        calibration = calibration_of(classifier, "the report")
+        held_out = held_out_of(classifier, "the report")
+    except UsageError:
+        return None
+    place = {objid: row for row, objid in enumerate(found["objid"].tolist())}
+    mine = found[[place[objid] for objid in judged.objid.tolist()]]
+    ra, dec = numbers(mine, "ra"), numbers(mine, "dec")
+    priors = [find_prior(name) for name in PRIORS]
+    skies = {
+        prior.name: Sky(prior.around(ra, dec), prior.absolute)
+        for prior in priors
+        if calibration.learned.by_magnitude or not prior.by_magnitude
+    }
+    groups = judged.groups(metrics.bootstrap["group"])
+    return examine(judged, numbers(mine, "mag_r"), calibration, held_out, skies, groups)
 
 
 def drawable(judged: Judged, group: str | None) -> str | None:

@@ -7,8 +7,11 @@ from gqs.evaluation.calibration import (
     brier_scores,
     expected_calibration_error,
     log_losses,
+    measures,
     reliability,
+    turned,
 )
+from gqs.evaluation.intervals import Estimate
 from gqs.evaluation.judged import judge
 
 from .drawn import predictions, sample, truth_of
@@ -43,3 +46,21 @@ def test_bins_hold_every_object_and_probability_1_too():
     score = np.array([0.0, 0.2, 0.999, 1.0, 1.0])
     found = reliability(score, score > 0.5, bins=10)
     assert [part.count for part in found] == [1, 1, 3]
+
+
+def test_the_error_by_weights_is_the_error_by_bins_and_its_interval_holds_the_true_one():
+    """Calibrated by construction, so the true error is 0; the measured one never is."""
+    judged = judge(*sample(3000))
+    found = measures(judged, resamples=400)
+    assert found["ece"].value == pytest.approx(expected_calibration_error(judged))
+    assert found["ece"].value > 0.003
+    assert found["ece"].low < 0.005
+    assert found["ece"].low <= found["ece"].value <= found["ece"].high
+    assert found["log_loss"].value == pytest.approx(log_losses(judged).mean())
+    table = predictions(np.tile([0.98, 0.01, 0.01], (400, 1)))
+    half = measures(judge(table, truth_of(table, np.arange(400) % 2)), resamples=400)["ece"]
+    assert 0.42 < half.low < 0.48 < half.high < 0.54
+
+
+def test_no_interval_stays_none():
+    assert np.isnan(turned(Estimate(0.02)).low)

@@ -7,6 +7,7 @@ import pytest
 
 from gqs.errors import UsageError
 from gqs.evaluation import candidates
+from gqs.evaluation.mix import mixed
 from gqs.labels import QSO
 
 COUNTS = np.array([300.0, 12.0, 90.0])  # a magnitude, the same at all: quasars are rare
@@ -53,10 +54,10 @@ def true_worth(value: float, low: float, high: float, whole: tuple) -> tuple[flo
 def test_weights_stand_for_the_sky() -> None:
     rng = np.random.default_rng(0)
     truth, mag_r, _ = held_out(6000, rng)
-    mix, used = candidates.mixed(truth, mag_r, density)
+    mix, used = mixed(truth, mag_r, density)
     assert used.all()
     for i in range(3):
-        grid = np.linspace(mix.low, mix.high, 4001)
+        grid = np.linspace(mix.ends[0], mix.ends[-1], 4001)
         expected = np.trapezoid(density(grid)[:, i], grid)
         assert mix.weight[truth == i].sum() == pytest.approx(expected, rel=1e-3)
         bright = (truth == i) & (mag_r < 19)
@@ -72,7 +73,7 @@ def test_the_threshold_reaches_its_purity_on_a_new_sky_and_intervals_hold_the_tr
     repeats = 40
     for seed in range(repeats):
         truth, mag_r, score = held_out(6000, rng)
-        mix, used = candidates.mixed(truth, mag_r, density)
+        mix, used = mixed(truth, mag_r, density)
         found = candidates.threshold(mix, score[used], QSO, 0.8, seed=seed)
         assert found.reached
         purity, completeness = true_worth(found.value, found.low, found.high, whole)
@@ -90,7 +91,7 @@ def test_the_threshold_reaches_its_purity_on_a_new_sky_and_intervals_hold_the_tr
 def test_the_objects_own_mix_needs_no_prior() -> None:
     rng = np.random.default_rng(2)
     truth, mag_r, score = held_out(3000, rng)
-    mix, _ = candidates.mixed(truth, mag_r)
+    mix, _ = mixed(truth, mag_r)
     found = candidates.threshold(mix, score, QSO, 0.9)
     passed = score >= found.value
     assert (truth[passed] == 1).mean() == pytest.approx(found.purity.value, abs=0.002)
@@ -101,11 +102,25 @@ def test_the_objects_own_mix_needs_no_prior() -> None:
     assert line.purity[-1] == pytest.approx((truth == 1).mean(), abs=0.002)
 
 
+def test_purity_by_magnitude_is_that_of_the_weights() -> None:
+    rng = np.random.default_rng(11)
+    truth, mag_r, _ = held_out(2000, rng)
+    mix, _ = mixed(truth, mag_r, density)
+    decided = np.where(rng.uniform(size=2000) < 0.2, 1, truth)  # a fifth of all is called quasar
+    purity, completeness = candidates.by_magnitude(mix, decided, 1)
+    middle = (mix.ends[:-1] + mix.ends[1:]) / 2
+    table = density(middle)
+    expected = table[:, 1] / (table[:, 1] + 0.2 * (table[:, 0] + table[:, 2]))
+    np.testing.assert_allclose(completeness, 1)
+    np.testing.assert_allclose(purity, expected, rtol=0.35)  # some 30 called so in each bin
+    assert np.median(purity / expected) == pytest.approx(1, abs=0.12)
+
+
 def test_shares_keep_the_magnitudes_of_the_objects() -> None:
     rng = np.random.default_rng(6)
     truth, mag_r, _ = held_out(3000, rng)
     even = np.array([0.25, 0.25, 0.5])
-    mix, _ = candidates.mixed(truth, mag_r, lambda r: np.tile(even, (len(r), 1)), absolute=False)
+    mix, _ = mixed(truth, mag_r, lambda r: np.tile(even, (len(r), 1)), absolute=False)
     np.testing.assert_allclose(mix.expected.sum(axis=1), mix.count.sum(axis=1))
     np.testing.assert_allclose(mix.expected.sum(axis=0) / 3000, even)
 
@@ -113,7 +128,7 @@ def test_shares_keep_the_magnitudes_of_the_objects() -> None:
 def test_what_cannot_be_reached_is_said_with_the_best_that_can() -> None:
     rng = np.random.default_rng(9)
     truth, mag_r = rng.integers(0, 3, 900), rng.uniform(16, 22, 900)
-    mix, _ = candidates.mixed(truth, mag_r, density)
+    mix, _ = mixed(truth, mag_r, density)
     found = candidates.threshold(mix, rng.uniform(size=900), QSO, 0.9)
     assert not found.reached
     assert found.purity.value < 0.5
@@ -123,7 +138,7 @@ def test_what_cannot_be_reached_is_said_with_the_best_that_can() -> None:
 def test_never_seen_is_not_never(  # half an object a class: no purity of 1 from few objects
 ) -> None:
     truth = np.repeat([0, 1, 2], 20)
-    mix, _ = candidates.mixed(truth, np.full(60, np.nan))
+    mix, _ = mixed(truth, np.full(60, np.nan))
     found = candidates.threshold(mix, np.where(truth == 1, 0.99, 0.01), QSO, 0.9)
     assert found.purity.value == pytest.approx(20 / 21)
     assert found.purity.low < 0.93
@@ -141,4 +156,4 @@ def test_nonsense_is_refused(name: str, purity: float, said: str) -> None:
 
 def test_a_class_that_was_not_held_out_is_refused() -> None:
     with pytest.raises(UsageError, match="No QSO was held out"):
-        candidates.mixed(np.array([0, 2, 2]), np.array([18.0, 19.0, 20.0]))
+        mixed(np.array([0, 2, 2]), np.array([18.0, 19.0, 20.0]))

@@ -15,6 +15,7 @@ from gqs.classify.held_out import calibration_of, held_out_of
 from gqs.classify.priors import Prior, find_prior, with_prior
 from gqs.evaluation import candidates, conformal
 from gqs.evaluation.judged import numbers
+from gqs.evaluation.mix import mixed
 from gqs.evaluation.shares import reweighed
 
 Array = NDArray[np.float64]
@@ -187,7 +188,7 @@ def threshold_of(
     if prior is not None:
         density, absolute = prior.around(ra, dec), prior.absolute
         score = reweighed(score, density(known.mag_r), calibration.learned.at(known.mag_r))
-    mix, used = candidates.mixed(known.truth, known.mag_r, density, absolute)
+    mix, used = mixed(known.truth, known.mag_r, density, absolute)
     return candidates.threshold(mix, score[used][:, target], name, purity)
 
 

@@ -245,7 +245,7 @@ def measure(
     found = bootstrap(_Statistics(judged), len(judged), groups, resamples, seed)
     if units < 2:  # one group drawn again and again has no spread: say nothing, not zero
         found = {name: Estimate(value.value) for name, value in found.items()}
-    found["ece"] = Estimate(calibration.expected_calibration_error(judged))
+    found["ece"] = calibration.turned(found["ece"])
     confusion = _confusion(judged)
     if groups is None:
         _widen(found, confusion)
@@ -288,6 +288,7 @@ class _Statistics:
         self._cell = np.eye(COUNT**2)[judged.truth * COUNT + judged.decided]  # (n, 9)
         self._loss = calibration.log_losses(judged)
         self._brier = calibration.brier_scores(judged)
+        self._gaps = calibration.gaps(judged)
         truth = np.eye(COUNT, dtype=bool)[judged.truth]
         self._classes = [roc.Ranking(truth[:, i], judged.probability[:, i]) for i in range(COUNT)]
         self._pooled = roc.Ranking(truth.ravel(), judged.probability.ravel())
@@ -302,6 +303,7 @@ class _Statistics:
         overall["auc_micro"] = self._pooled.area(np.repeat(weights, COUNT, axis=1))
         overall |= {"log_loss": weights @ self._loss / total}
         overall |= {"brier": weights @ self._brier / total}
+        overall |= {"ece": np.abs(weights @ self._gaps).sum(axis=1) / total}
         each = {"precision": found.precision, "recall": found.recall, "f1": found.f1}
         each["auc"] = areas
         return overall | {

@@ -48,6 +48,7 @@ def write_report(
     set_aside: Sequence[str] = (),
     reproduce: Mapping[str, object] | None = None,
     sections: Sequence[Section] = (),
+    further: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write the report as one HTML page that stands alone, and its numbers as JSON beside it.
 
@@ -76,6 +77,8 @@ def write_report(
         How to make this again: command, seed, versions, hashes.
     sections : sequence of Section
         More of one's own, before what was set aside.
+    further : mapping, optional
+        Their numbers, for metrics.json.
 
     Returns
     -------
@@ -100,6 +103,7 @@ def write_report(
     numbers["published"] = dict(published) if published else None
     numbers["notes"], numbers["set_aside"] = list(notes), list(set_aside)
     numbers["reproduce"] = {key: str(value) for key, value in (reproduce or {}).items()}
+    numbers |= further or {}
     write_json(out / NUMBERS, numbers)
     return write_atomically(out / PAGE, lambda file: _write(file, text))
 

@@ -1,0 +1,135 @@
+"""Objects of known class, weighed until they stand for the sky that a prior describes.
+
+In a bin of magnitude, n objects of a class stand for the N of that class that the prior expects
+there: post-stratification (Holt & Smith 1979, J. R. Stat. Soc. A 142, 33).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gqs import labels
+from gqs.errors import UsageError
+from gqs.evaluation.strata import merged_edges, placed
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+EDGES: Final = tuple(13 + 0.5 * step for step in range(23))  # r magnitudes
+ENOUGH: Final = 15  # objects of each class in a bin
+FINE: Final = 0.05  # magnitudes: step of the integral over a prior's counts
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Objects of known class, weighed so that they stand for a sky.
+
+    Attributes
+    ----------
+    truth : ndarray
+        (n,) positions in `labels.CLASSES`.
+    stratum : ndarray
+        (n,) bin of magnitude.
+    expected : ndarray
+        (bin, 3) objects of each class that the sky holds there, in any unit.
+    count : ndarray
+        (bin, 3) objects that stand for them.
+    ends : ndarray
+        (bin + 1,) r magnitudes at which the bins begin and end; nothing is known outside of them.
+        From minus to plus infinity where magnitudes play no part.
+    """
+
+    truth: Index
+    stratum: Index
+    expected: Array
+    count: Index
+    ends: Array
+
+    @property
+    def weight(self) -> Array:
+        """Objects of the sky for which each object stands, (n,)."""
+        each = self.expected / np.maximum(self.count, 1)
+        return np.asarray(each[self.stratum, self.truth])
+
+
+def mixed(
+    truth: Index,
+    mag_r: Array,
+    density: Callable[[Array], Array] | None = None,
+    absolute: bool = True,
+) -> tuple[Mix, NDArray[np.bool_]]:
+    """Weigh objects until they stand for the sky of a prior.
+
+    Parameters
+    ----------
+    truth : ndarray
+        (n,) positions in `labels.CLASSES`; some of each.
+    mag_r : ndarray
+        (n,) magnitudes; where none is known at all, all objects are one bin.
+    density : callable, optional
+        r magnitudes (k,) to densities (k, 3); by default the objects' own mix.
+    absolute : bool
+        Whether densities are sources a magnitude; else only their ratios at a magnitude count,
+        and the objects' own magnitudes stay.
+
+    Returns
+    -------
+    mix : Mix
+        Of the objects that are used.
+    used : ndarray
+        (n,) bool: those with a magnitude.
+
+    Raises
+    ------
+    UsageError
+        If a class has no objects.
+    """
+    used = np.isfinite(mag_r)
+    if not used.any():
+        used = np.ones(len(truth), dtype=bool)
+        mag_r = np.zeros(len(truth))
+    truth, mag_r = truth[used], mag_r[used]
+    missing = [n for i, n in enumerate(labels.CLASSES) if not (truth == i).any()]
+    if missing:
+        raise UsageError(
+            f"No {missing[0]} was held out of training, so no threshold can be set. Train again "
+            "with a larger validation side."
+        )
+    low, high = (float(value) for value in np.quantile(mag_r, [0.002, 0.998]))
+    inner = merged_edges(mag_r, truth, EDGES, ENOUGH)
+    inner = inner[(inner > low) & (inner < high)]
+    stratum = placed(mag_r, inner)
+    count = np.zeros((len(inner) + 1, len(labels.CLASSES)), dtype=np.int64)
+    np.add.at(count, (stratum, truth), 1)
+    expected = count.astype(np.float64)
+    ends = np.array([low, *inner, high])
+    if density is not None:
+        whole = np.stack([_integral(density, *ends[i : i + 2]) for i in range(len(ends) - 1)])
+        if not absolute:
+            whole *= count.sum(axis=1, keepdims=True) / whole.sum(axis=1, keepdims=True)
+        # A class of which a bin has no object stands in its nearest bin that has some.
+        expected = _moved(whole, count)
+    if low == high:
+        ends = np.array([-np.inf, np.inf])
+    return Mix(truth, stratum, expected, count, ends), used
+
+
+def _integral(density: Callable[[Array], Array], low: float, high: float) -> Array:
+    grid = np.linspace(low, high, max(2, int(np.ceil((high - low) / FINE)) + 1))
+    values = density(grid)
+    if high <= low:
+        return np.asarray(values[0])
+    return np.asarray(np.trapezoid(values, grid, axis=0))
+
+
+def _moved(whole: Array, count: Index) -> Array:
+    found = np.where(count > 0, whole, 0.0)
+    for i, k in np.argwhere((count == 0) & (whole > 0)):
+        there = np.flatnonzero(count[:, k])
+        found[there[np.abs(there - i).argmin()], k] += whole[i, k]
+    return found

@@ -1,0 +1,238 @@
+"""What a report says of probabilities: calibration, sets, lists; all on the objects judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gqs import labels
+from gqs.evaluation import calibration as measured
+from gqs.evaluation import candidate_figures, conformal
+from gqs.evaluation.candidates import threshold, worth
+from gqs.evaluation.conformal import Covered
+from gqs.evaluation.held_out import Calibration, HeldOut
+from gqs.evaluation.intervals import Estimate
+from gqs.evaluation.judged import Judged
+from gqs.evaluation.mix import Mix, mixed
+from gqs.evaluation.page import Block, Cell, Grid, Paragraph, Section, Shown
+from gqs.evaluation.report import NAMES, percent, shown
+from gqs.evaluation.shares import reweighed
+from gqs.evaluation.strata import merged_edges
+
+Array = NDArray[np.float64]
+
+COVERAGES: Final = (0.90, 0.95)
+PURITY: Final = 0.9
+FEWEST: Final = 50  # judged objects of each class in a range of magnitude
+R_EDGES: Final = tuple(float(edge) for edge in range(14, 25))
+
+
+@dataclass(frozen=True)
+class Sky:
+    """A prior averaged over the objects' places: densities (k, 3) of r magnitudes (k,)."""
+
+    density: Callable[[Array], Array]
+    absolute: bool
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a report shows of probabilities: a section, figures, and numbers for metrics.json."""
+
+    section: Section
+    figures: list[Shown] = field(default_factory=list)
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+def examine(
+    judged: Judged,
+    mag_r: Array,
+    calibration: Calibration,
+    held_out: HeldOut,
+    skies: Mapping[str, Sky],
+    groups: NDArray[np.int64] | None = None,
+) -> Findings:
+    """Measure calibration, coverage and candidates on judged objects.
+
+    Parameters
+    ----------
+    judged : Judged
+        Objects that the model did not learn from, and of the three classes some of each.
+    mag_r : ndarray
+        (n,) their aperture magnitudes; NaN where not measured.
+    calibration : Calibration
+        Of the model.
+    held_out : HeldOut
+        Where thresholds come from.
+    skies : mapping
+        Priors by their names.
+    groups : ndarray, optional
+        (n,) to draw whole groups in the bootstrap.
+
+    Returns
+    -------
+    Findings
+        For `report.write_report`.
+    """
+    calibrated, calibrated_numbers = _calibration(judged, mag_r, calibration, groups)
+    sets, sets_numbers = _sets(judged, mag_r, calibration, held_out)
+    numbers: dict[str, Any] = {"calibration": calibrated_numbers, "sets": sets_numbers}
+    blocks = [*calibrated, *sets]
+    figures = []
+    if all((judged.truth == i).any() for i in range(len(labels.CLASSES))):
+        here = {
+            name: _weighed(judged.probability, judged.truth, mag_r, calibration, sky)
+            for name, sky in skies.items()
+        }
+        listed, numbers["candidates"] = _lists(here, calibration, held_out, skies)
+        blocks += listed
+        figures = _figures(here)
+    return Findings(Section("Probabilities", blocks), figures, numbers)
+
+
+def _calibration(
+    judged: Judged, mag_r: Array, calibration: Calibration, groups: NDArray[np.int64] | None
+) -> tuple[list[Block], dict[str, Any]]:
+    plain = calibration.temperature.undone(judged.probability, mag_r)
+    before = measured.measures(replace(judged, probability=plain), groups)
+    after = measured.measures(judged, groups)
+    rows: list[list[str | Cell]] = [
+        [NAMES[name], shown(name, before[name]), shown(name, after[name])] for name in after
+    ]
+    caption = (
+        "Before and after calibration, by a temperature that follows the magnitude and was fitted "
+        "on other objects. Small: 95 % bootstrap intervals."
+    )
+    numbers = {
+        when: {name: value.to_json() for name, value in found.items()}
+        for when, found in (("before", before), ("after", after))
+    }
+    return [Grid(caption, ["Measure", "Plain softmax", "Calibrated"], rows)], numbers
+
+
+def _sets(
+    judged: Judged, mag_r: Array, calibration: Calibration, held_out: HeldOut
+) -> tuple[list[Block], dict[str, Any]]:
+    known = calibration.temperature.probabilities(held_out.logits, held_out.mag_r)
+    inner = merged_edges(mag_r, judged.truth, R_EDGES, FEWEST)
+    seen = mag_r[np.isfinite(mag_r)]
+    edges = np.array([seen.min(), *inner, np.nextafter(seen.max(), np.inf)]) if len(seen) else inner
+    found = {}
+    for coverage in COVERAGES:
+        made = conformal.fit(known, held_out.truth, held_out.mag_r, coverage)
+        sets = made.sets(judged.probability, mag_r, judged.decided)
+        found[coverage] = conformal.covered(sets, judged.truth, mag_r, edges)
+    columns = ["Class", "r (mag)", "Objects"]
+    for coverage in COVERAGES:
+        columns += [f"Holds, {100 * coverage:g} % asked", "Mean size"]
+    rows: list[list[str | Cell]] = []
+    for parts in zip(*found.values(), strict=True):
+        first = parts[0]
+        row: list[str | Cell] = [first.name, _range(first), f"{first.count:,}"]
+        for part in parts:
+            row += [shown("recall", part.coverage), f"{part.size:.2f}"]
+        rows.append(row)
+    caption = (
+        "Sets of classes (conformal, thresholds from held-out objects): how often they hold the "
+        "true class, and how many classes they name. Small: Wilson's 95 % intervals."
+    )
+    numbers = {
+        f"{coverage:g}": [
+            {
+                "class": part.name,
+                "r": [part.low, part.high] if np.isfinite(part.low) else None,
+                "objects": part.count,
+                "coverage": part.coverage.to_json(),
+                "mean_size": part.size,
+            }
+            for part in parts
+        ]
+        for coverage, parts in found.items()
+    }
+    return [Grid(caption, columns, rows)], numbers
+
+
+def _range(part: Covered) -> str:
+    return f"{part.low:.1f} to {part.high:.1f}" if np.isfinite(part.low) else "all"
+
+
+def _weighed(
+    probability: Array,
+    truth: NDArray[np.int64],
+    mag_r: Array,
+    calibration: Calibration,
+    sky: Sky,
+) -> tuple[Mix, Array]:
+    """Let objects stand for a sky, with their probabilities for it."""
+    mix, used = mixed(truth, mag_r, sky.density, sky.absolute)
+    wanted = sky.density(np.nan_to_num(mag_r[used]))
+    learned = calibration.learned.at(mag_r[used])
+    return mix, reweighed(probability[used], wanted, learned)
+
+
+def _lists(
+    here: candidate_figures.Skies,
+    calibration: Calibration,
+    held_out: HeldOut,
+    skies: Mapping[str, Sky],
+) -> tuple[list[Block], dict[str, Any]]:
+    """Set thresholds on held-out objects, and see on the judged ones what they are worth."""
+    known = calibration.temperature.probabilities(held_out.logits, held_out.mag_r)
+    rows: list[list[str | Cell]] = []
+    numbers: dict[str, Any] = {}
+    for prior, sky in skies.items():
+        mix, p = _weighed(known, held_out.truth, held_out.mag_r, calibration, sky)
+        judged_mix, judged_p = here[prior]
+        for i, name in enumerate(labels.CLASSES):
+            limit = threshold(mix, p[:, i], name, PURITY)
+            pure, complete = worth(judged_mix, judged_p[:, i] >= limit.value, i)
+            promised = _cell(limit.purity) if limit.reached else Cell("not reached")
+            cells = [promised, _cell(limit.completeness), _cell(pure), _cell(complete)]
+            rows.append([name, prior, f"{limit.value:.4g}", *cells])
+            numbers.setdefault(prior, {})[name] = {
+                **limit.to_json(),
+                "judged_purity": pure.to_json(),
+                "judged_completeness": complete.to_json(),
+            }
+    columns = ["Class", "Prior", "Threshold", "Purity", "Completeness", "Purity here"]
+    columns.append("Completeness here")
+    caption = (
+        f"Lists of candidates that shall be {100 * PURITY:g} % pure: thresholds from held-out "
+        "objects, and what they are worth on the objects judged here. Small: 95 % intervals."
+    )
+    note = (
+        "Where no threshold reaches it, that of the purest list is shown. Objects are weighed "
+        "until they stand for the prior's sky; purity counts half an object of each other class "
+        "that was not seen, so that few objects never promise a pure list."
+    )
+    return [Grid(caption, columns, rows), Paragraph(note, note=True)], numbers
+
+
+def _cell(found: Estimate) -> Cell:
+    return Cell(percent(found.value), f"{100 * found.low:.1f} to {100 * found.high:.1f}")
+
+
+def _figures(here: candidate_figures.Skies) -> list[Shown]:
+    names = " and ".join(here)
+    figures = [
+        Shown(
+            candidate_figures.by_threshold(here),
+            "Purity and completeness of a list that begins at a threshold, for the mix of classes "
+            f"of each prior ({names}); purity counts what was not seen as half an object.",
+            "Purity rises and completeness falls with the threshold.",
+        )
+    ]
+    if all(len(mix.ends) > 2 for mix, _ in here.values()):
+        figures.append(
+            Shown(
+                candidate_figures.by_brightness(here),
+                "Purity and completeness of each class, decided by the largest probability, by r "
+                f"magnitude, for the mix of classes of each prior ({names}).",
+                "By r magnitude, a line a class.",
+            )
+        )
+    return figures
