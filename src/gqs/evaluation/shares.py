@@ -2,7 +2,7 @@
 
 A network's probabilities hold for the mix of classes that it learned from. On a sky where class c
 has the share s_c(r) in place of the learned l_c(r), they become p_c s_c / l_c, scaled to sum to 1
-(Saerens, Latinne & Decaestecker 2002, Neural Computation 14, 21, eq. 2.4), provided that a class's
+(Saerens, Latinne & Decaestecker 2002, Neural Computation 14, 21), provided that a class's
 objects of one magnitude look alike on both.
 """
 
