@@ -69,6 +69,8 @@ def test_the_spread_of_a_difference_is_that_of_both() -> None:
     found = chance.difference([judged(right), judged(right)], [judged(right)])
     assert (found.value, found.high) == pytest.approx((0.0, 2.7764 * 0.01 * np.sqrt(1.5)), rel=1e-4)
     assert found.low == pytest.approx(-found.high)
+    trees = chance.difference([judged(right), judged(right)], [judged(right)], fixed=True)
+    assert trees.high == pytest.approx(2.7764 * 0.01 / np.sqrt(2), rel=1e-4)
 
 
 def test_a_difference_is_paired_object_by_object_whatever_their_order() -> None:

@@ -131,7 +131,8 @@ def test_the_order_is_judged_with_intervals(two_seeds: Path, store: CutoutStore)
 
 def test_random_and_grouped_splits_stand_side_by_side(two_seeds: Path, store: CutoutStore) -> None:
     found = results(store, two_seeds, "grouped", "paper")
-    (row,) = comparing.splits_table(found).rows
+    sections = {part.heading: part.blocks for part in comparing.left_out(found, found.first)}
+    (row,) = sections["Random against grouped split"][0].rows
     assert row[0] == "ResNet18"
     a, b = (found.splits[name].spread("resnet18", "accuracy").mean for name in ("paper", "grouped"))
     assert row[3].value == f"{100 * (a - b):+.2f}".replace("-", "−")
@@ -228,7 +229,7 @@ def test_latex_is_balanced_and_escaped() -> None:
     nasty = "50 % of A&B_c #1 {x} \\y ~ ^ $5 < > ± − –"
     grid = Grid(nasty, ["a_b", "%", "&"], [[nasty, Cell("1", "0 to 2 %"), "x & y"], ["r", "–", ""]])
     sections = [Section(nasty, [Paragraph(nasty), grid, Listing([nasty]), Facts([("k_1", "v#")])])]
-    text = markup.latex(nasty, nasty, sections, lambda shown: "figure.png")
+    text = markup.write(markup.Latex(), nasty, nasty, sections, lambda shown: "figure.png")
     begun = re.findall(r"\\begin\{(\w+)\}", text)
     ended = re.findall(r"\\end\{(\w+)\}", text)
     assert sorted(begun) == sorted(ended)
@@ -246,7 +247,9 @@ def test_latex_is_balanced_and_escaped() -> None:
 
 def test_markdown_tables_have_as_many_cells_as_columns() -> None:
     grid = Grid("A | B", ["x|y", "n"], [["a|b", Cell("1", "0 to 2")], ["*c*", "–"]])
-    text = markup.markdown("T", "lead", [Section("S", [grid])], lambda shown: "f.png")
+    text = markup.write(
+        markup.Markdown(), "T", "lead", [Section("S", [grid])], lambda shown: "f.png"
+    )
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert [len(re.findall(r"(?<!\\)\|", line)) for line in lines] == [3, 3, 3, 3]
     assert "| a\\|b | 1 (0 to 2) |" in text

@@ -67,3 +67,9 @@ def test_other_releases_are_refused(text: int | str) -> None:
 def test_a_mirror_is_a_server(mirror: str) -> None:
     with pytest.raises(UsageError, match="no server's address"):
         releases.find(16).frame_url(FrameName("r", FieldId(94, 1, 7)), mirror)
+
+
+def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
+    with pytest.raises(UsageError, match="localhost holds a name or a password") as raised:
+        releases.checked_address("https://somebody:secret@localhost:8000/sas")
+    assert "secret" not in str(raised.value)

@@ -8,8 +8,8 @@ import numpy as np
 
 from gqs.evaluation.figures import FEW
 from gqs.evaluation.intervals import Estimate
-from gqs.evaluation.page import Cell, Grid
-from gqs.reproduce import claims, seeds
+from gqs.evaluation.page import Cell, Grid, Section
+from gqs.reproduce import claims, plates, seeds
 from gqs.reproduce.grids import DASH, Row, number, points, share
 from gqs.reproduce.results import Results, SplitResults
 
@@ -60,19 +60,47 @@ def _p_value(p: float) -> str:
     return f"{p:.2g}" if p >= 1e-4 else "< 0.0001"
 
 
-def steps_table(results: SplitResults) -> Grid:
-    """Write the way from ResNet50-SE to ResNet50-GQS, one change at a time.
+def left_out(results: Results, first: SplitResults) -> list[Section]:
+    """Write what the paper leaves out: steps, pairs, splits, magnitudes and yardsticks.
 
     Parameters
     ----------
-    results : SplitResults
-        Of the split.
+    results : Results
+        Everything found.
+    first : SplitResults
+        Of the split whose numbers stand in the tables.
 
     Returns
     -------
-    Grid
-        The paper has no such table.
+    list of Section
+        Empty ones where nothing was trained or known for them.
     """
+    steps = sum(name in first.runs for name in claims.STEPS) > 2
+    both = {"grouped", "paper"} <= set(results.splits)
+    return [
+        Section(
+            "From ResNet50-SE to ResNet50-GQS",
+            _filled(_steps_table(first)) if steps else [],
+        ),
+        Section("Every pair on the same test objects", plates.pair_plates(first)),
+        Section("Random against grouped split", _filled(_splits_table(results)) if both else []),
+        Section("By brightness", _filled(_magnitudes_table(first))),
+        Section(
+            "What magnitudes alone can do",
+            [
+                *(_filled(_trees_table(first)) if first.yardsticks else []),
+                *_filled(_shapes_table(first)),
+            ],
+        ),
+    ]
+
+
+def _filled(table: Grid) -> list[Grid]:
+    return [table] if table.rows else []
+
+
+def _steps_table(results: SplitResults) -> Grid:
+    """The way from ResNet50-SE to ResNet50-GQS, one change at a time."""
     rows: list[Row] = []
     for network, words in claims.STEPS.items():
         runs = results.runs.get(network, ())
@@ -84,19 +112,8 @@ def steps_table(results: SplitResults) -> Grid:
     return Grid("From ResNet50-SE to ResNet50-GQS, one change at a time.", heads, rows)
 
 
-def splits_table(results: Results) -> Grid:
-    """Compare the random split with the grouped one.
-
-    Parameters
-    ----------
-    results : Results
-        With both splits.
-
-    Returns
-    -------
-    Grid
-        A row for each network that was trained on both.
-    """
+def _splits_table(results: Results) -> Grid:
+    """The random split beside the grouped one: a row for each network that was trained on both."""
     grouped, random = results.splits["grouped"], results.splits["paper"]
     rows: list[Row] = []
     for network in grouped.runs:
@@ -113,19 +130,8 @@ def splits_table(results: Results) -> Grid:
     )
 
 
-def magnitudes_table(results: SplitResults) -> Grid:
-    """Accuracy by r magnitude of the networks that settle the paper's claims, and of the trees.
-
-    Parameters
-    ----------
-    results : SplitResults
-        Of the split.
-
-    Returns
-    -------
-    Grid
-        Empty where the store has no r magnitudes.
-    """
+def _magnitudes_table(results: SplitResults) -> Grid:
+    """Accuracy by r magnitude of the networks that settle the paper's claims, and of the trees."""
     shown = {
         claims.title(name): results.runs[name][0].metrics
         for name in claims.FIRST
@@ -155,19 +161,8 @@ def _roughly(found: Estimate) -> Cell:
     return Cell(f"{100 * found.value:.1f}", f"{low:.1f} to {high:.1f}")
 
 
-def trees_table(results: SplitResults) -> Grid:
-    """Write what magnitudes alone can do, on the same test objects.
-
-    Parameters
-    ----------
-    results : SplitResults
-        Of the split.
-
-    Returns
-    -------
-    Grid
-        The networks that settle the claims, then the trees.
-    """
+def _trees_table(results: SplitResults) -> Grid:
+    """What magnitudes alone can do, on the same test objects."""
     rows: list[Row] = [
         [claims.title(name), share(results.accuracies[name]),
          number(results.spread(name, "auc").mean, "auc"), DASH]
@@ -188,19 +183,8 @@ def trees_table(results: SplitResults) -> Grid:
     )
 
 
-def shapes_table(results: SplitResults) -> Grid:
-    """Compare with SDSS's photometric type, which tells galaxies from point sources only.
-
-    Parameters
-    ----------
-    results : SplitResults
-        Of the split.
-
-    Returns
-    -------
-    Grid
-        A row a classifier.
-    """
+def _shapes_table(results: SplitResults) -> Grid:
+    """SDSS's photometric type, which tells galaxies from point sources only, beside classifiers."""
     rows: list[Row] = [[name, share(found)] for name, found in results.galaxy_or_point.items()]
     caption = "Galaxy or point source: quasars and stars count as one; objects of type 3 or 6."
     return Grid(caption, ["Classifier", "Right, %"], rows)

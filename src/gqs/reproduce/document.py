@@ -8,7 +8,7 @@ from typing import Final
 from gqs import __version__, labels
 from gqs.dataset.split import split_hash
 from gqs.evaluation.intervals import wilson
-from gqs.evaluation.page import Block, Facts, Grid, Key, Listing, Paragraph, Section, Shown, page
+from gqs.evaluation.page import Block, Facts, Key, Listing, Paragraph, Section, Shown, page
 from gqs.evaluation.style import rendered
 from gqs.files import write_bytes, write_json
 from gqs.recipes import published
@@ -50,8 +50,8 @@ def write_documents(results: Results, out: Path) -> Path:
         return files[id(shown)]
 
     told = [Section("Before you read on", [Listing(notes)]), *body]
-    write_bytes(out / MARKDOWN, markup.markdown(TITLE, lead, told, named).encode())
-    write_bytes(out / LATEX, markup.latex(TITLE, lead, told, named).encode())
+    write_bytes(out / MARKDOWN, markup.write(markup.Markdown(), TITLE, lead, told, named).encode())
+    write_bytes(out / LATEX, markup.write(markup.Latex(), TITLE, lead, told, named).encode())
     write_json(out / NUMBERS, results.to_json())
     clocked = costs.costs(results)
     write_json(out / COSTS, clocked)
@@ -207,11 +207,7 @@ def sections(results: Results) -> list[Section]:
         ),
         Section("The paper's tables", _paper_tables(results, first)),
         Section("The paper's figures", _paper_figures(first)),
-        Section("From ResNet50-SE to ResNet50-GQS", _steps(first)),
-        Section("Every pair on the same test objects", plates.pair_plates(first)),
-        Section("Random against grouped split", _random_or_grouped(results)),
-        Section("By brightness", _by_brightness(first)),
-        Section("What magnitudes alone can do", _yardsticks(first)),
+        *comparing.left_out(results, first),
         Section("How the networks were trained", _trained(results)),
         Section("What is missing", [Listing(results.missing)] if results.missing else []),
         _made(results),
@@ -242,32 +238,6 @@ def _paper_figures(first: SplitResults) -> list[Block]:
     )
     told = Paragraph(f"All on the {split} split. {which}", note=True)
     return [told, *plates.paper_plates(first)]
-
-
-def _steps(first: SplitResults) -> list[Block]:
-    there = [name for name in claims.STEPS if name in first.runs]
-    return [comparing.steps_table(first)] if len(there) > 2 else []
-
-
-def _random_or_grouped(results: Results) -> list[Block]:
-    if not {"grouped", "paper"} <= set(results.splits):
-        return []
-    table = comparing.splits_table(results)
-    return [table] if table.rows else []
-
-
-def _by_brightness(first: SplitResults) -> list[Block]:
-    table = comparing.magnitudes_table(first)
-    return [table] if table.rows else []
-
-
-def _yardsticks(first: SplitResults) -> list[Block]:
-    blocks: list[Grid] = []
-    if first.yardsticks:
-        blocks.append(comparing.trees_table(first))
-    if first.galaxy_or_point:
-        blocks.append(comparing.shapes_table(first))
-    return list(blocks)
 
 
 def _trained(results: Results) -> list[Block]:

@@ -155,7 +155,7 @@ def measured_split(
         _verdicts(pairs),
         {title: measure(one, group=_group(split, one), seed=seed) for title, one in trees.items()},
         {
-            title: chance.difference(judged[best], [one])
+            title: chance.difference(judged[best], [one], fixed=True)
             for title, one in trees.items()
             if best is not None
         },
@@ -173,7 +173,8 @@ def _pairs(runs: Mapping[str, Sequence[Run]], chance: seeds.Chance) -> list[Pair
         both = (runs[first], runs[second])
         a, b = (next(run.judged for run in some if run.seed == common[0]) for some in both)
         test = compare(a, b, group=chance.group, seed=chance.seed)
-        gap = chance.difference(*([run.judged for run in some] for some in both))
+        every = [[run.judged for run in some] for some in both]
+        gap = chance.difference(every[0], every[1])
         tested.append((first, second, gap, common[0], test))
     corrected = seeds.holm([test.p_value for *_, test in tested])
     return [Pair(*one, p) for one, p in zip(tested, corrected, strict=True)]

@@ -143,13 +143,17 @@ class Chance:
         right, one = _shares(runs, _common(runs))
         return self._interval(right, one, 1 / len(runs))
 
-    def difference(self, first: Sequence[Judged], second: Sequence[Judged]) -> Estimate:
+    def difference(
+        self, first: Sequence[Judged], second: Sequence[Judged], fixed: bool = False
+    ) -> Estimate:
         """Mean accuracy of one network's seeds minus another's, paired object by object.
 
         Parameters
         ----------
         first, second : sequence of Judged
             On the same test objects; one a seed.
+        fixed : bool
+            Whether the second are no networks: their training does not vary as those of networks.
 
         Returns
         -------
@@ -159,7 +163,7 @@ class Chance:
         common = _common([*first, *second])
         a, one = _shares(first, common)
         b, _ = _shares(second, common)
-        return self._interval(a - b, one, 1 / len(first) + 1 / len(second))
+        return self._interval(a - b, one, 1 / len(first) + (0 if fixed else 1 / len(second)))
 
     def _interval(self, values: Array, judged: Judged, share: float) -> Estimate:
         def mean(weights: Array) -> dict[str, Array]:

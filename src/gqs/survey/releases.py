@@ -111,6 +111,11 @@ def checked_address(address: str) -> str:
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:  # a port that is no number, a bracket that does not close
         usable = False
+    if usable and "@" in parts.netloc:  # it would stand in tables and on screens
+        raise UsageError(
+            f"The address of {parts.hostname} holds a name or a password; they are not sent. "
+            "Write it without them."
+        )
     if not usable or parts.query or parts.fragment:
         raise UsageError(f"{address!r} is no server's address. Write one as https://host[:port].")
     return address.rstrip("/")
