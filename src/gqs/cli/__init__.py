@@ -7,7 +7,9 @@ import gqs.cli.archive
 import gqs.cli.data
 import gqs.cli.learning
 import gqs.cli.reproducing
-import gqs.cli.using  # noqa: F401
+import gqs.cli.using
+
+import gqs.cli.explaining  # noqa: F401  # isort: skip
 from gqs.cli.shell import run
 
 __all__ = ["main"]

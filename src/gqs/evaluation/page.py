@@ -231,6 +231,24 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class Link:
+    """A place elsewhere to look at."""
+
+    text: str
+    url: str
+
+    def html(self) -> str:
+        """Return it as HTML.
+
+        Returns
+        -------
+        str
+            Escaped and whole.
+        """
+        return f'<p><a href="{escape(self.url)}">{escape(self.text)}</a></p>'
+
+
+@dataclass(frozen=True)
 class Key:
     """One number of the summary: what it is, the number, a few words under it."""
 
@@ -239,7 +257,7 @@ class Key:
     note: str
 
 
-Block = Paragraph | Grid | Shown | Listing | Facts
+Block = Paragraph | Grid | Shown | Listing | Facts | Link
 
 
 @dataclass(frozen=True)

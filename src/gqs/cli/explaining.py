@@ -1,0 +1,119 @@
+"""The verb that says why a source was judged as it was: explain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gqs.cli.archive import Mirror, Release, Server, fetched, fields_asked
+from gqs.cli.shell import AsJson, app, finish, frame_files, say
+from gqs.errors import UsageError
+
+PANEL = "Using"
+PAGES = (".html", ".htm")
+
+
+@app.command(rich_help_panel=PANEL)
+def explain(
+    out: Annotated[
+        Path, typer.Option(help="Page to write, as in why.html; its numbers go into why.json.")
+    ],
+    frames: Annotated[
+        list[Path] | None, typer.Argument(help="Frames of one field, or a folder of them.")
+    ] = None,
+    objid: Annotated[
+        list[int] | None,
+        typer.Option(help="A source as `gqs classify` names it on these frames; repeatable."),
+    ] = None,
+    ra: Annotated[
+        float | None,
+        typer.Option(help="Right ascension, deg; with --dec. Without frames: fetch its field."),
+    ] = None,
+    dec: Annotated[float | None, typer.Option(help="Declination, deg; with --ra.")] = None,
+    x: Annotated[
+        float | None, typer.Option(help="Column on the r frame, 0-based pixels; with --y.")
+    ] = None,
+    y: Annotated[float | None, typer.Option(help="Row on the r frame; with --x.")] = None,
+    field: Annotated[
+        str | None, typer.Option(help="Fetch this field's frames first, as in 3918-3-213.")
+    ] = None,
+    release: Release = "16",
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of fetched frames.  \\[default: $GQS_CACHE, or gqs in the user's cache]"
+        ),
+    ] = None,
+    mirror: Mirror = None,
+    server: Server = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Model folder.  \\[default: the one in the package]")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say why a source was judged as it was: its bands, what it hangs on, what it is like.
+
+    The source is the one detected within 2 arcsec of the position; where none was, the position
+    itself is judged.
+
+    Examples:
+
+      gqs explain frames/ --ra 185.4012 --dec 12.7034 --out why.html
+
+      gqs explain frame-*-003918-3-0213.fits.bz2 --x 1024 --y 700 --out why.html
+
+      gqs explain --field 3918-3-213 --objid 2543018311884804 --out why.html
+    """
+    from gqs.classify.classifier import load_classifier
+    from gqs.explain.page import write_page
+    from gqs.explain.sources import Wanted
+    from gqs.explain.sources import explain as explain_sources
+    from gqs.survey.sdss import BANDS
+
+    if out.suffix.lower() not in PAGES:
+        raise UsageError(f"{out}: pages end in {' or '.join(PAGES)}.")
+    if (ra is None) != (dec is None) or (x is None) != (y is None):
+        raise UsageError("--ra goes with --dec, and --x with --y.")
+    if [bool(objid), ra is not None, x is not None].count(True) != 1:
+        raise UsageError("Name sources by one of --objid, --ra with --dec, and --x with --y.")
+    if frames and (field or cache or mirror or server):
+        raise UsageError("Name frames, or what to fetch (--field, --cache, --mirror, --server).")
+    if not frames and field is None and ra is None:
+        raise UsageError("Name frames, or a field to fetch by --field or by --ra with --dec.")
+    classifier = load_classifier(model)
+    missing: list[str] = []
+    code = 3
+    if frames:
+        paths = frame_files(frames)
+    else:
+        place = (None, None) if field else (ra, dec)
+        wanted = fields_asked(None, [field] if field else [], *place, release, server)
+        bands = "".join(band for band in BANDS if band in {*classifier.bands, "r"})
+        brought = fetched(wanted, bands, release, cache, mirror)
+        paths, missing, code = list(brought.paths.values()), brought.set_aside, brought.code or 3
+    asked = Wanted(
+        objid=objid or (),
+        radec=None if ra is None or dec is None else (ra, dec),
+        xy=None if x is None or y is None else (x, y),
+    )
+    found = explain_sources(classifier, paths, asked)
+    numbers = write_page(out, classifier, found)
+    lines = [
+        *(f"objid {one.row['objid']}: {_said(one.as_dict())}" for one in found),
+        f"Page: {out}",
+    ]
+    say(lines, {"out": out, **numbers, "set_aside": missing}, as_json)
+    finish(missing, code)
+
+
+def _said(one: dict[str, object]) -> str:
+    name = str(one["class"])
+    if not name:
+        return "not judged."
+    text = f"{name} with {one[f'p_{name.lower()}']:.2f}"
+    without = one["without"]
+    assert isinstance(without, dict)
+    changes = [f"without {band} {p[f'p_{name.lower()}']:.2f}" for band, p in without.items()]
+    return f"{text}; {', '.join(changes)}." if changes else f"{text}."

@@ -1,0 +1,103 @@
+"""Sources found on frames, and the page that says why; through the verb as well."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import gqs.cli  # noqa: F401  (registers the verbs)
+from classify.test_classifier import classifier, stars
+from gqs.classify.classifier import Classifier, load_classifier
+from gqs.cli.shell import app
+from gqs.dataset.preprocess import Preprocessing
+from gqs.errors import UsageError
+from gqs.evaluation import typical
+from gqs.evaluation.examples import Examples
+from gqs.explain.sources import WORDS, Wanted, explain
+from gqs.files import sha256
+from gqs.model_folder import CARD, EXAMPLES, TYPICAL
+from gqs.networks.embedding import embed
+from gqs.tables import Flag
+
+__all__ = ["classifier"]
+
+
+def frames(survey: Path) -> list[Path]:
+    return sorted(sorted((survey / "frames").iterdir())[0].iterdir())
+
+
+def test_every_flag_has_words() -> None:
+    assert list(WORDS) == list(Flag)
+
+
+def with_examples(bare: Classifier) -> Classifier:
+    """The same model with its two optional files, of drawn stars."""
+    images, classes = stars(60), np.arange(60) % 3
+    embedding = embed(bare.network, Preprocessing("flux", "ugriz", "linear")(images))[1]
+    values = embedding.detach().double().numpy()
+    found = typical.fit(values, classes, values)
+    pictures = np.random.default_rng(1).integers(0, 255, (60, 50, 50, 3)).astype(np.uint8)
+    objid = np.arange(60, dtype=np.uint64)
+    places = found.coordinates(values).astype(np.float32)
+    paths = {
+        "typical": found.save(bare.folder / TYPICAL),
+        "examples": Examples(objid, classes, pictures, places).save(bare.folder / EXAMPLES),
+    }
+    card = json.loads((bare.folder / CARD).read_text())
+    card["training"] |= {f"{name}_sha256": sha256(path) for name, path in paths.items()}
+    (bare.folder / CARD).write_text(json.dumps(card))
+    return load_classifier(bare.folder)
+
+
+def test_a_source_is_the_same_by_name_position_and_pixel(
+    survey: Path, classifier: Classifier, tmp_path: Path
+) -> None:
+    full = with_examples(classifier)
+    table = full.classify_field(frames(survey))
+    row = table[table["class"] != ""][5]
+    objid, ra, dec = int(row["objid"]), float(row["ra"]), float(row["dec"])
+    (one,) = explain(full, frames(survey), Wanted(objid=[objid]))
+    (two,) = explain(full, frames(survey), Wanted(radec=(ra, dec)))
+    (three,) = explain(full, frames(survey), Wanted(xy=(row["x"] + 1, row["y"] - 1)))
+    for found in (one, two, three):
+        assert int(found.row["objid"]) == objid
+        np.testing.assert_allclose(found.probabilities, [row["p_galaxy"], row["p_qso"],
+                                                         row["p_star"]], atol=1e-6)  # fmt: skip
+    assert len(one.nearest) == 8 and one.row["unlike"] > 0
+    assert [n.distance for n in one.nearest] == sorted(n.distance for n in one.nearest)
+    assert np.hypot(*one.north) == pytest.approx(1) and np.dot(one.north, one.east) == (
+        pytest.approx(0, abs=1e-3)
+    )
+    with pytest.raises(UsageError, match="is none of the"):
+        explain(full, frames(survey), Wanted(objid=[7]))
+    with pytest.raises(UsageError, match="lies on none of the frames"):
+        explain(full, frames(survey), Wanted(radec=((ra + 90) % 360, dec)))
+
+    out = tmp_path / "why.html"
+    words = ["explain", *map(str, frames(survey)), "--model", str(full.folder), "--json"]
+    done = CliRunner().invoke(app, [*words, "--objid", str(objid), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    page, numbers = out.read_text(), json.loads(out.with_suffix(".json").read_text())
+    (source,) = numbers["sources"]
+    assert source["objid"] == objid and source["class"] == row["class"]
+    assert sum(source["lead_by_band"].values()) == pytest.approx(source["lead"], abs=0.1, rel=0.1)
+    assert page.count("<img") == 3 and "<script" not in page
+    assert f"tools/explore/summary.aspx?ra={ra:.6f}" in page
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--ra", "10", "--out", "why.html"], "--ra goes with --dec"),
+        (["--objid", "1", "--x", "1", "--y", "2", "--out", "why.html"], "Name sources by one of"),
+        (["--objid", "1", "--out", "why.pdf"], "pages end in"),
+        (["--objid", "1", "--out", "why.html"], "Name frames, or a field to fetch"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(words: list[str], said: str) -> None:
+    done = CliRunner().invoke(app, ["explain", *words])
+    assert isinstance(done.exception, UsageError) and said in str(done.exception)
