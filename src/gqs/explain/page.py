@@ -93,7 +93,8 @@ def _blocks(one: Explained, classifier: Classifier) -> list[Block]:
             figures.bands(one),
             "Above: the cutout in colours and in each band, brightness as asinh of the flux. "
             "Below: what each pixel adds to the lead of its class over empty sky (integrated "
-            f"gradients), under each band its sum; all together {_signed(one.lead)} in the logit.",
+            f"gradients), under each band its sum; all together {_signed(one.lead)} in the logit. "
+            "What bands say together is shared between them, so read the next figure first.",
             f"Cutouts of the source in {', '.join(one.bands)}, and the parts of their pixels.",
             "png",
         )
