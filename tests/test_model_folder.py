@@ -201,7 +201,7 @@ def test_weights_that_do_not_fit_are_refused(
         ({"network": "resnet19"}, "Unknown network 'resnet19'"),
         ({"network": "resnet18", "arguments": {}}, "weights of another network"),
         ({"network": ["compact"]}, "network is not what it should be"),
-        ({"arguments": {"depth": 3}}, "does not take these arguments"),
+        ({"arguments": {"depth": 3}}, "has no argument 'depth'"),
         ({"arguments": {"width": 10**9}}, r"model\.json"),
         ({"arguments": {"width": -4}}, r"model\.json"),
         ({"arguments": {"width": "many"}}, r"model\.json"),

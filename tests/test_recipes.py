@@ -142,3 +142,11 @@ def test_published_totals() -> None:
     # The text of 4.3: what SE adds to ResNet50.
     gained = np.subtract(published.TABLE_8["resnet50_se"], published.TABLE_8["resnet50"])
     np.testing.assert_allclose(gained, [0.0032, 0.0027, 0.0029, 0.0031, 0.0014], atol=1e-9)
+
+
+def test_what_recipes_have_had_since_leaves_earlier_trainings_their_identity() -> None:
+    plain = recipes.load("demo")
+    assert {"blind", "narrow"}.isdisjoint(plain.identity()["augment"])
+    blind = plain.changed(augment={**plain.augment.model_dump(), "blind": 0.5})
+    assert blind.identity()["augment"]["blind"] == 0.5
+    assert "about" not in plain.identity()

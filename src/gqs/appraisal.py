@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gqs import __version__, labels, tables, workers
 from gqs.classify.classifier import Classifier
+from gqs.classify.field import flagged
 from gqs.classify.held_out import calibration_of, held_out_of
 from gqs.classify.priors import NAMES as PRIORS
 from gqs.classify.priors import find_prior
@@ -24,13 +25,15 @@ from gqs.evaluation.baseline import boosted_trees
 from gqs.evaluation.comparison import Comparison, compare
 from gqs.evaluation.judged import Judged, judge, numbers
 from gqs.evaluation.metrics import Metrics, measure
-from gqs.evaluation.page import Shown
+from gqs.evaluation.mistakes import write_mistakes
+from gqs.evaluation.page import Link, Section, Shown
 from gqs.evaluation.plates import data_plates, history_plate, result_plates
 from gqs.evaluation.probability_report import Findings, Sky, examine
 from gqs.evaluation.report import write_report
 from gqs.files import check_hash
 from gqs.model_folder import LEARNED
 from gqs.recipes import published
+from gqs.survey import seeing
 
 CHUNK = 2048  # cutouts in memory at a time
 SHOWN = 6  # cutouts of each class in the figure
@@ -125,10 +128,14 @@ def predict_rows(
             f"{classifier.form!r}. Cut them with --form {classifier.form}."
         )
     parts, magnitudes = [np.empty((0, len(labels.CLASSES)))], [np.empty(0)]
+    distances = [np.empty(0)]
     for start in range(0, len(rows), CHUNK):
         images = store.images(rows[start : start + CHUNK])
         magnitudes.append(classifier.magnitudes(images, store.bands))
-        parts.append(classifier.predict_cutouts(images, store.bands, magnitudes[-1]))
+        told = seeing.told(store.index[rows[start : start + CHUNK]], store.bands)
+        some, far = classifier.examine_cutouts(images, store.bands, magnitudes[-1], told)
+        parts.append(some)
+        distances.append(far)
         progress(min(start + CHUNK, len(rows)), len(rows), "cutouts")
     objects, probabilities = store.index[rows], np.concatenate(parts)
     if store.form == "flux":
@@ -136,7 +143,11 @@ def predict_rows(
     flags = np.asarray(objects["flags"], dtype=np.int32)
     if store.form == "flux" and set(classifier.bands) - set(store.bands):
         flags = flags | np.int32(tables.Flag.MISSING_BAND)
-    return tables.predictions(objects, probabilities, flags, classifier.hash)
+    unlike = np.concatenate(distances)
+    found = tables.predictions(objects, probabilities, flagged(flags, unlike), classifier.hash)
+    if classifier.typical is not None:
+        found["unlike"] = unlike
+    return found
 
 
 def appraise(
@@ -229,7 +240,7 @@ def appraise(
         comparison=comparison,
         published=published.RESNET50_GQS._asdict() if store.form == "paper" else None,
         notes=notes,
-        sections=sections,
+        sections=[*sections, Section("The worst mistakes", [_mistakes(out, store, found, judged)])],
         further=further,
         set_aside=store.manifest["set_aside"],
         reproduce={
@@ -241,6 +252,23 @@ def appraise(
         },
     )
     return Appraisal(metrics, baseline, comparison, found, page, seen)
+
+
+def _mistakes(out: Path, store: CutoutStore, found: Table, judged: Judged) -> Link:
+    """Write the page of the worst mistakes, and return the link to it."""
+    of = {objid: row for row, objid in enumerate(found["objid"].tolist())}
+    mine = found[[of[objid] for objid in judged.objid.tolist()]]
+    place = {objid: row for row, objid in enumerate(store.index["objid"].tolist())}
+    rows = np.array([place[objid] for objid in judged.objid.tolist()], dtype=np.int64)
+    page = write_mistakes(
+        out,
+        judged,
+        lambda some: store.images(rows[some]),
+        store.bands,
+        flags=np.asarray(mine["flags"], dtype=np.int32),
+        positions=np.stack([np.asarray(mine[n], dtype=float) for n in ("ra", "dec")], axis=1),
+    )
+    return Link("All of the worst mistakes, with their pixels", page.name)
 
 
 def _seen(classifier: Classifier, store: CutoutStore, rows: NDArray[np.int64], side: str) -> str:

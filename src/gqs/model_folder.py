@@ -84,9 +84,10 @@ class Card(BaseModel):
         Returns
         -------
         Preprocessing
-            Of the card's form, bands and stretch.
+            Of the card's form, bands and stretch; told the seeing where the network is.
         """
-        return Preprocessing(self.form, self.bands, self.stretch)
+        told = bool(self.arguments.get("seeing", False))
+        return Preprocessing(self.form, self.bands, self.stretch, told)
 
 
 def save_model(folder: Path, weights: dict[str, Tensor], card: Card) -> str:

@@ -149,3 +149,23 @@ def test_shares_of_a_batch_are_together_the_whole_batch() -> None:
         for first, last in ((0, 6), (6, 11), (11, 17))
     ]
     assert torch.equal(torch.cat(shares), whole)
+
+
+def test_constant_planes_are_neither_moved_nor_masked_only_untold() -> None:
+    x = torch.cat([batch(80, 3), torch.ones(80, 3, 11, 11), torch.full((80, 3, 11, 11), 1.3)], 1)
+    every = Augmentation(dihedral=True, shift=2, band_dropout=0.2, dim=0.3, narrow=0.3)
+    y = every(x, draws(), masks=3, reference=1, picture=(1, 2))
+    assert torch.equal(y[:, 6:], x[:, 6:])
+    blind = Augmentation(blind=0.4)(x, draws(), masks=3)[:, 6:]
+    known = (blind == 1.3).flatten(1).all(dim=1)
+    assert torch.equal(blind[~known], torch.zeros_like(blind[~known]))
+    assert 0.4 < known.double().mean() < 0.8
+
+
+def test_narrowing_leaves_the_pictures_bands_of_some() -> None:
+    x = torch.cat([batch(200, 5), torch.ones(200, 5, 11, 11)], dim=1)
+    y = Augmentation(narrow=0.25)(x, draws(), masks=5, picture=(1, 2, 3))
+    there = y[:, 5:, 0, 0]
+    assert (there[:, 1:4] == 1).all() and torch.equal(there[:, 0], there[:, 4])
+    assert 0.65 < there[:, 0].double().mean() < 0.85
+    assert torch.equal(y[:, :5], x[:, :5] * there[:, :, None, None])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from gqs.errors import UsageError
 from gqs.networks import zoo
 from gqs.networks.compact import Compact
 
@@ -69,3 +70,15 @@ def test_a_star_of_any_brightness_gives_finite_logits(network: Compact) -> None:
 @pytest.mark.parametrize("bands", [1, 2, 3, 4])
 def test_it_is_built_for_any_number_of_bands(bands: int) -> None:
     assert Compact(2 * bands).eval()(cutouts(2, bands)).shape == (2, 3)
+
+
+def test_it_may_be_told_the_seeing_or_not() -> None:
+    torch.manual_seed(3)
+    told = Compact(15, seeing=True).eval()
+    x = cutouts(6)
+    planes = torch.full((6, 5, 50, 50), 1.2)
+    sharp, blurred = (told(torch.cat([x, planes * factor], dim=1)) for factor in (1, 1.5))
+    unknown = told(torch.cat([x, planes * 0], dim=1))
+    assert (sharp - blurred).abs().max() > 1e-3 and (sharp - unknown).abs().max() > 1e-3
+    with pytest.raises(UsageError, match="a flux, a mask and a seeing channel a band, not 10"):
+        Compact(10, seeing=True)

@@ -20,7 +20,7 @@ from gqs.evaluation.held_out import Calibration
 from gqs.evaluation.typical import Typical
 from gqs.files import sha256
 from gqs.imaging.photometry import aperture_magnitudes
-from gqs.model_folder import CARD, TYPICAL, load_model
+from gqs.model_folder import CARD, TYPICAL, Card, load_model
 from gqs.networks.embedding import embed
 from gqs.survey.sdss import BANDS, CUTOUT_SIZE, REFERENCE_BAND, check_bands
 
@@ -74,7 +74,11 @@ class Classifier:
         return self.preprocessing.form
 
     def predict_cutouts(
-        self, flux: NDArray[Any], bands: str = BANDS, mag_r: NDArray[np.float64] | None = None
+        self,
+        flux: NDArray[Any],
+        bands: str = BANDS,
+        mag_r: NDArray[np.float64] | None = None,
+        seeing: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float64]:
         """Judge cutouts: calibrated probabilities, for the mix of classes that was learned.
 
@@ -88,6 +92,10 @@ class Classifier:
             not take are passed over, bands that are missing count as masked.
         mag_r : ndarray, optional
             (n,) as `magnitudes` gives them, where they are at hand; else they are measured.
+        seeing : ndarray, optional
+            (n, band) or (band,) arcsec of the bands of `flux`, as `gqs.survey.seeing` defines it
+            and `gqs.imaging.seeing` measures it; NaN where not known. Models that are told the
+            seeing part small galaxies from stars better with it.
 
         Returns
         -------
@@ -101,16 +109,20 @@ class Classifier:
         UsageError
             If shape, type or bands do not fit.
         """
-        return self.examine_cutouts(flux, bands, mag_r)[0]
+        return self.examine_cutouts(flux, bands, mag_r, seeing)[0]
 
     def examine_cutouts(
-        self, flux: NDArray[Any], bands: str = BANDS, mag_r: NDArray[np.float64] | None = None
+        self,
+        flux: NDArray[Any],
+        bands: str = BANDS,
+        mag_r: NDArray[np.float64] | None = None,
+        seeing: NDArray[np.float64] | None = None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Judge cutouts, and tell how far each lies from all that the model learned.
 
         Parameters
         ----------
-        flux, bands, mag_r
+        flux, bands, mag_r, seeing
             As in `predict_cutouts`.
 
         Returns
@@ -127,7 +139,8 @@ class Classifier:
         UsageError
             If shape, type or bands do not fit.
         """
-        images = self._arranged(np.asarray(flux), bands)
+        images = self.arranged(np.asarray(flux), bands)
+        told = self.told(len(images), bands, seeing)
         if mag_r is None and self.calibration is not None:
             mag_r = self.magnitudes(flux, bands)
         found = np.full((len(images), len(labels.CLASSES)), np.nan)
@@ -137,7 +150,7 @@ class Classifier:
         with torch.inference_mode():
             for start in range(0, len(rows), self.batch):
                 some = rows[start : start + self.batch]
-                x = self.preprocessing(images[some]).to(device)
+                x = self.preprocessing(images[some], seeing=told[some]).to(device)
                 if self.typical is None:
                     logits = self.network(x)
                 else:
@@ -202,8 +215,26 @@ class Classifier:
         several = [paths] if isinstance(paths, str | Path) else paths
         return classify_field(self, [Path(path) for path in several], positions)
 
-    def _arranged(self, flux: NDArray[Any], bands: str) -> NDArray[Any]:
-        """Put the bands into the model's order, with planes of NaN for those that are missing."""
+    def arranged(self, flux: NDArray[Any], bands: str) -> NDArray[Any]:
+        """Put the bands into the model's order, with planes of NaN for those that are missing.
+
+        Parameters
+        ----------
+        flux : ndarray
+            As in `predict_cutouts`.
+        bands : str
+            Its bands.
+
+        Returns
+        -------
+        ndarray
+            (n, band, 50, 50) as `preprocessing` takes them.
+
+        Raises
+        ------
+        UsageError
+            If shape, type or bands do not fit.
+        """
         if self.form == "paper":
             if flux.dtype != np.uint8 or flux.ndim != 4 or flux.shape[1] != 3:
                 raise UsageError(
@@ -226,6 +257,33 @@ class Classifier:
                 images[:, i] = flux[:, bands.index(band)]
         images[~np.isfinite(images)] = np.nan
         return images
+
+    def told(
+        self, n: int, bands: str, seeing: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]:
+        """Put the seeing into the model's order of bands.
+
+        Parameters
+        ----------
+        n : int
+            Number of cutouts.
+        bands : str
+            Bands of `seeing`.
+        seeing : ndarray, optional
+            As in `predict_cutouts`.
+
+        Returns
+        -------
+        ndarray
+            (n, band) arcsec, as `preprocessing` takes it; NaN where it is not known.
+        """
+        found = np.full((n, len(self.bands)), np.nan)
+        if seeing is not None and self.form == "flux":
+            given = np.broadcast_to(np.asarray(seeing, dtype=np.float64), (n, len(bands)))
+            for i, band in enumerate(self.bands):
+                if band in bands:
+                    found[:, i] = given[:, bands.index(band)]
+        return found
 
     def _complete(self, images: NDArray[Any]) -> NDArray[np.bool_]:
         """Tell which cutouts show something in every band: a missing one is not an odd source."""
@@ -269,7 +327,7 @@ def load_classifier(folder: str | Path | None = None, device: str = "cpu") -> Cl
     """
     path = Path(folder) if folder is not None else SHIPPED
     network, card = load_model(path)
-    preprocessing = Preprocessing(card["form"], card["bands"], card["stretch"])
+    preprocessing = Card.model_validate(card).preprocessing()
     try:
         calibration = Calibration.from_card(card["calibration"])
     except ValueError as error:

@@ -23,6 +23,8 @@ from gqs.imaging.cutouts import cut_flux, cut_picture
 from gqs.imaging.detect import detect
 from gqs.imaging.frames import group_fields, read_frame
 from gqs.imaging.photometry import aperture_magnitudes
+from gqs.imaging.seeing import field_seeing
+from gqs.survey import seeing
 from gqs.survey.sdss import REFERENCE_BAND, FieldId
 from gqs.tables import Flag
 
@@ -150,7 +152,11 @@ def prepare(
         )
     frames = {band: read_frame(files[band]) for band in here}
     stack = align(frames, here, star_shift=how.star_shift)
-    objects = detect(stack) if positions is None else placed(stack, positions)
+    sources = detect(stack)
+    objects = sources if positions is None else placed(stack, positions)
+    for band, width in zip(here, field_seeing(stack, sources), strict=True):
+        objects[f"seeing_{band}"] = np.full(len(objects), width)
+        objects[f"seeing_{band}"].unit = "arcsec"
     if not keep_outside:
         objects = objects[objects["run"] != NO_FIELD]
     x, y = np.asarray(objects["x"]), np.asarray(objects["y"])
@@ -301,7 +307,8 @@ def judge(classifier: Classifier, prepared: Prepared) -> Table:
     """
     bands = prepared.bands if classifier.form == "flux" else classifier.bands
     magnitudes = np.asarray(prepared.objects[f"mag_{REFERENCE_BAND}"], dtype=np.float64)
-    probabilities, unlike = classifier.examine_cutouts(prepared.images, bands, magnitudes)
+    told = seeing.told(prepared.objects, bands)
+    probabilities, unlike = classifier.examine_cutouts(prepared.images, bands, magnitudes, told)
     # A colour picture shows no masks, so what is known of the flux decides for it too.
     nothing = (prepared.flags & int(Flag.OUTSIDE | Flag.NOT_JUDGED)) > 0
     probabilities[nothing], unlike[nothing] = np.nan, np.nan

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from astropy.table import Table
@@ -26,10 +26,8 @@ from gqs.dataset.writer import StoreWriter
 from gqs.errors import IntegrityError, ResourceError, UsageError
 from gqs.imaging.cutouts import EDGES
 from gqs.imaging.frames import group_fields
-from gqs.survey.sdss import BANDS, REFERENCE_BAND, FieldId, check_bands
+from gqs.survey.sdss import BANDS, PICTURE_BANDS, REFERENCE_BAND, FieldId, check_bands
 from gqs.workers import Progress, run, silent
-
-PICTURE_BANDS: Final = "gri"  # of the paper's colour picture
 
 
 @dataclass(frozen=True)

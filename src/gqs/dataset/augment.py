@@ -8,6 +8,7 @@ and keeps the numbers of its own images: the batch is then that of one process.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -74,6 +75,11 @@ class Augmentation:
         corners filled with black, as torchvision's RandomRotation does.
     flip : float
         Probability of a flip left to right, and again up to down (the paper: 0.5).
+    blind : float
+        Probability that an image's seeing is not told, where a network is told it.
+    narrow : float
+        Probability that only the bands of the paper's picture, g, r and i, are left of an image;
+        which planes these are the caller says.
     """
 
     dihedral: bool = False
@@ -82,9 +88,16 @@ class Augmentation:
     dim: float = 0.0
     rotation: float = 0.0
     flip: float = 0.0
+    blind: float = 0.0
+    narrow: float = 0.0
 
     def __call__(
-        self, x: Tensor, draws: Draws, masks: int = 0, reference: int | None = None
+        self,
+        x: Tensor,
+        draws: Draws,
+        masks: int = 0,
+        reference: int | None = None,
+        picture: Sequence[int] = (),
     ) -> Tensor:
         """Augment a batch.
 
@@ -95,22 +108,27 @@ class Augmentation:
         draws : Draws
             Where the random numbers come from.
         masks : int
-            How many of the last channels are masks of the first ones (half of them); 0 for
-            the paper's picture.
+            How many channels are masks, after as many of flux; 0 for the paper's picture. What
+            comes after them are constant planes.
         reference : int, optional
             Band that dropout spares.
+        picture : sequence of int
+            Bands that `narrow` leaves.
 
         Returns
         -------
         Tensor
             The same shape; `x` itself is left alone.
         """
+        x, constant = (x[:, : 2 * masks], x[:, 2 * masks :]) if masks else (x, x[:, :0])
         if self.dihedral:
             x = dihedral(x, draws)
         if self.shift:
             x = shifted(x, self.shift, draws)
         if self.band_dropout and masks:
             x = without_bands(x, self.band_dropout, draws, masks, reference)
+        if self.narrow and masks and picture:
+            x = narrowed(x, self.narrow, draws, masks, picture)
         if self.dim and masks:
             x = dimmed(x, self.dim, draws, masks)
         if self.flip:
@@ -120,7 +138,12 @@ class Augmentation:
             if masks:  # a pixel mixed with a masked one is masked
                 valid = (x[:, masks:] > _WHOLE).to(x)
                 x = torch.cat([x[:, :masks] * valid, valid], dim=1)
-        return x
+        if not constant.shape[1]:
+            return x
+        if self.blind:
+            told = onto((draws.uniform(len(x)) >= self.blind).to(x.dtype), x.device)
+            constant = constant * told[:, None, None, None]
+        return torch.cat([x, constant], dim=1)
 
 
 def dihedral(x: Tensor, draws: Draws) -> Tensor:
@@ -206,6 +229,34 @@ def without_bands(
     keep = whole | (draws.uniform(len(x), masks) >= 2 * probability)
     if reference is not None:
         keep[:, reference] = True
+    return x * onto(torch.cat([keep, keep], dim=1)[:, :, None, None].to(x.dtype), x.device)
+
+
+def narrowed(
+    x: Tensor, probability: float, draws: Draws, masks: int, picture: Sequence[int]
+) -> Tensor:
+    """Mask all bands but those of the paper's picture.
+
+    Parameters
+    ----------
+    x : Tensor
+        (n, 2 band, row, column): flux, then masks.
+    probability : float
+        That an image is narrowed.
+    draws : Draws
+        Where the random numbers come from.
+    masks : int
+        Number of bands.
+    picture : sequence of int
+        Bands that are left.
+
+    Returns
+    -------
+    Tensor
+        The same shape.
+    """
+    keep = (draws.uniform(len(x), 1) >= probability).repeat(1, masks)
+    keep[:, list(picture)] = True
     return x * onto(torch.cat([keep, keep], dim=1)[:, :, None, None].to(x.dtype), x.device)
 
 

@@ -18,7 +18,9 @@ from gqs.errors import BadInputError
 from gqs.imaging.align import BandStack, align
 from gqs.imaging.composite import colour_picture
 from gqs.imaging.cutouts import cut_flux, cut_picture, pixel_positions
+from gqs.imaging.detect import detect
 from gqs.imaging.frames import read_frame
+from gqs.imaging.seeing import field_seeing
 from gqs.survey.sdss import REFERENCE_BAND, FieldId
 
 # A catalogue is taken to lie beside the sources where fewer than a quarter of at least ten of its
@@ -115,6 +117,8 @@ def cut_field(task: CutTask) -> Shard:
             task.edge,
         )
     rows["flags"] = flags
+    for band, width in zip(stack.bands, field_seeing(stack, detect(stack)), strict=True):
+        rows[f"seeing_{band}"] = np.full(len(rows), width)
     left_out = [
         f"Object {rows['objid'][i]} of field {task.field}: {why(int(fault[i]))}; left out."
         for i in np.flatnonzero(~keep)

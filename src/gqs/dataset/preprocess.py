@@ -53,6 +53,10 @@ class Preprocessing:
     stretch : str
         Of flux, in units of the sky noise of a pixel (`sdss.SKY_NOISE`): "linear" leaves it,
         "asinh" takes its inverse hyperbolic sine. The paper's picture is stretched already.
+    seeing : bool
+        Whether a network is told the seeing: a constant plane a band after the masks, arcsec, 0
+        where it is not known. A small galaxy in good seeing looks like a star in bad seeing, and
+        one cutout alone cannot tell which it is.
 
     Raises
     ------
@@ -63,6 +67,7 @@ class Preprocessing:
     form: str
     bands: str
     stretch: str
+    seeing: bool = False
 
     def __post_init__(self) -> None:
         if self.form not in FORMS:
@@ -75,15 +80,20 @@ class Preprocessing:
 
     @property
     def channels(self) -> int:
-        """Channels that a network gets: a flux and a mask channel a band, or the colours."""
-        return 3 if self.form == "paper" else 2 * len(self.bands)
+        """Channels that a network gets: flux, mask and perhaps seeing a band, or the colours."""
+        return 3 if self.form == "paper" else (2 + self.seeing) * len(self.bands)
 
     @property
     def masks(self) -> int:
-        """How many of the last channels are masks."""
+        """How many channels are masks; they follow as many of flux."""
         return 0 if self.form == "paper" else len(self.bands)
 
-    def __call__(self, images: NDArray[Any], device: torch.device = CPU) -> Tensor:
+    def __call__(
+        self,
+        images: NDArray[Any],
+        device: torch.device = CPU,
+        seeing: NDArray[np.floating] | None = None,
+    ) -> Tensor:
         """Turn images into channels.
 
         Parameters
@@ -92,12 +102,15 @@ class Preprocessing:
             (n, band, 50, 50) float nanomaggies in the order of `bands`, or (n, 3, 50, 50) uint8.
         device : torch.device
             Where the channels are wanted; the images travel there as they are.
+        seeing : ndarray, optional
+            (n, band) arcsec, NaN where not known, as `gqs.survey.seeing` defines it; passed over
+            where the network is not told it.
 
         Returns
         -------
         Tensor
             (n, channel, 50, 50) float32, finite: stretched flux, 0 where masked, then the masks,
-            1 where a pixel is valid; or colours from -1 to 1.
+            1 where a pixel is valid, then planes of seeing; or colours from -1 to 1.
 
         Raises
         ------
@@ -120,4 +133,8 @@ class Preprocessing:
         flux = torch.where(valid, flux / onto(noise, device), 0.0).clamp_(-MOST, MOST)
         if self.stretch == "asinh":
             flux = torch.asinh(flux)
-        return torch.cat([flux, valid.float()], dim=1)
+        if not self.seeing:
+            return torch.cat([flux, valid.float()], dim=1)
+        told = np.zeros(images.shape[:2]) if seeing is None else np.nan_to_num(seeing)
+        planes_of = onto(torch.from_numpy(told.astype(np.float32)), device)[:, :, None, None]
+        return torch.cat([flux, valid.float(), planes_of.expand_as(flux)], dim=1)

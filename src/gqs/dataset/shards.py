@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from gqs import files, tables
 from gqs.errors import GqsError, IntegrityError
+from gqs.survey import seeing
 from gqs.survey.sdss import CUTOUT_SIZE
 
 DTYPES: Final[dict[str, np.dtype[Any]]] = {"flux": np.dtype("<f4"), "paper": np.dtype("u1")}
@@ -35,7 +36,9 @@ COLUMNS: Final = {
     "class": np.str_,
     "flags": np.int32,
 }
-OPTIONAL: Final = ("redshift", "type", *"ugriz")  # where the catalogue has them; photo's type
+# Where the catalogue has them; photo's type. And the seeing, where the frames' stars told it.
+OPTIONAL: Final = ("redshift", "type", *"ugriz", *seeing.COLUMNS)
+ORIGIN: Final = "origin"  # where a store mixes several: "simulated", "painted" or "real" pixels
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,8 @@ def write_shard(
     images : ndarray
         (n, band, 50, 50) float32 or uint8.
     rows : Table
-        n rows with at least the columns of `COLUMNS`; of the others `OPTIONAL` are kept.
+        n rows with at least the columns of `COLUMNS`; of the others `OPTIONAL` and `ORIGIN`
+        are kept.
     source : str
         Hash of everything that the shard was made from.
     set_aside : sequence of str
@@ -290,6 +294,8 @@ def _canonical(rows: Table, name: str) -> Table:
     for column in OPTIONAL:
         if column in rows.colnames:
             table[column] = tables.as_float(rows[column])
+    if ORIGIN in rows.colnames:
+        table[ORIGIN] = np.asarray(rows[ORIGIN]).astype(np.str_)
     return table
 
 

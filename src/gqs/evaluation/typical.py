@@ -150,7 +150,10 @@ class Typical:
         """
         try:
             arrays = {name: value.astype(np.float64) for name, value in load_arrays(path).items()}
-            found = cls(**arrays | {"limit": arrays["limit"].item()})
+            limit = float(arrays.pop("limit").item())
+            found = cls(
+                arrays["centre"], arrays["basis"], arrays["means"], arrays["whitening"], limit
+            )
             (d,), (_, k), (n, m) = found.centre.shape, found.basis.shape, found.means.shape
             fits = n == len(CLASSES) and m == (k + 1 if k else d) and found.limit > 0
             fits &= found.basis.shape == (d, k) and found.whitening.shape == (n, m, m)

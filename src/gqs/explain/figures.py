@@ -71,12 +71,12 @@ def _bar(ax: Axes, side: int) -> None:
 
 def _compass(ax: Axes, found: Explained, side: int) -> None:
     """North and east from a point in the upper right corner, 6 pixels long."""
-    at = np.array([side - 10.0, side - 10.0])
+    ax0, ay0 = side - 10.0, side - 10.0
     for letter, (x, y) in (("N", found.north), ("E", found.east)):
-        ax.annotate("", at + 6 * np.array([x, y]), at,
-                    arrowprops={"arrowstyle": "->", "color": PALE, "linewidth": 1.0})  # fmt: skip
-        ax.text(*(at + 8.2 * np.array([x, y])), letter, color=PALE, size=7, ha="center",
-                va="center")  # fmt: skip
+        arrow = {"arrowstyle": "->", "color": PALE, "linewidth": 1.0}
+        ax.annotate("", (ax0 + 6 * x, ay0 + 6 * y), (ax0, ay0), arrowprops=arrow)
+        place = (ax0 + 8.2 * x, ay0 + 8.2 * y)
+        ax.annotate(letter, place, color=PALE, size=7, ha="center", va="center")
 
 
 @styled

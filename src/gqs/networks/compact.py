@@ -17,6 +17,7 @@ from gqs.labels import CLASSES
 from gqs.networks.measure import Measure
 
 SEEN: Final = 40  # the trunk looks at the middle 40 x 40 pixels; the apertures see all
+MIDDLE, SPREAD = 1.35, 0.2  # arcsec: SDSS's usual seeing, and how it varies
 SOFT: Final = 2.0  # sky noises at which the pixels' asinh turns from linear to logarithmic
 
 
@@ -26,13 +27,16 @@ class Compact(nn.Module):
     Parameters
     ----------
     channels : int
-        Twice the number of bands: flux in units of sky noise, then one mask channel a band.
+        Twice the number of bands: flux in units of sky noise, then one mask channel a band; three
+        times with `seeing`.
     width : int
         Channels of the trunk's first stage.
     hidden : int
         Width of the dense layers.
     dropout : float
         Share of the joined features that training leaves out.
+    seeing : bool
+        Whether a constant plane a band follows, the seeing in arcsec, 0 where it is not known.
 
     Raises
     ------
@@ -43,18 +47,26 @@ class Compact(nn.Module):
     decides: ClassVar[str] = "head"  # what enters it is all that the network knows of a cutout
 
     def __init__(
-        self, channels: int = 10, width: int = 16, hidden: int = 256, dropout: float = 0.3
+        self,
+        channels: int = 10,
+        width: int = 16,
+        hidden: int = 256,
+        dropout: float = 0.3,
+        seeing: bool = False,
     ) -> None:
         super().__init__()
-        if channels < 2 or channels % 2:
+        a_band = 3 if seeing else 2
+        if channels < a_band or channels % a_band:
+            what = "a flux, a mask and a seeing" if seeing else "a flux and a mask"
             raise UsageError(
-                f"Network 'compact' takes a flux and a mask channel a band, not {channels} "
-                "channels: use cutouts of form 'flux'."
+                f"Network 'compact' takes {what} channel a band, not {channels} channels: use "
+                "cutouts of form 'flux'."
             )
-        self.bands, self.dropout = channels // 2, dropout
+        self.bands, self.dropout, self.seeing = channels // a_band, dropout, seeing
         self.measure = Measure(self.bands)
+        told = 2 * self.bands if seeing else 0
         self.dense = nn.Sequential(
-            nn.Linear(self.measure.features, hidden),
+            nn.Linear(self.measure.features + told, hidden),
             nn.BatchNorm1d(hidden),
             nn.SiLU(),
             nn.Dropout(dropout),
@@ -63,7 +75,7 @@ class Compact(nn.Module):
             nn.Dropout(dropout),
         )
         self.trunk = nn.Sequential(
-            nn.Conv2d(channels, width, 4, stride=2, padding=1, bias=False),
+            nn.Conv2d(2 * self.bands, width, 4, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(width),
             nn.SiLU(inplace=True),
             _Residual(width),
@@ -87,12 +99,15 @@ class Compact(nn.Module):
         x : Tensor
             (n, channel, 50, 50), not augmented.
         """
-        self.measure.fit(x[:, : self.bands], x[:, self.bands :])
+        self.measure.fit(x[:, : self.bands], x[:, self.bands : 2 * self.bands])
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, channel, 50, 50) -> (n, 3) logits in the order of `gqs.labels`."""
-        flux, mask = x[:, : self.bands], x[:, self.bands :]
-        measured = self.dense(self.measure(flux, mask))
+        flux, mask = x[:, : self.bands], x[:, self.bands : 2 * self.bands]
+        features = self.measure(flux, mask)
+        if self.seeing:
+            features = torch.cat([features, _told(x[:, 2 * self.bands :, 0, 0])], dim=1)
+        measured = self.dense(features)
         edge = (x.shape[-1] - SEEN) // 2
         seen = torch.cat([torch.asinh(flux * mask / SOFT), mask], dim=1)
         seen = self.trunk(seen[..., edge : edge + SEEN, edge : edge + SEEN])
@@ -100,6 +115,12 @@ class Compact(nn.Module):
         looks = nn.functional.dropout(looks, self.dropout, self.training)
         logits: Tensor = self.head(torch.cat([measured, looks], dim=1))
         return logits
+
+
+def _told(seeing: Tensor) -> Tensor:
+    """(n, band) arcsec -> (n, 2 band): about standard normal, and whether it is known."""
+    known = (seeing > 0).to(seeing.dtype)
+    return torch.cat([(seeing - MIDDLE) / SPREAD * known, known], dim=1)
 
 
 class _Residual(nn.Module):

@@ -13,7 +13,6 @@ from typing import Final
 from astropy.table import Table
 
 from gqs import labels, tables
-from gqs.dataset.assemble import PICTURE_BANDS
 from gqs.dataset.balance import Balanced, balance_by_run
 from gqs.errors import UsageError
 from gqs.files import only_writer
@@ -23,7 +22,7 @@ from gqs.survey.archive.fetch import CONNECTIONS
 from gqs.survey.archive.wanted import fields_in, frames_of
 from gqs.survey.query import Spectroscopic
 from gqs.survey.releases import find
-from gqs.survey.sdss import REFERENCE_BAND, FrameName, check_bands
+from gqs.survey.sdss import PICTURE_BANDS, REFERENCE_BAND, FrameName, check_bands
 from gqs.workers import Progress, cores, duration
 
 Bar = Callable[[str], AbstractContextManager[Progress]]

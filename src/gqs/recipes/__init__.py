@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -27,6 +27,13 @@ class Augment(_Strict):
     dim: float = Field(default=0.0, ge=0, lt=1)
     rotation: float = Field(default=0.0, ge=0, le=180)
     flip: Share = 0.0
+    blind: Share = 0.0
+    narrow: Share = 0.0
+
+
+# Values that recipes have had since then: at their defaults they are left out of a training's
+# identity, so that what was trained before them can still be continued.
+_LATER: Final = {"augment": {"blind", "narrow"}}
 
 
 class Recipe(_Strict):
@@ -89,6 +96,20 @@ class Recipe(_Strict):
     choose_by: Literal["loss", "accuracy"] = "loss"
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     augment: Augment = Augment()
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides what a training gives, in a form that stays as recipes grow.
+
+        Returns
+        -------
+        dict
+            All values but `about`.
+        """
+        values = self.model_dump(exclude={"about"})
+        for name in _LATER["augment"]:
+            if values["augment"][name] == Augment.model_fields[name].default:
+                del values["augment"][name]
+        return values
 
     def changed(self, **changes: Any) -> Recipe:
         """Return the recipe with some of its values replaced.

@@ -18,6 +18,7 @@ from gqs.errors import UsageError
 
 BANDS: Final = "ugriz"
 REFERENCE_BAND: Final = "r"  # every band is resampled onto this one's grid
+PICTURE_BANDS: Final = "gri"  # of the colour picture (paper 3.2)
 PIXEL_SCALE: Final = 0.396  # arcsec a pixel
 FRAME_SHAPE: Final = (1489, 2048)  # rows, columns
 CUTOUT_SIZE: Final = 50  # pixels a side: about 20 arcsec (paper 3.3)

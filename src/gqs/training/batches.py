@@ -24,7 +24,8 @@ from gqs.dataset.augment import Augmentation, Draws
 from gqs.dataset.preprocess import CPU, Preprocessing, onto
 from gqs.dataset.split import split_hash
 from gqs.errors import UsageError
-from gqs.survey.sdss import REFERENCE_BAND
+from gqs.survey import seeing
+from gqs.survey.sdss import PICTURE_BANDS, REFERENCE_BAND
 from gqs.training.distributed import Group
 
 T = TypeVar("T")
@@ -89,7 +90,14 @@ class Data:
     split_hash: str
 
     @classmethod
-    def of(cls, store: Cutouts, split: Table, bands: str | None, stretch: str) -> Data:
+    def of(
+        cls,
+        store: Cutouts,
+        split: Table,
+        bands: str | None,
+        stretch: str,
+        told: bool = False,
+    ) -> Data:
         """Join a store and its split.
 
         Parameters
@@ -102,6 +110,8 @@ class Data:
             Some of the store's bands; all where none is named.
         stretch : str
             As the network wants it.
+        told : bool
+            Whether the network is told the seeing.
 
         Returns
         -------
@@ -133,7 +143,7 @@ class Data:
                 )
         if not len(validation):
             raise UsageError("The split has no validation objects to choose by. Split it again.")
-        preprocessing = Preprocessing(store.form, bands, stretch)
+        preprocessing = Preprocessing(store.form, bands, stretch, told)
         return cls(store, train, validation, classes, preprocessing, split_hash(split))
 
     def images(self, rows: NDArray[np.int64], device: torch.device = CPU) -> Tensor:
@@ -154,7 +164,10 @@ class Data:
         images = self.store.images(rows)
         if self.preprocessing.form == "flux" and self.preprocessing.bands != self.store.bands:
             images = images[:, [self.store.bands.index(band) for band in self.preprocessing.bands]]
-        return self.preprocessing(images, device)
+        if not self.preprocessing.seeing:
+            return self.preprocessing(images, device)
+        told = seeing.told(self.store.index[rows], self.preprocessing.bands)
+        return self.preprocessing(images, device, told)
 
     def targets(self, rows: NDArray[np.int64], device: torch.device = CPU) -> Tensor:
         """Return (n,) classes of rows."""
@@ -195,6 +208,7 @@ class Data:
         order = np.random.default_rng([seed, epoch]).permutation(self.train)
         bands, masks = self.preprocessing.bands, self.preprocessing.masks
         reference = bands.find(REFERENCE_BAND) if masks and REFERENCE_BAND in bands else None
+        picture = [bands.index(band) for band in PICTURE_BANDS if band in bands]
 
         def prepared(step: int) -> tuple[Tensor, Tensor]:
             whole = order[step * batch : (step + 1) * batch]
@@ -202,7 +216,7 @@ class Data:
             generator = torch.Generator().manual_seed(seed_of(seed, epoch, step, "augment"))
             draws = Draws(generator, share.start, len(whole))
             x, y = self.images(whole[share], device), self.targets(whole[share], device)
-            return augment(x, draws, masks, reference), y
+            return augment(x, draws, masks, reference, picture), y
 
         yield from ahead(prepared, range(first, steps(len(order), batch)))
 

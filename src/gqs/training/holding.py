@@ -51,7 +51,7 @@ def held_out(data: Data, recipe: Recipe, weights: dict[str, Tensor], device: str
         rows = data.validation[start : start + AT_ONCE]
         images = data.store.images(rows)
         seen = images if data.store.form == "paper" else images[:, _planes(data)]
-        x = data.preprocessing(seen, torch.device(device))
+        x = data.images(rows, torch.device(device))
         found = network(x).double().cpu().numpy()
         found[~_judgeable(seen, data)] = np.nan
         logits.append(found)

@@ -108,7 +108,8 @@ def train(
     """
     recipe = _recipe(recipe, network, epochs, batch, precision)
     check_split(split, store.index)
-    data = Data.of(store, split, recipe.bands, zoo.find(recipe.network).stretch)
+    told = bool(recipe.arguments.get("seeing", False))
+    data = Data.of(store, split, recipe.bands, zoo.find(recipe.network).stretch, told)
     if recipe.augment.dim and (store.form, data.preprocessing.stretch) != ("flux", "linear"):
         raise UsageError(
             f"Network {recipe.network!r} does not get flux in sky noises, so it cannot be dimmed. "
@@ -122,7 +123,7 @@ def train(
         "split": data.split_hash,
         "classes": list(labels.CLASSES),
         "seed": seed,
-        "recipe": recipe.model_dump(exclude={"about"}),
+        "recipe": recipe.identity(),
     }
     if group.size > 1:
         identity["processes"] = group.size

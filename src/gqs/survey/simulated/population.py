@@ -136,12 +136,18 @@ def _added(mix: Mix, counts: NDArray[np.int64], rng: np.random.Generator) -> lis
     parts = []
     for name in (GALAXY, STAR):
         like_sky = int(rng.binomial(targets[name], mix.like_sky))
-        parts.append(_sky_sources(name, _drawn_magnitudes(name, like_sky, rng), rng))
+        parts.append(draw({name: like_sky}, rng, like_sky=True))
         targets[name] -= like_sky
     return [*parts, draw(targets, rng)]
 
 
-def draw(counts: dict[str, int], rng: np.random.Generator, *, faint_alike: bool = True) -> Table:
+def draw(
+    counts: dict[str, int],
+    rng: np.random.Generator,
+    *,
+    faint_alike: bool = True,
+    like_sky: bool = False,
+) -> Table:
     """Draw sources as a spectroscopic survey has them: so many of each class.
 
     Parameters
@@ -154,6 +160,9 @@ def draw(counts: dict[str, int], rng: np.random.Generator, *, faint_alike: bool 
         Draw faint stars and galaxies as often as faint quasars, or else faint and point-like
         comes to mean quasar. With False every class keeps the magnitudes of the spectroscopic
         table.
+    like_sky : bool
+        Whether colours and redshifts are those of the sky's own sources at these magnitudes, not
+        of what spectrographs were pointed at.
 
     Returns
     -------
@@ -173,6 +182,9 @@ def draw(counts: dict[str, int], rng: np.random.Generator, *, faint_alike: bool 
         if n < 0:
             raise UsageError(f"{n} sources of class {name}: give a number that is not negative.")
         r = _drawn_magnitudes(name, n, rng, faint_alike)
+        if like_sky:
+            parts.append(_sky_sources(name, r, rng))
+            continue
         known = {"r": _asinh(r)}
         values = mixture(f"spectroscopic_{name.lower()}").draw_given(known, rng)
         parts.append(_sources(name, *_unfolded(name, values), rng))

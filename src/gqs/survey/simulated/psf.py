@@ -16,11 +16,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gqs.survey.seeing import INNER, OUTER, seeing
+
 Floats = NDArray[np.float32]
 
 RADIUS: Final = 25  # pixels to which every star is followed; brighter ones farther
 # SDSS's magnitudes count the light within 7.43 arcsec (Stoughton et al. 2002, section 4.4.5).
 APERTURE: Final = 7.43 / 0.396
+_FINE: Final = 10  # points a pixel in which apertures are summed
 _FAR: Final = 700  # pixels: no wing is followed farther
 
 # Amplitudes of the second Gaussian and of the wing against the first Gaussian, and their widths
@@ -40,6 +43,12 @@ def _sheared(x: Any, y: Any, e1: float, e2: float) -> Any:
     norm = 1 / (1 - e1 * e1 - e2 * e2)
     xx, yy, xy = (1 - e1) ** 2 + e2**2, (1 + e1) ** 2 + e2**2, -4 * e2
     return norm * (xx * x * x + yy * y * y + xy * x * y)
+
+
+def _shares(inside: NDArray[np.bool_]) -> NDArray[Any]:
+    """Share of each pixel that lies inside, from _FINE x _FINE points."""
+    n = len(inside) // _FINE
+    return np.asarray(inside.reshape(n, _FINE, n, _FINE).mean(axis=(1, 3)))
 
 
 def _power(r2: Any, scale2: float) -> Any:
@@ -193,6 +202,20 @@ class Psf:
     def _radial(self) -> tuple[NDArray[Any], NDArray[Any]]:
         radii = np.concatenate([np.arange(0.0, 60.0), np.geomspace(60, _FAR, 60)])
         return radii, self.at(radii, np.zeros_like(radii))
+
+    @cached_property
+    def seeing(self) -> float:
+        """Seeing as its stars show it, arcsec; see `gqs.survey.seeing`."""
+        pixel = np.arange(-7, 8)
+        part = (np.arange(_FINE) + 0.5) / _FINE - 0.5
+        widths = []
+        for phase in (0.0, 0.25, 0.5):  # where in its pixel a star lies
+            light = self.at(pixel - phase, pixel[:, None] - phase)
+            fine = (pixel[:, None] + part - phase).ravel()
+            radius = np.hypot(fine, fine[:, None])
+            within = [(light * _shares(radius < limit)).sum() for limit in (INNER, OUTER)]
+            widths.append(float(seeing(*within)))
+        return float(np.mean(widths))
 
     def wing(self, radius: float) -> float:
         """Light a pixel at a distance along x, from a table.

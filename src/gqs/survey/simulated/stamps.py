@@ -75,8 +75,9 @@ def render_cutouts(
     images : ndarray
         (n, band, 50, 50) float32 nanomaggies, n at most 128; never NaN.
     rows : Table
-        objid, run, camcol, field, ra, dec, x, y, class, redshift, u, g, r, i, z, flags. As in a
-        frame's catalogue, the magnitudes are the true ones in SDSS's asinh form.
+        objid, run, camcol, field, ra, dec, x, y, class, redshift, u, g, r, i, z, flags and the
+        field's seeing by band (arcsec). As in a frame's catalogue, the magnitudes are the true
+        ones in SDSS's asinh form.
     """
     bands = sdss.check_bands(bands)
     for number, start in enumerate(range(0, len(sources), OBJECTS_A_FIELD)):
@@ -242,6 +243,8 @@ def _rows(
     rows["x"], rows["y"] = x, y
     for name in ("class", "redshift"):
         rows[name] = np.asarray(sources[name])
+    for band, own in conditions.bands.items():
+        rows[f"seeing_{band}"] = np.full(len(rows), own.psf.seeing)
     for band in sdss.BANDS:
         flux = 10 ** (-0.4 * (np.asarray(sources[band], np.float64) - sdss.ZERO_POINT))
         rows[band] = sdss.asinh_magnitude(flux, band)

@@ -1,0 +1,299 @@
+"""Make the store that the package's model learns from, and who is on which side of it.
+
+    python shipped/make.py build/shipped
+
+Training, a third of each class: real photometry rendered; the population's own objects rendered,
+faint ones as common in every class, and the sky's own; drawn sources on real sky; and real
+pixels, the quasars with cutouts and the stars and galaxies of three real fields. Validation and
+test are real photometry of other runs, as spectroscopic surveys have it. The folder gets, beside
+the store, members.parquet (what every row is) and split.parquet, and fold-0.parquet to
+fold-4.parquet, which hold out a fifth of the real quasars each. A rerun continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from astropy.table import Table, vstack
+
+import objects
+import real_pixels
+from gqs import files, tables, workers
+from gqs.cli.shell import bar
+from gqs.dataset import split as splits
+from gqs.dataset.rendering import CHUNK, RenderTask, render_chunk
+from gqs.dataset.shards import committed, rows_hash, write_shard
+from gqs.dataset.store import CutoutStore
+from gqs.dataset.writer import StoreWriter
+from gqs.labels import CLASSES, GALAXY, STAR
+from gqs.survey import seeing
+from gqs.survey.sdss import BANDS
+from gqs.survey.simulated import population
+from painting import paint
+
+SEED: Final = 7
+# Objects of a class on each side that are real photometry, rendered.
+PHOTOMETRY: Final = {"train": 7200, "validation": 1600, "test": 3500}
+FIRST: Final = {"train": 0, "validation": 300, "test": 400}  # number of each side's first shard
+DRAWN: Final = (
+    2400  # of a class as spectroscopic surveys have it, and as many with the sky's colours
+)
+HIGH_REDSHIFT: Final = 2.5  # half of the DR5 quasars, which stand for the sky's own, lie beyond
+PAINTED: Final = 1500  # of a class, on the sky of quasars' cutouts, and as many on that of fields
+PAINTED_R: Final = (15.5, 22.8)  # brighter ones would saturate, which painting knows nothing of
+REPEATS: Final = 2  # of each real star and galaxy, for they are few
+_RENDERER: Final = ("survey/simulated", "survey/detectors.py")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", type=Path, help="the store's folder")
+    parser.add_argument("--data", type=Path, required=True, help="folder of real data")
+    parser.add_argument("--workers", type=int, help="processes; by default one a core")
+    options = parser.parse_args()
+    every = objects.gather(options.data)
+    made = {
+        "from": "shipped/make.py",
+        "seed": SEED,
+        "renderer_sha256": renderer_hash(),
+        "objects_sha256": rows_hash(every),
+    }
+    members: list[Table] = []
+    with StoreWriter(options.out, BANDS, "flux", "pad", made) as writer:
+        names = [
+            *_rendered(options.out, every, options.workers, members),
+            *_real(options.out, every, options.data, members),
+        ]
+        store = writer.finish(names)
+    member = vstack(members, metadata_conflicts="silent")
+    member["objid"] = store.index["objid"]
+    tables.write(member, options.out / "members.parquet")
+    _save_split(store, member, member["side"], options.out / "split.parquet")
+    for fold in range(objects.FOLDS):
+        sides = fold_sides(member, fold)
+        _save_split(store, member, sides, options.out / f"fold-{fold}.parquet")
+
+
+def renderer_hash() -> str:
+    """Hash everything that decides what the simulator draws."""
+    package = Path(files.__file__).parent
+    paths = [package / _RENDERER[1], *sorted((package / _RENDERER[0]).rglob("*"))]
+    return files.hash_of([files.sha256(p) for p in paths if p.suffix in (".py", ".ecsv")])
+
+
+def fold_sides(member: Table, fold: int) -> np.ndarray:
+    """Sides when one fold of the real quasars is the test: all that shows them leaves training."""
+    sides = np.asarray(member["side"]).astype("U10")
+    real = np.asarray(member["fold"]) >= 0
+    sides[real] = "train"
+    sides[sides == "test"] = ""
+    mine = np.asarray(member["fold"]) == fold
+    sides[mine] = ""
+    quasars = mine & (np.asarray(member["origin"]) == "real")
+    sides[np.isin(member["object"], member["object"][quasars])] = ""
+    sides[quasars] = "test"
+    return sides
+
+
+def _save_split(store: CutoutStore, member: Table, sides: np.ndarray, path: Path) -> None:
+    kept = np.flatnonzero(np.asarray(sides) != "")
+    split = Table({"objid": store.index["objid"][kept], "split": np.asarray(sides)[kept]})
+    rows = store.index[kept]
+    split["group"] = [f"{a}-{b}-{c}" for a, b, c in rows["run", "camcol", "field"].iterrows()]
+    classes = np.asarray(rows["class"]).astype(str)
+    counts = {
+        side: {name: int(((split["split"] == side) & (classes == name)).sum()) for name in CLASSES}
+        for side in splits.SIDES
+    }
+    split.meta = {
+        "scheme": "grouped",
+        "by": "field",
+        "seed": objects.SEED,
+        "balance": False,
+        "fractions": list(objects.FRACTIONS),
+        "store": store.hash,
+        "counts": counts,
+        "dropped": {},
+    }
+    splits.check_split(split, store.index)
+    splits.save(split, path)
+    print(path.name, counts)
+
+
+def _rendered(out: Path, every: Table, processes: int | None, members: list[Table]) -> list[str]:
+    """Render each side's objects, whole fields to a side."""
+    tasks = []
+    for side, count in PHOTOMETRY.items():
+        rng = np.random.default_rng([SEED, FIRST[side]])
+        drawn, entries = _photometry(every, side, count, rng)
+        if side == "train":
+            more = _train_only(every, rng)
+            drawn = vstack([drawn, *(part for part, _ in more)], metadata_conflicts="silent")
+            entries = vstack([entries, *(part for _, part in more)])
+        order = rng.permutation(len(drawn))
+        drawn, entries = drawn[order], entries[order]
+        entries["side"] = side
+        members.append(entries)
+        for k, start in enumerate(range(0, len(drawn), CHUNK)):
+            sources = drawn[start : start + CHUNK]
+            tasks.append(RenderTask(out, FIRST[side] + k, sources, BANDS, "flux", SEED))
+    names = {}
+    with bar("rendering") as progress:
+        for done, outcome in enumerate(workers.run(render_chunk, tasks, workers=processes)):
+            if outcome.error is not None:
+                raise outcome.error
+            names[outcome.item.number] = outcome.result.name
+            progress(done + 1, len(tasks), "shards")
+    return [names[task.number] for task in tasks]
+
+
+def _photometry(
+    every: Table, side: str, count: int, rng: np.random.Generator
+) -> tuple[Table, Table]:
+    """Real photometry of one side: so many objects of each class, none twice."""
+    mine = every[(every["source"] == "spectroscopic") & (every["side"] == side)]
+    mine = mine[np.unique(mine["object"], return_index=True)[1]]
+    sources, _ = population.from_catalog(mine, rng)
+    classes = np.asarray(sources["class"])
+    chosen = np.concatenate([_some(np.flatnonzero(classes == c), count, rng) for c in CLASSES])
+    sources = sources[chosen]
+    return _plain(sources), _entries(len(sources), mine["object"][sources["row"]])
+
+
+def _some(rows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    return rng.choice(rows, min(count, len(rows)), replace=False)
+
+
+def _train_only(every: Table, rng: np.random.Generator) -> list[tuple[Table, Table]]:
+    """What only training has: the population's objects, and quasars of DR5."""
+    drawn = population.draw(dict.fromkeys(CLASSES, DRAWN), rng)
+    sky = population.draw({GALAXY: DRAWN, STAR: DRAWN}, rng, like_sky=True)
+    quasars, entries = _dr5(every, DRAWN, rng)
+    parts = [(_plain(part), _entries(len(part))) for part in (drawn, sky)]
+    return [*parts, (quasars, entries)]
+
+
+def _dr5(every: Table, count: int, rng: np.random.Generator) -> tuple[Table, Table]:
+    mine = every[(every["source"] == "dr5") & (every["side"] == "train")]
+    far = np.asarray(mine["redshift"]) > HIGH_REDSHIFT
+    rows = np.concatenate([_some(np.flatnonzero(part), count // 2, rng) for part in (far, ~far)])
+    sources, _ = population.from_catalog(mine[rows], rng)
+    return _plain(sources), _entries(len(sources), mine["object"][rows][sources["row"]])
+
+
+def _plain(sources: Table) -> Table:
+    sources = sources.copy()
+    if "row" in sources.colnames:
+        sources.remove_column("row")
+    sources.meta.clear()
+    return sources
+
+
+def _entries(
+    n: int, number: np.ndarray | int = -1, origin: str = "simulated", fold: np.ndarray | int = -1
+) -> Table:
+    entries = Table({"object": np.full(n, number), "fold": np.full(n, fold)})
+    entries["origin"] = np.full(n, origin)
+    return entries
+
+
+def _real(out: Path, every: Table, data: Path, members: list[Table]) -> Iterator[str]:
+    """Write the shards of real pixels: quasars, sources drawn on their sky, fields likewise."""
+    cutouts = every[every["source"] == "cutout"]
+    images, rows = real_pixels.quasars(data)
+    # A quasar is learned from where its run is, unless another catalogue has it on another side.
+    side = np.where(cutouts["side"] == "train", "train", "")
+    entries = _entries(len(rows), cutouts["object"], "real", cutouts["fold"])
+    yield _shard(out, "real-quasars", images, rows, entries, side, members)
+    sky = real_pixels.sky_of_quasars(images, rows)
+    rng = np.random.default_rng([SEED, 1])
+    pick = rng.permutation(np.resize(rng.permutation(len(sky.rows)), 3 * PAINTED))
+    order = np.argsort(rows["objid"])
+    number = order[np.searchsorted(rows["objid"][order], sky.rows["objid"][pick])]
+    yield _painted(out, "quasars", every, sky, pick, entries[number], side[number], 1, members)
+    known = tables.read(data / "catalogs" / "spectroscopic_in_frames.csv")
+    for k, stack in enumerate(real_pixels.field_stacks(data)):
+        images, rows = real_pixels.stars_and_galaxies(stack, known)
+        again = np.tile(np.arange(len(rows)), REPEATS)
+        entries = _entries(len(again), -1, "real")
+        name = f"real-{stack.field}"
+        yield _shard(out, name, images[again], rows[again], entries, "train", members, 10_000)
+        sky = real_pixels.sky_of_field(stack, PAINTED, np.random.default_rng([SEED, 2, k]))
+        pick = np.arange(min(PAINTED, len(sky.rows)))
+        entries = _entries(len(pick), -1, "painted")
+        name = str(stack.field)
+        yield _painted(out, name, every, sky, pick, entries, "train", 2 + k, members)
+
+
+def _painted(
+    out: Path,
+    name: str,
+    every: Table,
+    sky: real_pixels.Sky,
+    pick: np.ndarray,
+    entries: Table,
+    side: np.ndarray | str,
+    seed: int,
+    members: list[Table],
+) -> str:
+    """Draw a third of each class onto pieces of sky."""
+    rng = np.random.default_rng([SEED, 3, seed])
+    sources = _paintable(every, len(pick), rng)
+    images = paint(sky.images[pick], sky.fwhm[pick], sky.offset[pick], sources, SEED + seed)
+    names = ("ra", "dec", "x", "y", "run", "camcol", "field", "flags", *seeing.COLUMNS)
+    rows = sky.rows[pick][[name for name in names if name in sky.rows.colnames]]
+    for column in ("class", "redshift", *BANDS):
+        rows[column] = np.asarray(sources[column])
+    rows["objid"] = real_pixels.objids(rows, 20_000)
+    entries = entries.copy()
+    entries["origin"] = np.full(len(entries), "painted")
+    return _shard(out, f"painted-{name}", images, rows, entries, side, members)
+
+
+def _paintable(every: Table, n: int, rng: np.random.Generator) -> Table:
+    """n sources to be painted, a third of each class, half of them with the sky's own colours."""
+    each = -(-n // 3)
+    half = each  # twice as many as needed, for some are too bright
+    parts = [
+        population.draw(dict.fromkeys(CLASSES, half), rng),
+        population.draw({GALAXY: half, STAR: half}, rng, like_sky=True),
+        _dr5(every, half, rng)[0],
+    ]
+    drawn = vstack([_plain(part) for part in parts], metadata_conflicts="silent")
+    r, classes = np.asarray(drawn["r"]), np.asarray(drawn["class"])
+    fit = (r > PAINTED_R[0]) & (r < PAINTED_R[1])
+    rows = [_some(np.flatnonzero(fit & (classes == name)), each, rng) for name in CLASSES]
+    return drawn[rng.permutation(np.concatenate(rows))[:n]]
+
+
+def _shard(
+    out: Path,
+    name: str,
+    images: np.ndarray,
+    rows: Table,
+    entries: Table,
+    side: np.ndarray | str,
+    members: list[Table],
+    apart: int = 0,
+) -> str:
+    """Write one shard of real pixels, or find it there."""
+    rows, entries = rows.copy(), entries.copy()
+    if apart:  # repeats of a row get identifiers of their own
+        rows["objid"] = real_pixels.objids(rows, apart)
+    rows["origin"] = entries["origin"]
+    entries["side"] = side
+    members.append(entries)
+    source = files.hash_of([name, SEED, rows_hash(rows), files.sha256(Path(__file__))])
+    if committed(out, name, source) is None:
+        write_shard(out, name, np.asarray(images, np.float32), rows, source)
+    return name
+
+
+if __name__ == "__main__":
+    main()
