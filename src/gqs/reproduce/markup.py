@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from gqs.evaluation.page import Block, Cell, Facts, Grid, Listing, Paragraph, Section, Shown
+from gqs.evaluation.page import Block, Cell, Facts, Grid, Link, Listing, Paragraph, Section, Shown
 
 Named = Callable[[Shown], str]  # the file that a figure was written to
 
@@ -195,5 +195,7 @@ def _block(form: Markdown | Latex, block: Block, named: Named) -> str:
             return form.figure(block, named(block))
         case Listing():
             return form.items([form.text(item) for item in block.items])
+        case Link():
+            return form.text(f"{block.text}: {block.url}")
         case Facts():
             return form.items([form.fact(name, value) for name, value in block.items])
