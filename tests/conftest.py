@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,25 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("survey")
     simulate(folder, 2, seed=11, mix=Mix.enriched_with(300), shape=(300, 420), trails=0.0)
     return folder
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
+    """Make a folder, with all in it, one in which this process may not write, root or not."""
+    root, locked = os.geteuid() == 0, []
+
+    def locking(folder: Path) -> None:
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+            locked.append(path)
+        for parent in (tmp_path, *list(tmp_path.parents)[:3]):
+            if parent.stat().st_uid == os.getuid() and parent != Path("/tmp"):
+                parent.chmod(0o755)
+        if root:
+            os.seteuid(65534)
+
+    yield locking
+    if root:
+        os.seteuid(0)
+    for path in locked:
+        path.chmod(0o755 if path.is_dir() else 0o644)

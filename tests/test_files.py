@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,21 +33,12 @@ def small_files_only() -> Iterator[int]:
 
 
 @pytest.fixture
-def read_only(tmp_path: Path) -> Iterator[Path]:
+def read_only(tmp_path: Path, lock: Callable[[Path], None]) -> Path:
     """A folder in which this process may not write, root or not."""
     folder = tmp_path / "locked"
     folder.mkdir()
-    folder.chmod(0o555)
-    for parent in (tmp_path, *list(tmp_path.parents)[:3]):
-        if parent.stat().st_uid == os.getuid() and parent != Path("/tmp"):
-            parent.chmod(0o755)
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    yield folder
-    if root:
-        os.seteuid(0)
-    folder.chmod(0o755)
+    lock(folder)
+    return folder
 
 
 def _names(folder: Path) -> list[str]:

@@ -5,6 +5,7 @@ Frames are simulated and small; the server is real, and so are its faults.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import resource
@@ -17,10 +18,11 @@ from typing import Any
 import pytest
 
 from archive.folder import FRAMES, QUICK, State, fetched
-from gqs.errors import GqsError, NetworkError, ResourceError
+from gqs.errors import GqsError, IntegrityError, NetworkError, ResourceError
 from gqs.imaging.frames import check_frame
 from gqs.survey.archive import Manifest, fetch, plan
 from gqs.survey.archive.transfer import MAX_BYTES
+from loopback.sas import any_field, serve_frames
 from loopback.server import Answer, LoopbackServer
 
 ONE = "frame-r-003918-3-0012"
@@ -189,6 +191,37 @@ def test_a_server_that_is_gone_ends_it_at_once(tmp_path: Path) -> None:
         pass
     with pytest.raises(NetworkError, match="refuses the connection"):
         fetched(gone, tmp_path)
+
+
+def test_a_wrong_frame_keeps_its_code_where_the_server_then_goes_away(
+    pixels: bytes, tmp_path: Path
+) -> None:
+    """The wrong frame and the end come in while the main loop is busy: it meets both at once."""
+    (wrong,) = (name for name in FRAMES if ONE in str(name))
+    absent, good, late = (name for name in FRAMES[:4] if name != wrong)
+    with contextlib.ExitStack() as life:
+        server = life.enter_context(LoopbackServer())
+        serve_frames(server, any_field(pixels))
+        server.fault("status", str(absent), status=404)
+        server.fault("instead", str(wrong), **details_of({"target": "FIELD"}))
+        server.fault("latency", str(late), seconds=20.0)
+        server.fault("drop", str(late))
+
+        def gone(done: int, total: int, note: str) -> None:
+            while not server.asked(str(late)):
+                time.sleep(0.02)
+            life.close()
+            time.sleep(1.0)
+
+        with pytest.raises(IntegrityError, match="1 of 4 frames are here") as raised:
+            fetch(
+                [absent, good, wrong, late], tmp_path, check=check_frame, mirror=server.url,
+                patience=QUICK, connections=1, progress=gone,
+            )  # fmt: skip
+    assert "refuses the connection" in str(raised.value)
+    assert "Besides: " in str(raised.value) and "its header says" in str(raised.value)
+    with (tmp_path / "set_aside.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 2
 
 
 @pytest.mark.parametrize("asked", [fetch, plan])

@@ -8,11 +8,13 @@ import random
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from archive.folder import FRAMES, QUICK, State, fetched
+from gqs.errors import ResourceError
 from gqs.imaging.frames import check_frame
 from gqs.survey.archive import Manifest, Plan, fetch, frames_folder, plan
 from gqs.survey.archive.part import STALE_AFTER_S, part_of, sweep
@@ -62,6 +64,55 @@ def test_what_is_here_is_not_asked_for_again(server: LoopbackServer, tmp_path: P
     server.log.clear()
     again = fetched(server, tmp_path)
     assert server.log == [] and again.fetched == 0 and len(again.paths) == len(FRAMES)
+
+
+def names_in(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_a_folder_that_may_only_be_read_serves_if_it_holds_all(
+    server: LoopbackServer, tmp_path: Path, lock: Callable[[Path], None]
+) -> None:
+    """As one that others filled and share; a copy has other times than the manifest says."""
+    folder = tmp_path / "shared"
+    whole = fetched(server, folder)
+    os.utime(whole.paths[FRAMES[1]], (0, 0))
+    server.log.clear()
+    lock(folder)
+    before = names_in(folder)
+    report = fetched(server, folder)
+    assert (report.code, report.set_aside, report.fetched) == (0, [], 0)
+    assert report.paths == whole.paths
+    assert plan(FRAMES, folder, 16, server.url, QUICK) == Plan(6, 6, 0, 0, 0)
+    assert server.log == [] and names_in(folder) == before
+
+
+def test_a_folder_that_may_only_be_read_and_lacks_frames_is_refused(
+    server: LoopbackServer, tmp_path: Path, lock: Callable[[Path], None]
+) -> None:
+    folder = tmp_path / "shared"
+    paths = fetched(server, folder, FRAMES[:4]).paths
+    damaged = bytearray(paths[FRAMES[0]].read_bytes())
+    damaged[5000] ^= 1
+    paths[FRAMES[0]].write_bytes(damaged)
+    server.log.clear()
+    lock(folder)
+    before = names_in(folder)
+    with pytest.raises(ResourceError, match="3 of 6 frames are not there as its manifest says"):
+        fetched(server, folder)
+    assert server.log == [] and names_in(folder) == before
+
+
+def test_what_another_process_has_just_noted_is_read_where_nothing_may_be_written(
+    server: LoopbackServer, tmp_path: Path, lock: Callable[[Path], None]
+) -> None:
+    """Its last commits lie beside the manifest as long as it has it open."""
+    folder = tmp_path / "shared"
+    with Manifest(folder):
+        fetched(server, folder)
+        assert (folder / "manifest.sqlite-wal").stat().st_size
+        lock(folder)
+        assert len(fetched(server, folder).paths) == len(FRAMES)
 
 
 def test_a_frame_that_was_damaged_since_is_fetched_anew(

@@ -103,11 +103,14 @@ class Crew:
             one = self._results.get(timeout=_LOOK_S)
             while True:
                 if isinstance(one, BaseException):
-                    raise one
+                    if not found:
+                        raise one
+                    self._results.put(one)  # raised by the next call: what is found comes first
+                    return found
                 found.append(one)
                 one = self._results.get_nowait()
         except queue.Empty:
-            if self.line.overdue:
+            if not found and self.line.overdue:
                 raise self.line.unreachable() from None
             return found
 

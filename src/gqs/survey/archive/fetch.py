@@ -11,27 +11,20 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from gqs.errors import (
-    BadInputError,
-    GqsError,
-    IntegrityError,
-    NetworkError,
-    ResourceError,
-    UsageError,
-    worst,
-)
-from gqs.files import disk_errors
+from gqs.errors import GqsError, IntegrityError, ResourceError, UsageError
+from gqs.files import disk_errors, sha256
 from gqs.survey import web
 from gqs.survey.archive import transfer
 from gqs.survey.archive.crew import Crew
 from gqs.survey.archive.errand import Check, Job
-from gqs.survey.archive.manifest import NAME, Manifest, Row
+from gqs.survey.archive.manifest import NAME, Manifest, Row, may_write
 from gqs.survey.archive.part import begun, discard, sweep
+from gqs.survey.archive.report import FetchReport
 from gqs.survey.releases import DEFAULT, Release, checked_address, find
 from gqs.survey.sdss import FrameName
 from gqs.workers import Progress, silent
@@ -72,62 +65,6 @@ class Plan:
     def to_come(self) -> int:
         """Frames that the folder lacks and that the archive, as far as is known, has."""
         return self.wanted - self.here - self.absent
-
-
-@dataclass
-class FetchReport:
-    """What a fetch did.
-
-    Attributes
-    ----------
-    paths : dict
-        Of the frames that are in the folder now.
-    set_aside : list of str
-        A sentence for each frame that the archive does not have, or has wrong.
-    code : int
-        0, 3 where frames are set aside, 7 where one of them is not what its name says.
-    fetched : int
-        Frames that were not there before.
-    size : int
-        Bytes of those.
-    bytes : int
-        That came over the network: fewer where a part was here, more where one came twice.
-    seconds : float
-        It took.
-    """
-
-    paths: dict[FrameName, Path] = field(default_factory=dict)
-    set_aside: list[str] = field(default_factory=list)
-    code: int = 0
-    fetched: int = 0
-    size: int = 0
-    bytes: int = 0
-    seconds: float = 0.0
-
-    def refuse_none(self) -> None:
-        """Refuse to go on where not one frame came.
-
-        Raises
-        ------
-        IntegrityError
-            If one of them is not what its name says.
-        BadInputError
-            If the archive has none of them.
-        """
-        if not self.paths:
-            wrong = self.code == IntegrityError.exit_code
-            refuse = IntegrityError if wrong else BadInputError
-            raise refuse(f"The archive gave none of the frames. {self.set_aside[0]}")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return what machines want to know.
-
-        Returns
-        -------
-        dict
-            With paths as text.
-        """
-        return {**self.__dict__, "paths": [str(path) for path in self.paths.values()]}
 
 
 def frames_folder() -> Path:
@@ -228,7 +165,8 @@ def fetch(
     frames : sequence of FrameName
         Wanted; repeated ones count once.
     folder : Path
-        FOLDER/dr16/301/RUN/CAMCOL/frame-....fits.bz2, and FOLDER/manifest.sqlite.
+        FOLDER/dr16/301/RUN/CAMCOL/frame-....fits.bz2, and FOLDER/manifest.sqlite. One that may
+        not be written serves as it is, if it holds every frame that is wanted.
     check : callable
         Gets a file's path and what it must be; raises BadInputError or IntegrityError where it
         is not, as `gqs.imaging.frames.check_frame` does.
@@ -250,36 +188,46 @@ def fetch(
 
     Raises
     ------
+    IntegrityError
+        If one of these ends it after a frame came that is not what its name says.
     NetworkError
         If the archive cannot be reached, or frames are missing for its faults.
     ResourceError
-        If the disk is full or may not be written.
+        If the disk is full, or frames are missing in a folder that may not be written.
     """
     if not 1 <= connections <= 64:
         raise UsageError(f"{connections} connections: use 1 to 64; the archive serves others too.")
     begin, folder, chosen = time.monotonic(), Path(folder), find(release)
     jobs, at_hand = _jobs(frames, folder, chosen, mirror)
+    todo = [job for job in jobs if job.row.path not in at_hand]
     report = FetchReport()
+    if not may_write(folder):
+        if todo:
+            raise _not_ours(folder, len(todo), len(jobs))
+        report.paths = {job.name: job.final for job in jobs}
+        report.seconds = round(time.monotonic() - begin, 3)
+        return report
     with disk_errors(folder, "fetching frames"), Manifest(folder) as manifest:
         sweep(folder)
-        todo = [job for job in jobs if job.row.path not in at_hand]
         manifest.put([job.row for job in todo])
         line, hosts = _line(chosen, mirror, patience)
         crew = Crew(todo, min(connections, len(todo)), line, hosts, check)
         try:
             missing = _collect(crew, manifest, report, len(jobs), progress)
             manifest.list_set_aside()
-        except ResourceError:
+        except ResourceError as error:
             crew.close()
             for job in todo:  # give the disk its room back
                 discard(job.final)
+            if report.code == IntegrityError.exit_code:
+                raise report.wrong(error) from error
             raise
         finally:
             crew.close()
     report.paths = {job.name: job.final for job in jobs if job.final.exists()}
     report.bytes, report.seconds = crew.bytes, round(time.monotonic() - begin, 3)
     if missing:
-        raise _incomplete(missing, len(jobs), report)
+        raise report.incomplete(missing[0], len(jobs))
     return report
 
 
@@ -288,27 +236,32 @@ def _jobs(
 ) -> tuple[list[Job], set[str]]:
     """Every frame once, and the paths of those that are in the folder unchanged."""
     known: dict[str, tuple[Row, int | None]] = {}
-    if (folder / NAME).exists():
-        with disk_errors(folder, "reading the manifest"), Manifest(folder) as manifest:
-            known = manifest.known()
     jobs, at_hand = [], set()
-    for name in dict.fromkeys(frames):
-        path, url = release.frame_path(name), release.frame_url(name, mirror)
-        row, mtime = known.get(path, (None, None))
-        final = folder / path
-        if row and (state := _state(final)) and (row.bytes, mtime) == state:
-            at_hand.add(path)
-        wanted = Row(path, release.number, name.band, *name.field, url)
-        jobs.append(Job(name, final, wanted, row))
+    with disk_errors(folder, "looking for frames"):
+        if (folder / NAME).exists():
+            with Manifest(folder) as manifest:
+                known = manifest.known()
+        ours = may_write(folder)
+        for name in dict.fromkeys(frames):
+            path, url = release.frame_path(name), release.frame_url(name, mirror)
+            row, mtime = known.get(path, (None, None))
+            final = folder / path
+            if row and _unchanged(final, row, mtime, ours):
+                at_hand.add(path)
+            wanted = Row(path, release.number, name.band, *name.field, url)
+            jobs.append(Job(name, final, wanted, row))
     return jobs, at_hand
 
 
-def _state(path: Path) -> tuple[int, int] | None:
+def _unchanged(path: Path, row: Row, mtime: int | None, ours: bool) -> bool:
+    """Whether a file is the one in the manifest; the errand looks closer at those of ours."""
     try:
         state = path.stat()
     except FileNotFoundError:
-        return None
-    return state.st_size, state.st_mtime_ns
+        return False
+    if row.bytes != state.st_size:
+        return False
+    return mtime == state.st_mtime_ns or (not ours and row.sha256 == sha256(path))
 
 
 def _line(
@@ -331,7 +284,10 @@ def _collect(
     missing: list[GqsError] = []
     begin, told, in_a_row = time.monotonic(), 0.0, 0
     while crew.left:
-        batch = crew.take()
+        try:
+            batch = crew.take()
+        except web.UnreachableError as error:
+            return [error, *missing]
         good = [one for one in batch if one.row is not None]
         manifest.put(
             [one.row for one in good if one.row],
@@ -348,8 +304,7 @@ def _collect(
             else:
                 in_a_row = 0
             if one.row and one.error:
-                report.set_aside.append(str(one.error))
-                report.code = worst({report.code, one.error.exit_code} - {0})
+                report.put_aside(one.error)
         if in_a_row >= _GIVEN_UP and crew.left:
             break
         now = time.monotonic()
@@ -362,9 +317,8 @@ def _collect(
     return missing
 
 
-def _incomplete(missing: list[GqsError], total: int, report: FetchReport) -> GqsError:
-    here = len(report.paths)
-    sentence = f"{here} of {total} frames are here. {missing[0]}"
-    if report.code == IntegrityError.exit_code:
-        return IntegrityError(f"{sentence} Besides: {report.set_aside[0]}")
-    return NetworkError(sentence)
+def _not_ours(folder: Path, lacking: int, total: int) -> ResourceError:
+    return ResourceError(
+        f"{folder}: {lacking} of {total} frames are not there as its manifest says, and it may "
+        "not be written. Name another folder, or have its owner fetch them."
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
@@ -67,8 +68,26 @@ _PLACES: Final = ", ".join("?" * len(Row._fields))
 _REPLACE: Final = f"INSERT OR REPLACE INTO files ({_COLUMNS}) VALUES ({_PLACES})"  # noqa: S608
 
 
+def may_write(folder: Path) -> bool:
+    """Tell whether this process may write a folder of frames, or begin one there.
+
+    Parameters
+    ----------
+    folder : Path
+        Of frames.
+
+    Returns
+    -------
+    bool
+        False for a folder that others share for reading, and on a read-only disk.
+    """
+    there = [path for path in (Path(folder), Path(folder) / NAME) if path.exists()]
+    own = os.access in os.supports_effective_ids
+    return all(os.access(path, os.W_OK, effective_ids=own) for path in there)
+
+
 class Manifest:
-    """The manifest of one folder, open.
+    """The manifest of one folder, open; for reading alone where the folder may not be written.
 
     Parameters
     ----------
@@ -83,9 +102,13 @@ class Manifest:
 
     def __init__(self, folder: Path) -> None:
         self.path = Path(folder) / NAME
+        if not may_write(folder):
+            with self._sentence():
+                self._db = self._connected(self._as_it_is())
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._sentence():
-            self._db = sqlite3.connect(self.path, timeout=_WAIT_S, isolation_level=None)
+            self._db = self._connected("")
             try:
                 self._use_wal()
                 self._db.execute("PRAGMA synchronous = NORMAL")
@@ -93,6 +116,22 @@ class Manifest:
             except BaseException:
                 self._db.close()
                 raise
+
+    def _connected(self, query: str) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{self.path.absolute().as_uri()}{query}",
+            timeout=_WAIT_S,
+            isolation_level=None,
+            uri=True,
+        )
+
+    def _as_it_is(self) -> str:
+        """Ask for a file that needs no lock, unless another process's commits lie beside it."""
+        try:
+            beside = self.path.with_name(f"{NAME}-wal").stat().st_size
+        except FileNotFoundError:
+            beside = 0
+        return "?mode=ro" if beside else "?mode=ro&immutable=1"
 
     def _use_wal(self) -> None:
         """Switch to WAL; where two processes do so at once, SQLite's own waiting does not help."""
