@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -14,11 +15,18 @@ from gqs.classify.classifier import Classifier, load_classifier
 from gqs.classify.field import classify_fields
 from gqs.classify.region import write_region
 from gqs.errors import BadInputError, IntegrityError, UsageError
-from gqs.model_folder import Card, save_model
+from gqs.evaluation import typical
+from gqs.evaluation.held_out import METHOD
+from gqs.evaluation.shares import Shares
+from gqs.evaluation.temperature import Temperature
+from gqs.files import sha256
+from gqs.labels import PROBABILITY_COLUMNS
+from gqs.model_folder import CARD, TYPICAL, Card, save_model
 from gqs.networks import zoo
+from gqs.networks.embedding import embed
 from gqs.tables import Flag
 
-from .test_classifier import classifier
+from .test_classifier import classifier, stars
 
 __all__ = ["classifier"]
 
@@ -191,6 +199,41 @@ def test_a_replaced_frame_is_classified_anew(
     assert np.nanmedian(again["mag_r"]) > np.nanmedian(first["mag_r"]) + 0.3 or len(first) != len(
         again
     )
+
+
+def test_parts_of_a_model_before_it_was_completed_are_not_mixed_in(
+    survey: Path, classifier: Classifier, tmp_path: Path
+) -> None:
+    """The same weights, but other probabilities, or a column more."""
+    folder, paths = tmp_path / "model", frames(survey, 0)
+    shutil.copytree(classifier.folder, folder)
+
+    def judged() -> Table:
+        found = classify_fields(load_classifier(folder), paths, parts=tmp_path / "parts")
+        return found.predictions[found.predictions["class"] != ""]
+
+    def told(**values: object) -> None:
+        card = json.loads((folder / CARD).read_text())
+        (folder / CARD).write_text(json.dumps({**card, **values}))
+
+    plain = judged()
+    learned = Shares(np.array([18.0]), np.full((1, 3), 1 / 3)).to_json()
+    twice = Temperature(2.0, (), ()).to_json()
+    told(calibration={"method": METHOD, "temperature": twice, "learned_shares": learned})
+    milder = judged()  # softmax(logits / 2): roots of what the logits give, scaled
+    roots = np.sqrt(np.stack([plain[name] for name in PROBABILITY_COLUMNS], axis=1))
+    np.testing.assert_allclose(
+        np.stack([milder[name] for name in PROBABILITY_COLUMNS], axis=1),
+        roots / roots.sum(axis=1, keepdims=True),
+        atol=1e-5,
+    )
+    flux = stars(60)
+    embedding = embed(classifier.network, classifier.preprocessing(flux))[1].detach().numpy()
+    path = typical.fit(embedding, np.arange(60) % 3, embedding).save(folder / TYPICAL)
+    told(training={"typical_sha256": sha256(path)})
+    assert "unlike" in judged().colnames
+    path.unlink()
+    assert "unlike" not in judged().colnames
 
 
 def test_a_colour_picture_hides_no_masked_centre(

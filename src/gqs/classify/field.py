@@ -360,7 +360,9 @@ def _part(
     states = {band: (str(path), path.stat()) for band, path in task.files.items()}
     frames = {b: (path, state.st_size, state.st_mtime_ns) for b, (path, state) in states.items()}
     asked = [] if positions is None else [positions[n].tolist() for n in positions.colnames]
-    key = hash_of([__version__, classifier.hash, frames, asked])
+    # The card names weights, calibration, edge and shift; typical.safetensors may be deleted.
+    model = [dict(classifier.card), classifier.typical is not None]
+    key = hash_of([__version__, model, frames, asked])
     return folder / f"{task.name}-{key[:16]}.parquet"
 
 
