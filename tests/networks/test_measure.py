@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from gqs.networks.measure import COLOUR_RADII, ERROR_RADII, POGSON, RADII, SIGMAS, Measure
+from gqs.networks.measure import (
+    COLOUR_RADII,
+    ERROR_RADII,
+    POGSON,
+    RADII,
+    SIGMAS,
+    Measure,
+    extension_features,
+)
 
 SHAPES = len(RADII) - 1 + 3 * len(SIGMAS)
 PER_BAND = len(RADII) + len(ERROR_RADII) + SHAPES + 1
@@ -161,3 +169,23 @@ def test_measuring_stays_in_float32_under_autocast() -> None:
         under = layer(flux, torch.ones_like(flux))
     assert under.dtype == torch.float32
     assert torch.equal(plain, under)
+
+
+def test_extension_is_none_for_a_gaussian_of_the_seeing_and_plain_for_a_wider_one() -> None:
+    y, x = np.mgrid[:50, :50] - 24.5
+    fwhm = 1.3  # arcsec
+    found = []
+    for factor in (1.0, 1.5):
+        sigma = factor * fwhm / 0.396 / 2.3548
+        star = 900 * np.exp(-0.5 * (x**2 + y**2) / sigma**2) / (2 * np.pi * sigma**2)
+        flux = torch.tensor(star, dtype=torch.float32).expand(1, 3, 50, 50)
+        told = torch.tensor([[fwhm, fwhm, 0.0]])
+        found.append(Measure(3).extension(flux, torch.ones_like(flux), told)[0].numpy())
+    (point, wide), bands = found, 3
+    assert len(point) == extension_features(bands)
+    # Apertures of whole and shared pixels are not quite circles: some per cent of the light.
+    assert abs(point[bands : bands + 2]).max() < 0.15 and abs(point[-1]) < 0.15
+    share = [(1 - np.exp(-0.5 * (2.0 / s) ** 2)) / (1 - np.exp(-0.5 * (4.5 / s) ** 2))
+             for s in (1.394, 1.5 * 1.394)]  # fmt: skip
+    assert wide[bands] == pytest.approx(5 * (share[0] - share[1]), abs=0.15)
+    assert point[2] == wide[2] == 0  # of the third band nothing is known

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from gqs.errors import UsageError
 from gqs.labels import CLASSES
-from gqs.networks.measure import Measure
+from gqs.networks.measure import Measure, extension_features
 
 SEEN: Final = 40  # the trunk looks at the middle 40 x 40 pixels; the apertures see all
-MIDDLE, SPREAD = 1.35, 0.2  # arcsec: SDSS's usual seeing, and how it varies
 SOFT: Final = 2.0  # sky noises at which the pixels' asinh turns from linear to logarithmic
 
 
@@ -64,7 +63,7 @@ class Compact(nn.Module):
             )
         self.bands, self.dropout, self.seeing = channels // a_band, dropout, seeing
         self.measure = Measure(self.bands)
-        told = 2 * self.bands if seeing else 0
+        told = extension_features(self.bands) if seeing else 0
         self.dense = nn.Sequential(
             nn.Linear(self.measure.features + told, hidden),
             nn.BatchNorm1d(hidden),
@@ -106,7 +105,8 @@ class Compact(nn.Module):
         flux, mask = x[:, : self.bands], x[:, self.bands : 2 * self.bands]
         features = self.measure(flux, mask)
         if self.seeing:
-            features = torch.cat([features, _told(x[:, 2 * self.bands :, 0, 0])], dim=1)
+            told = x[:, 2 * self.bands :, 0, 0]
+            features = torch.cat([features, self.measure.extension(flux, mask, told)], dim=1)
         measured = self.dense(features)
         edge = (x.shape[-1] - SEEN) // 2
         seen = torch.cat([torch.asinh(flux * mask / SOFT), mask], dim=1)
@@ -115,12 +115,6 @@ class Compact(nn.Module):
         looks = nn.functional.dropout(looks, self.dropout, self.training)
         logits: Tensor = self.head(torch.cat([measured, looks], dim=1))
         return logits
-
-
-def _told(seeing: Tensor) -> Tensor:
-    """(n, band) arcsec -> (n, 2 band): about standard normal, and whether it is known."""
-    known = (seeing > 0).to(seeing.dtype)
-    return torch.cat([(seeing - MIDDLE) / SPREAD * known, known], dim=1)
 
 
 class _Residual(nn.Module):

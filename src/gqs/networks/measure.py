@@ -8,6 +8,7 @@ fit bfloat16's eight bits.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import torch
@@ -22,6 +23,9 @@ RING: Final = (18.0, 25.0)  # where there is sky and neighbours, seldom the sour
 SIGMAS: Final = (2.0, 4.0)  # of the Gaussians under which sizes are measured, pixels
 CLIP_SKY: Final = 4.0  # sky noises; keeps neighbours out of the noise estimate
 POGSON: Final = 1.0857362047581294  # 2.5 / ln 10
+NARROW, WIDE = 0, 2  # positions in RADII between which a source's extension is measured
+PIXEL, FWHM = 0.396, 2.3548200450309493  # arcsec; of a Gaussian over its sigma
+SEEING: Final = (1.35, 0.2)  # arcsec: SDSS's usual, and how it varies
 LIMIT: Final = 6.0  # standardised features beyond this say no more than "far out"
 
 
@@ -90,11 +94,49 @@ class Measure(nn.Module):
         mask : Tensor
             (n, band, 50, 50), 1 where a pixel is valid, else 0.
         """
-        device = flux.device.type
-        if device != "meta" and torch.is_autocast_enabled(device):
-            with torch.autocast(device, enabled=False):
-                return self._standardised(flux.float(), mask.float())
-        return self._standardised(flux, mask)
+        return _in_float32(self._standardised, flux, mask)
+
+    def extension(self, flux: Tensor, mask: Tensor, seeing: Tensor) -> Tensor:
+        """Measure by how much less concentrated sources are than a star in a known seeing.
+
+        A Gaussian as wide as the seeing has a share of its light within 2 pixels, of that within
+        4.5. What is missing from this share is told in units of its noise and of the light, band
+        by band and for all bands together. Stars are no Gaussians, but all are alike.
+
+        Parameters
+        ----------
+        flux, mask : Tensor
+            (n, band, 50, 50), as in `forward`.
+        seeing : Tensor
+            (n, band) arcsec, 0 where it is not known.
+
+        Returns
+        -------
+        Tensor
+            (n, `extension_features(band)`) float32; 0 for what is not known.
+        """
+        return _in_float32(self._extension, flux, mask, seeing)
+
+    def _extension(self, flux: Tensor, mask: Tensor, seeing: Tensor) -> Tensor:
+        counts = mask.flatten(2) @ self.weights[:, : WIDE + 1]
+        sums = (flux * mask).flatten(2) @ self.weights[:, : WIDE + 1]
+        whole = sums * self.area[: WIDE + 1] / counts.clamp_min(1.0)
+        inner, outer = whole[..., NARROW], whole[..., WIDE]
+        known = ((seeing > 0) & (counts[..., 1] > 0.5 * self.area[1])).float()
+        width = (seeing / (PIXEL * FWHM)).clamp_min(0.3)
+        share = _within(RADII[NARROW], width) / _within(RADII[WIDE], width)
+        missing = (share * outer - inner) * known
+        variance = self.area[NARROW] * (1 - 2 * share) + share.square() * self.area[WIDE]
+        noise = (variance.clamp_min(1.0) * known).sqrt()
+        together = torch.cat(
+            [
+                _softly(missing.sum(1), noise.square().sum(1).sqrt().clamp_min(1.0)),
+                missing.sum(1) / _floored((outer * known).sum(1), 20.0),
+            ]
+        ).view(2, -1)
+        told = (seeing - SEEING[0]) / SEEING[1] * known
+        of_bands = [_softly(missing, noise.clamp_min(1.0)), missing / _floored(outer, 20.0)]
+        return torch.cat([*of_bands, told, known, together.T], dim=1).clamp(-LIMIT, LIMIT)
 
     def _standardised(self, flux: Tensor, mask: Tensor) -> Tensor:
         raw, valid = self.measure(flux, mask)
@@ -136,6 +178,35 @@ class Measure(nn.Module):
         ]
         raw = torch.cat([of_bands.flatten(1), together, *colours], dim=1)
         return raw, torch.cat(valid, dim=1)
+
+
+def _in_float32(measure: Callable[..., Tensor], *images: Tensor) -> Tensor:
+    """Measure in float32 whatever autocast says."""
+    device = images[0].device.type
+    if device != "meta" and torch.is_autocast_enabled(device):
+        with torch.autocast(device, enabled=False):
+            return measure(*(image.float() for image in images))
+    return measure(*images)
+
+
+def extension_features(bands: int) -> int:
+    """Return how many numbers `Measure.extension` gives for so many bands."""
+    return 4 * bands + 2
+
+
+def _within(radius: float, width: Tensor) -> Tensor:
+    """Share of a Gaussian's light within a radius."""
+    return 1 - torch.exp(-0.5 * (radius / width).square())
+
+
+def _softly(value: Tensor, noise: Tensor) -> Tensor:
+    """Signal in units of its noise, logarithmic where it is large."""
+    return torch.asinh(value / noise)
+
+
+def _floored(light: Tensor, floor: float) -> Tensor:
+    """Light that one may divide by: positive, and never less than a few sigmas."""
+    return (light.square() + floor**2).sqrt() / 5
 
 
 def _shapes(flux_in: Tensor, moments: Tensor) -> Tensor:
