@@ -95,7 +95,7 @@ def test_a_source_is_the_same_by_name_position_and_pixel(
         (["--ra", "10", "--out", "why.html"], "--ra goes with --dec"),
         (["--objid", "1", "--x", "1", "--y", "2", "--out", "why.html"], "Name sources by one of"),
         (["--objid", "1", "--out", "why.pdf"], "pages end in"),
-        (["--objid", "1", "--out", "why.html"], "Name frames, or a field to fetch"),
+        (["--objid", "1", "--out", "why.html"], "Name frames, or fields to fetch"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(words: list[str], said: str) -> None:

@@ -154,54 +154,6 @@ def fields_asked(
     return found[:1]
 
 
-def fetched(
-    fields: list[FieldId], bands: str, release: str, folder: Path | None, mirror: str | None
-) -> FetchReport:
-    """Bring the frames of fields, for a verb that works on them.
-
-    Parameters
-    ----------
-    fields : list of FieldId
-        Wanted.
-    bands : str
-        A letter a band.
-    release : str
-        Data release.
-    folder : Path or None
-        Of frames; the user's cache where none is named.
-    mirror : str or None
-        Another server in place of the archive's.
-
-    Returns
-    -------
-    FetchReport
-        At least one frame is here.
-
-    Raises
-    ------
-    BadInputError, IntegrityError
-        If the archive has none of them, or only wrong ones.
-    NetworkError
-        If it cannot be reached.
-    """
-    from gqs.imaging.frames import check_frame
-    from gqs.survey.archive import fetch as fetch_frames
-    from gqs.survey.archive import frames_folder
-    from gqs.survey.archive.wanted import frames_of
-
-    with bar("Fetching frames") as progress:
-        report = fetch_frames(
-            frames_of(fields, bands),
-            folder or frames_folder(),
-            check=check_frame,
-            release=release,
-            mirror=mirror,
-            progress=progress,
-        )
-    report.refuse_none()
-    return report
-
-
 def _told(planned: Plan, folder: Path) -> list[str]:
     lines = [
         f"{planned.to_come} of {planned.wanted} frames to fetch into {folder}, "

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from gqs.cli.archive import Mirror, Release, Server, fetched, fields_asked
-from gqs.cli.shell import AsJson, app, finish, frame_files, say
+from gqs.cli.archive import Mirror, Release, Server
+from gqs.cli.frames import Cache, Model, Source, take
+from gqs.cli.shell import AsJson, app, finish, say
 from gqs.errors import UsageError
 
 PANEL = "Using"
@@ -40,17 +41,10 @@ def explain(
         str | None, typer.Option(help="Fetch this field's frames first, as in 3918-3-213.")
     ] = None,
     release: Release = "16",
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of fetched frames.  \\[default: $GQS_CACHE, or gqs in the user's cache]"
-        ),
-    ] = None,
+    cache: Cache = None,
     mirror: Mirror = None,
     server: Server = None,
-    model: Annotated[
-        Path | None, typer.Option(help="Model folder.  \\[default: the one in the package]")
-    ] = None,
+    model: Model = None,
     as_json: AsJson = False,
 ) -> None:
     """Say why a source was judged as it was: its bands, what it hangs on, what it is like.
@@ -70,7 +64,6 @@ def explain(
     from gqs.explain.page import write_page
     from gqs.explain.sources import Wanted
     from gqs.explain.sources import explain as explain_sources
-    from gqs.survey.sdss import BANDS
 
     if out.suffix.lower() not in PAGES:
         raise UsageError(f"{out}: pages end in {' or '.join(PAGES)}.")
@@ -78,21 +71,11 @@ def explain(
         raise UsageError("--ra goes with --dec, and --x with --y.")
     if [bool(objid), ra is not None, x is not None].count(True) != 1:
         raise UsageError("Name sources by one of --objid, --ra with --dec, and --x with --y.")
-    if frames and (field or cache or mirror or server):
-        raise UsageError("Name frames, or what to fetch (--field, --cache, --mirror, --server).")
-    if not frames and field is None and ra is None:
-        raise UsageError("Name frames, or a field to fetch by --field or by --ra with --dec.")
     classifier = load_classifier(model)
-    missing: list[str] = []
-    code = 3
-    if frames:
-        paths = frame_files(frames)
-    else:
-        place = (None, None) if field else (ra, dec)
-        wanted = fields_asked(None, [field] if field else [], *place, release, server)
-        bands = "".join(band for band in BANDS if band in {*classifier.bands, "r"})
-        brought = fetched(wanted, bands, release, cache, mirror)
-        paths, missing, code = list(brought.paths.values()), brought.set_aside, brought.code or 3
+    place = (None, None) if frames or field else (ra, dec)  # on these frames, or to fetch
+    source = Source(release, cache, mirror, server)
+    fields = [field] if field else []
+    paths, missing, code = take(frames, fields, *place, classifier.bands, source)
     asked = Wanted(
         objid=objid or (),
         radec=None if ra is None or dec is None else (ra, dec),

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gqs.cli.archive import Mirror, Release, Server, fetched, fields_asked
+from gqs.cli.archive import Mirror, Release, Server
+from gqs.cli.frames import Cache, Model, Source, take
 from gqs.cli.probabilities import (
     CandidatesOf,
     CandidatesOut,
@@ -18,13 +19,12 @@ from gqs.cli.probabilities import (
     Purity,
     Wanted,
 )
-from gqs.cli.shell import AsJson, Processes, Seed, app, bar, finish, frame_files, say
+from gqs.cli.shell import AsJson, Processes, Seed, app, bar, finish, say
 from gqs.errors import UsageError
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from gqs.classify.classifier import Classifier
     from gqs.classify.field import FieldsReport
 
 PANEL = "Using"
@@ -50,21 +50,14 @@ def classify(
     ] = None,
     dec: Annotated[float | None, typer.Option(help="Declination, deg; with --ra.")] = None,
     release: Release = "16",
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of fetched frames.  \\[default: $GQS_CACHE, or gqs in the user's cache]"
-        ),
-    ] = None,
+    cache: Cache = None,
     mirror: Mirror = None,
     server: Server = None,
     catalog: Annotated[
         Path | None,
         typer.Option(help="Judge these positions (ra, dec, objid) instead of detected sources."),
     ] = None,
-    model: Annotated[
-        Path | None, typer.Option(help="Model folder.  \\[default: the one in the package]")
-    ] = None,
+    model: Model = None,
     region: Annotated[Path | None, typer.Option(help="Also write a DS9 region file here.")] = None,
     plot: Annotated[
         Path | None,
@@ -110,18 +103,10 @@ def classify(
         raise UsageError(f"{out}: is a folder. Name a file for the catalogue.")
     classifier = load_classifier(model)
     wanted = Wanted.of(classifier, out, prior, coverage, candidates, purity, candidates_out)
-    asked = bool(field) or ra is not None or dec is not None
-    if bool(frames) == asked:
-        raise UsageError("Name frames, or fields to fetch by --field or by --ra with --dec.")
-    if not asked and (cache or mirror or server):
-        raise UsageError("--cache, --mirror and --server go with --field, or --ra with --dec.")
-    missing, code = [], 3
-    if asked:
-        names = fields_asked(None, field or [], ra, dec, release, server)
-        brought = fetched(names, _bands(classifier, plot), release, cache, mirror)
-        paths, missing, code = list(brought.paths.values()), brought.set_aside, brought.code or 3
-    else:
-        paths = [path for path in frame_files(frames or []) if path.resolve() != out.resolve()]
+    bands = classifier.bands + ("gri" if plot else "")
+    source = Source(release, cache, mirror, server)
+    taken, missing, code = take(frames, field, ra, dec, bands, source)
+    paths = [path for path in taken if path.resolve() != out.resolve()]  # of an earlier run
     positions = None if catalog is None else tables.read(catalog)
     parts = out.parent / f".{out.name}.parts"
     with bar("Classifying fields") as progress:
@@ -163,14 +148,6 @@ def classify(
     }
     say(lines, result, as_json)
     finish(set_aside, code)
-
-
-def _bands(classifier: Classifier, plot: Path | None) -> str:
-    """Bands to fetch: the model's, r by which sources are found, and those of the picture."""
-    from gqs.survey.sdss import BANDS
-
-    needed = {*classifier.bands, "r", *("gri" if plot else "")}
-    return "".join(band for band in BANDS if band in needed)
 
 
 def _lacking(report: FieldsReport) -> list[str]:

@@ -229,7 +229,7 @@ def without_bands(
     keep = whole | (draws.uniform(len(x), masks) >= 2 * probability)
     if reference is not None:
         keep[:, reference] = True
-    return x * onto(torch.cat([keep, keep], dim=1)[:, :, None, None].to(x.dtype), x.device)
+    return _masked(x, keep)
 
 
 def narrowed(
@@ -257,7 +257,7 @@ def narrowed(
     """
     keep = (draws.uniform(len(x), 1) >= probability).repeat(1, masks)
     keep[:, list(picture)] = True
-    return x * onto(torch.cat([keep, keep], dim=1)[:, :, None, None].to(x.dtype), x.device)
+    return _masked(x, keep)
 
 
 def dimmed(x: Tensor, most: float, draws: Draws, masks: int) -> Tensor:
@@ -346,3 +346,8 @@ def rotated(x: Tensor, degrees: float, draws: Draws, black: float = 0.0) -> Tens
 def _where(chosen: Tensor, x: Tensor) -> Tensor:
     """Return the places of chosen images, counted on the CPU so that a GPU need not be asked."""
     return onto(chosen.nonzero()[:, 0], x.device)
+
+
+def _masked(x: Tensor, keep: Tensor) -> Tensor:
+    """Put 0 in place of the flux and the masks of bands that are not kept, (n, band)."""
+    return x * onto(torch.cat([keep, keep], dim=1)[:, :, None, None].to(x.dtype), x.device)

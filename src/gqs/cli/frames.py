@@ -1,0 +1,103 @@
+"""Frames for the verbs that judge what is on them: those named, or fetched first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from gqs.cli.archive import fields_asked
+from gqs.cli.shell import bar, frame_files
+from gqs.errors import BadInputError, UsageError
+
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of fetched frames.  \\[default: $GQS_CACHE, or gqs in the user's cache]"
+    ),
+]
+Model = Annotated[
+    Path | None, typer.Option(help="Model folder.  \\[default: the one in the package]")
+]
+
+
+class Source(NamedTuple):
+    """Where fetched frames come from and go to, as the options say it."""
+
+    release: str
+    cache: Path | None
+    mirror: str | None
+    server: str | None
+
+
+class Taken(NamedTuple):
+    """Frames that are here, a sentence for each that is not, and the exit code for those."""
+
+    paths: list[Path]
+    set_aside: list[str]
+    code: int
+
+
+def take(
+    frames: list[Path] | None,
+    field: list[str] | None,
+    ra: float | None,
+    dec: float | None,
+    bands: str,
+    source: Source,
+) -> Taken:
+    """List the frames named, or bring those of the fields asked for.
+
+    Parameters
+    ----------
+    frames : list of Path or None
+        Files and folders.
+    field : list of str or None
+        As in 3918-3-213.
+    ra, dec : float or None
+        A position whose field is wanted, deg.
+    bands : str
+        To fetch; r, by which sources are found, comes with them.
+    source : Source
+        Of frames to fetch.
+
+    Returns
+    -------
+    Taken
+        At least one frame.
+
+    Raises
+    ------
+    UsageError
+        If neither frames nor fields are named, or both.
+    BadInputError, IntegrityError
+        If the archive has none of the frames, or only wrong ones.
+    NetworkError
+        If it cannot be reached.
+    """
+    from gqs.imaging.frames import check_frame
+    from gqs.survey.archive import fetch, frames_folder
+    from gqs.survey.archive.wanted import frames_of
+    from gqs.survey.sdss import REFERENCE_BAND
+
+    asked = bool(field) or ra is not None or dec is not None
+    if bool(frames) == asked:
+        raise UsageError("Name frames, or fields to fetch by --field or by --ra with --dec.")
+    if not asked and (source.cache or source.mirror or source.server):
+        raise UsageError("--cache, --mirror and --server go with --field, or --ra with --dec.")
+    if not asked:
+        return Taken(frame_files(frames or []), [], BadInputError.exit_code)
+    fields = fields_asked(None, field or [], ra, dec, source.release, source.server)
+    with bar("Fetching frames") as progress:
+        report = fetch(
+            frames_of(fields, "".join({*bands, REFERENCE_BAND})),
+            source.cache or frames_folder(),
+            check=check_frame,
+            release=source.release,
+            mirror=source.mirror,
+            progress=progress,
+        )
+    report.refuse_none()
+    code = report.code or BadInputError.exit_code
+    return Taken(list(report.paths.values()), report.set_aside, code)
