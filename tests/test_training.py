@@ -134,11 +134,13 @@ def test_it_learns_and_leaves_a_model_folder(
     assert card["data_hash"] == data[0].hash
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
         ".lock",
+        "examples.safetensors",
         "held_out.parquet",
         "history.csv",
         "history.svg",
         "learned.parquet",
         "model.json",
+        "typical.safetensors",
         "weights.safetensors",
     ]
     saved = tables.read(tmp_path / "model" / "history.csv")

@@ -260,8 +260,15 @@ def _alive() -> set[int]:
     return found
 
 
+def _main() -> tuple[object, object]:
+    """Return what children would import as their main module."""
+    main = vars(sys.modules["__main__"])
+    return main.get("__file__"), main.get("__spec__")
+
+
 def test_threads_may_run_at_once() -> None:
     results: list[int] = []
+    before = _main()
 
     def count(start: int) -> None:
         items = range(start, start + 4)
@@ -273,7 +280,7 @@ def test_threads_may_run_at_once() -> None:
     for thread in threads:
         thread.join()
     assert sorted(results) == [2 * (10 * i + j) for i in range(2) for j in range(4)]
-    assert sys.modules["__main__"].__dict__.get("__file__") or sys.modules["__main__"].__spec__
+    assert _main() == before
 
 
 def test_cores() -> None:

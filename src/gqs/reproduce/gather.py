@@ -248,7 +248,7 @@ def _unlike(found: Mapping[str, SplitResults]) -> list[str]:
     for name, results in found.items():
         for network, runs in results.runs.items():
             # Not the card's own, which also has what recipes have had since.
-            recipes = [run.card.training["identity"]["recipe"] for run in runs]
+            recipes = [run.card.training.get("identity", {}).get("recipe") for run in runs]
             if any(recipe != recipes[0] for recipe in recipes):
                 said.append(f"{network} ({name} split): its seeds were trained with two recipes.")
     return said

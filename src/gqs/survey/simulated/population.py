@@ -136,7 +136,7 @@ def _added(mix: Mix, counts: NDArray[np.int64], rng: np.random.Generator) -> lis
     parts = []
     for name in (GALAXY, STAR):
         like_sky = int(rng.binomial(targets[name], mix.like_sky))
-        parts.append(draw({name: like_sky}, rng, like_sky=True))
+        parts.append(_sky_sources(name, _drawn_magnitudes(name, like_sky, rng), rng))
         targets[name] -= like_sky
     return [*parts, draw(targets, rng)]
 
