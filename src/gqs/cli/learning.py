@@ -72,7 +72,8 @@ def train(
     recipe: Annotated[
         str,
         typer.Option(
-            help="Optimizer, rate, schedule, augmentation: demo, paper (Table 5), shipped, or a .toml file."
+            help="Optimizer, rate, schedule, augmentation: demo, paper (Table 5), shipped, or a "
+            ".toml file."
         ),
     ] = "demo",
     epochs: Annotated[int | None, typer.Option(min=1, help="\\[default: the recipe's]")] = None,
