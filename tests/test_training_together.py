@@ -22,6 +22,7 @@ from gqs.dataset.writer import StoreWriter
 from gqs.errors import UsageError
 from gqs.labels import CLASSES
 from gqs.model_folder import load_weights, read_card
+from gqs.networks import zoo
 from gqs.recipes import Recipe
 from gqs.training import train
 from gqs.training.distributed import Group
@@ -103,8 +104,9 @@ def finished(process: subprocess.Popen[str]) -> str:
 
 
 def test_two_processes_take_the_steps_of_one(
-    made: tuple[CutoutStore, Table, Path], tmp_path: Path
+    made: tuple[CutoutStore, Table, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(zoo, "NETWORKS", dict(zoo.NETWORKS))
     exec(PLAIN, {})
     augment = {"rotation": 90.0, "flip": 0.5}
     recipe = Recipe(network="plain", optimizer="sgd", rate=0.1, epochs=2, batch=33, clip=1.0,
