@@ -10,11 +10,11 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from torch.library import Library
+from torch import library as operators
 
 from gqs.errors import UsageError
 
-_DECLARED: list[Library] = []  # an operator lives as long as its library object
+_DECLARED: list[operators.Library] = []  # an operator lives as long as its library object
 _OPERATORS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -44,7 +44,7 @@ def import_torchvision() -> ModuleType:
     except RuntimeError:
         if _DECLARED:
             raise
-    library = Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+    library = operators.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for operator in _OPERATORS:
         library.define(operator)  # type: ignore[no-untyped-call]
     _DECLARED.append(library)
