@@ -7,7 +7,8 @@ faint ones as common in every class, and the sky's own; drawn sources on real sk
 pixels, the quasars with cutouts and the stars and galaxies of three real fields. Validation and
 test are real photometry of other runs, as spectroscopic surveys have it. The folder gets, beside
 the store, members.parquet (what every row is) and split.parquet, and fold-0.parquet to
-fold-4.parquet, which hold out a fifth of the real quasars each. A rerun continues.
+fold-4.parquet: each holds out a fifth of the real quasars, by run, and the first three hold out
+one of the real fields, with all that was drawn on its sky. A rerun continues.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ DRAWN: Final = (
     2400  # of a class as spectroscopic surveys have it, and as many with the sky's colours
 )
 HIGH_REDSHIFT: Final = 2.5  # half of the DR5 quasars, which stand for the sky's own, lie beyond
+REDSHIFT_BIN: Final = 0.25  # beyond it, as many in one bin as in another while they last
 PAINTED: Final = 1500  # of a class, on the sky of quasars' cutouts, and as many on that of fields
 PAINTED_R: Final = (15.5, 22.8)  # brighter ones would saturate, which painting knows nothing of
 REPEATS: Final = 2  # of each real star and galaxy, for they are few
@@ -88,16 +90,19 @@ def renderer_hash() -> str:
 
 
 def fold_sides(member: Table, fold: int) -> np.ndarray:
-    """Sides when one fold of the real quasars is the test: all that shows them leaves training."""
+    """Sides when one fold of the real pixels is the test: all that shows them leaves training."""
     sides = np.asarray(member["side"]).astype("U10")
-    real = np.asarray(member["fold"]) >= 0
-    sides[real] = "train"
+    sides[np.asarray(member["fold"]) >= 0] = "train"
     sides[sides == "test"] = ""
     mine = np.asarray(member["fold"]) == fold
     sides[mine] = ""
-    quasars = mine & (np.asarray(member["origin"]) == "real")
-    sides[np.isin(member["object"], member["object"][quasars])] = ""
-    sides[quasars] = "test"
+    pixels = mine & (np.asarray(member["origin"]) == "real")
+    known = pixels & (np.asarray(member["object"]) >= 0)
+    sides[np.isin(member["object"], member["object"][known])] = ""
+    sides[pixels] = "test"
+    learned = (sides == "train") & (np.asarray(member["object"]) >= 0)
+    again = np.isin(member["object"], member["object"][learned])
+    sides[(sides == "validation") & again] = ""
     return sides
 
 
@@ -182,9 +187,19 @@ def _train_only(every: Table, rng: np.random.Generator) -> list[tuple[Table, Tab
 def _dr5(every: Table, count: int, rng: np.random.Generator) -> tuple[Table, Table]:
     mine = every[(every["source"] == "dr5") & (every["side"] == "train")]
     far = np.asarray(mine["redshift"]) > HIGH_REDSHIFT
-    rows = np.concatenate([_some(np.flatnonzero(part), count // 2, rng) for part in (far, ~far)])
+    near = _some(np.flatnonzero(~far), count - count // 2, rng)
+    rows = np.concatenate([_evenly(mine["redshift"], np.flatnonzero(far), count // 2, rng), near])
     sources, _ = population.from_catalog(mine[rows], rng)
     return _plain(sources), _entries(len(sources), mine["object"][rows][sources["row"]])
+
+
+def _evenly(
+    redshift: np.ndarray, rows: np.ndarray, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Choose rows evenly over redshift: a catalogue thins out where its quasars matter most."""
+    number = (np.asarray(redshift)[rows] / REDSHIFT_BIN).astype(int)
+    weight = 1 / np.bincount(number)[number]
+    return rng.choice(rows, min(count, len(rows)), replace=False, p=weight / weight.sum())
 
 
 def _plain(sources: Table) -> Table:
@@ -221,12 +236,12 @@ def _real(out: Path, every: Table, data: Path, members: list[Table]) -> Iterator
     for k, stack in enumerate(real_pixels.field_stacks(data)):
         images, rows = real_pixels.stars_and_galaxies(stack, known)
         again = np.tile(np.arange(len(rows)), REPEATS)
-        entries = _entries(len(again), -1, "real")
+        entries = _entries(len(again), -1, "real", k)
         name = f"real-{stack.field}"
         yield _shard(out, name, images[again], rows[again], entries, "train", members, 10_000)
         sky = real_pixels.sky_of_field(stack, PAINTED, np.random.default_rng([SEED, 2, k]))
         pick = np.arange(min(PAINTED, len(sky.rows)))
-        entries = _entries(len(pick), -1, "painted")
+        entries = _entries(len(pick), -1, "painted", k)
         name = str(stack.field)
         yield _painted(out, name, every, sky, pick, entries, "train", 2 + k, members)
 
