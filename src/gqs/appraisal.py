@@ -144,10 +144,9 @@ def predict_rows(
     if store.form == "flux" and set(classifier.bands) - set(store.bands):
         flags = flags | np.int32(tables.Flag.MISSING_BAND)
     unlike = np.concatenate(distances)
-    found = tables.predictions(objects, probabilities, flagged(flags, unlike), classifier.hash)
-    if classifier.typical is not None:
-        found["unlike"] = unlike
-    return found
+    judged_flags = flagged(flags, unlike)
+    known = None if classifier.typical is None else unlike
+    return tables.predictions(objects, probabilities, judged_flags, classifier.hash, known)
 
 
 def appraise(

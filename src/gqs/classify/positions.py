@@ -129,10 +129,8 @@ def one_row_each(found: Table, positions: Table, model: str) -> Table:
             missing[name] = np.full(len(missing), NO_FIELD, dtype=np.int32)
         nothing = np.full((len(missing), 3), np.nan)
         flags = np.full(len(missing), int(Flag.OUTSIDE), dtype=np.int32)
-        nowhere = tables.predictions(missing, nothing, flags, model)
-        for name in best.colnames:
-            if name.startswith(("mag_", "magerr_")) or name == "unlike":
-                nowhere[name] = np.nan
+        unlike = np.full(len(missing), np.nan) if "unlike" in best.colnames else None
+        nowhere = tables.predictions(missing, nothing, flags, model, unlike)
         best = vstack([best, nowhere], metadata_conflicts="silent")
     order = np.argsort(np.asarray(best["objid"]))
     return best[order[np.searchsorted(np.asarray(best["objid"])[order], positions["objid"])]]

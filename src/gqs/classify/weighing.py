@@ -89,7 +89,7 @@ def weigh(
         )
         found["set"] = conformal.written(sets)
         found.meta["coverage"] = coverage
-    return found
+    return tables.described(found)
 
 
 def list_candidates(

@@ -20,7 +20,6 @@ from gqs.workers import Progress
 
 PAGE_ROWS: Final = 50_000  # a tenth of SkyServer's limit of 500,000 rows (its help page on limits)
 # Units of the columns that have one; u g r i z are magnitudes unless they are gqs's own fluxes.
-_MAGNITUDES: Final = (*"ugriz", "psfmag_r", "cmodelmag_r")
 
 Ask = Callable[[str], bytes]
 
@@ -206,9 +205,7 @@ def catalogue(rows: Table, meta: dict[str, Any], where: str) -> Table:
     usable, set_aside = tables.usable_rows(rows, where)
     usable, repeats = _one_each(usable, where)
     usable["class"] = usable["class"].astype("U6")
-    for name in usable.colnames:
-        if name in _MAGNITUDES or name.startswith(("magerr_", "extinction_")):
-            usable[name].unit = "mag"
+    tables.described(usable)
     usable.meta = {
         **meta,
         "retrieved": datetime.now(UTC).isoformat(timespec="seconds"),

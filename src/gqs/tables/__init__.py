@@ -1,9 +1,10 @@
 """What passes between the rooms as tables: catalogues and predictions; formats in and out."""
 
 from gqs.tables.catalog import read_catalog, usable_rows
+from gqs.tables.columns import UCD, UNITS, described
 from gqs.tables.contracts import (
     FIELD_COLUMNS,
-    UNITS,
+    MAX_BYTES,
     Flag,
     as_float,
     exact_objid,
@@ -11,18 +12,22 @@ from gqs.tables.contracts import (
     require_columns,
     require_unique,
 )
-from gqs.tables.formats import ENDINGS, MAX_BYTES, as_bytes, check_ending, read, write
+from gqs.tables.formats import ENDINGS, as_bytes, check_ending, read, write
 from gqs.tables.judged import predictions
+from gqs.tables.parquet import as_arrow
 
 __all__ = [
     "ENDINGS",
     "FIELD_COLUMNS",
     "MAX_BYTES",
+    "UCD",
     "UNITS",
     "Flag",
+    "as_arrow",
     "as_bytes",
     "as_float",
     "check_ending",
+    "described",
     "exact_objid",
     "positions_usable",
     "predictions",

@@ -16,6 +16,7 @@ from gqs.tables.contracts import (
     positions_usable,
     require_columns,
     require_unique,
+    with_values,
 )
 from gqs.tables.formats import read
 
@@ -93,8 +94,8 @@ def usable_rows(
         if blank.any():
             filled = np.ma.getdata(table["objid"]).copy()
             filled[blank] = 0 if filled.dtype.kind in "iuf" else "0"
-            table["objid"] = filled
-        table["objid"] = exact_objid(table["objid"], where)
+            with_values(table, "objid", filled)
+        with_values(table, "objid", exact_objid(table["objid"], where))
     usable = positions_usable(table)
     for row in np.flatnonzero(~usable & keep):
         keep[row] = False
@@ -107,7 +108,7 @@ def usable_rows(
                 f"{where}, row {row + 1}: class {str(names[row])!r} is none of "
                 f"{', '.join(labels.CLASSES)}; set aside."
             )
-        table["class"] = names
+        with_values(table, "class", names)
     return table[keep], reasons
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import enum
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 from astropy import units
 from astropy.table import Table
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from gqs.errors import IntegrityError, UsageError
+from gqs.errors import BadInputError, IntegrityError, UsageError
 
 FIELD_COLUMNS: Final = ("run", "camcol", "field")
-UNITS: Final = {"ra": "deg", "dec": "deg", "x": "pix", "y": "pix"}
+MAX_BYTES: Final = 4 << 30  # of a file, and of what it unfolds to
 _OBJID_DIGITS: Final = 20  # of 2^64 - 1
 
 
@@ -132,10 +133,28 @@ def positions_usable(table: Table) -> NDArray[np.bool_]:
             factor = 1.0 if unit is None else units.Unit(unit).to(units.deg)
         except (units.UnitConversionError, ValueError, TypeError) as error:
             raise UsageError(f"Column {name}: {unit} is no angle. Give degrees.") from error
-        table[name] = as_float(table[name]) * factor
+        with_values(table, name, as_float(table[name]) * factor)
         table[name].unit = "deg"
     ra, dec = np.asarray(table["ra"]), np.asarray(table["dec"])
     return np.asarray((ra >= 0) & (ra < 360) & (np.abs(dec) <= 90))
+
+
+def with_values(table: Table, name: str, values: ArrayLike) -> None:
+    """Give a column other values; what it is stays told.
+
+    Parameters
+    ----------
+    table : Table
+        Changed in place.
+    name : str
+        Of one of its columns.
+    values : array_like
+        (n,) of any type.
+    """
+    old = table[name]
+    table[name] = values
+    table[name].unit, table[name].description = old.unit, old.description
+    table[name].meta = dict(old.meta)
 
 
 def require_columns(table: Table, names: tuple[str, ...], where: object) -> None:
@@ -183,3 +202,19 @@ def require_unique(objid: object, where: object) -> None:
             f"{where}: {int((counts > 1).sum())} objid come more than once, "
             f"{values[counts > 1][0]} among them. Keep one row for each object."
         )
+
+
+def too_large(path: Path) -> BadInputError:
+    """Say that a file passes the limit on what is read at once.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    BadInputError
+        To be raised.
+    """
+    return BadInputError(f"{path}: larger than {MAX_BYTES >> 30} GiB. Split it into parts.")

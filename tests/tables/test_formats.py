@@ -272,7 +272,7 @@ def test_missing_columns_are_named(tmp_path: Path) -> None:
 
 
 def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gqs.tables.formats.MAX_BYTES", 1 << 20)
+    monkeypatch.setattr("gqs.tables.contracts.MAX_BYTES", 1 << 20)
     path = tmp_path / "c.csv.gz"
     path.write_bytes(gzip.compress(GOOD.encode() + b"\n" * (2 << 20)))
     with pytest.raises(BadInputError, match="Split it into parts"):

@@ -1,0 +1,108 @@
+"""FITS tables. UCDs and lines of words stand in TUCDn and TCOMMn, as TOPCAT writes and reads them.
+
+The cards: Starlink's STIL, BintableStarTable.java. Unsigned 64-bit integers are FITS's own K with
+TZERO = 2^63, which astropy takes as such and TOPCAT as text.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from typing import IO, Any, Final
+
+from astropy.io import fits
+from astropy.table import Table
+
+from gqs.errors import BadInputError
+from gqs.tables.columns import UCD
+from gqs.tables.meta import META, as_json, from_json
+
+_CARD: Final = 68  # letters of a card's text
+
+
+def write_fits(table: Table, buffer: IO[bytes]) -> None:
+    """Write a table as the first extension of a FITS file.
+
+    Parameters
+    ----------
+    table : Table
+        Its meta is replaced by the cards that were written.
+    buffer : file
+        Open for bytes.
+    """
+    for name in table.colnames:  # FITS knows bytes
+        if table[name].dtype.kind == "O":
+            column = table[name].astype(str)
+            table[name] = column
+    # All of it as JSON, in one card with CONTINUE; what fits a card of its own is there for people.
+    # Quotes and ampersands, which cards double or end in, are spelled as JSON's escapes.
+    told = as_json(table.meta).replace("'", "\\u0027").replace("&", "\\u0026")
+    cards = {
+        key.upper(): value
+        for key, value in table.meta.items()
+        if re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,7}", key)
+        and key != META
+        and (isinstance(value, int) or _short(value))
+    }
+    meta = {**cards, META.upper(): told} if table.meta else {}
+    for i, column in enumerate(table.itercols(), 1):
+        for card, value in (("TUCD", column.meta.get(UCD)), ("TCOMM", column.description)):
+            if value and _short(value):
+                meta[f"{card}{i}"] = value
+    table.meta = meta
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of units that FITS does not know, and reserved keys
+        table.write(buffer, format="fits")
+
+
+def _short(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= _CARD and bool(re.fullmatch(r"[ -~]+", value))
+
+
+def read_fits(path: Path) -> Table:
+    """Read the table in a FITS file's first extension.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    Table
+        In the machine's own byte order.
+
+    Raises
+    ------
+    BadInputError
+        If it is packed, no FITS file, or claims more rows than it has bytes for.
+    """
+    with path.open("rb") as file:
+        if file.read(9) != b"SIMPLE  =":  # astropy would unpack an archive of any size
+            raise BadInputError(f"{path}: is no FITS file, or a packed one. Unpack it first.")
+    with warnings.catch_warnings(), fits.open(path, memmap=False, lazy_load_hdus=True) as units:
+        warnings.simplefilter("ignore")  # what they warn of is refused
+        header = units[1].header
+        rows, width = int(header["NAXIS2"]), int(header["NAXIS1"])
+        if rows < 0 or width < 0 or rows * width > path.stat().st_size:
+            raise BadInputError(
+                f"{path}: claims {rows} rows of {width} bytes, more than it holds. Export it again."
+            )
+        table = Table.read(units, format="fits", hdu=1, character_as_bytes=False)
+    for i, name in enumerate(table.colnames, 1):
+        _told(table[name], table.meta.pop(f"TUCD{i}", ""), table.meta.pop(f"TCOMM{i}", ""))
+    table.meta = from_json(str(table.meta.get(META.upper(), ""))) or table.meta
+    for column in table.itercols():  # FITS is big-endian, most libraries are not
+        if column.dtype.byteorder == ">":
+            native = column.astype(column.dtype.newbyteorder("="))
+            table.replace_column(column.name, native)
+    return table
+
+
+def _told(column: Any, ucd: object, about: object) -> None:
+    """Take over what another program's cards say, where astropy's own do not."""
+    if ucd:
+        column.meta.setdefault(UCD, str(ucd))
+    if about and not column.description:
+        column.description = str(about)

@@ -1,0 +1,117 @@
+"""Tables as text: ECSV, which keeps all that is told of a table, and CSV, which keeps values."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import IO, Final
+
+import pyarrow as pa
+import pyarrow.csv
+from astropy.table import MaskedColumn, Table
+
+from gqs.errors import BadInputError
+from gqs.tables import contracts
+from gqs.tables.meta import META, as_json, from_json
+from gqs.tables.parquet import from_arrow
+
+# Read as text: identifiers pass 2^63, where a reader that guesses turns to floats.
+_TEXT: Final = ("objid", "specobjid", "class")
+
+
+def write_ecsv(table: Table, buffer: IO[bytes]) -> None:
+    """Write ECSV.
+
+    Parameters
+    ----------
+    table : Table
+        Its meta gets all of itself as JSON beside it.
+    buffer : file
+        Open for bytes.
+    """
+    if table.meta:  # astropy's reader loses line breaks in YAML's texts
+        table.meta = {**table.meta, META: as_json(table.meta)}
+    _write_text(table, buffer, "ascii.ecsv")
+
+
+def write_csv(table: Table, buffer: IO[bytes]) -> None:
+    """Write CSV with a header line: values alone.
+
+    Parameters
+    ----------
+    table : Table
+        Any columns.
+    buffer : file
+        Open for bytes.
+    """
+    _write_text(table, buffer, "ascii.csv")
+
+
+def _write_text(table: Table, buffer: IO[bytes], form: str) -> None:
+    text = io.StringIO()
+    table.write(text, format=form)
+    buffer.write(text.getvalue().encode())
+
+
+def read_ecsv(path: Path) -> Table:
+    """Read ECSV.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    Table
+        Blank texts are blank, not masked.
+    """
+    table = Table.read(path.read_text("utf-8-sig").splitlines(), format="ascii.ecsv")
+    table.meta = from_json(str(table.meta.get(META, ""))) or table.meta
+    for column in table.itercols():
+        if isinstance(column, MaskedColumn) and column.dtype.kind == "U":
+            table.replace_column(column.name, column.filled(""))  # ECSV has no blank text
+    return table
+
+
+def read_csv(path: Path) -> Table:
+    """Read CSV with a header line; SkyServer's first line `#Table1` is passed over.
+
+    Parameters
+    ----------
+    path : Path
+        The file, or one packed by gzip.
+
+    Returns
+    -------
+    Table
+        Identifiers and classes as text.
+
+    Raises
+    ------
+    BadInputError
+        If it is no CSV in UTF-8, or unfolds to too much.
+    """
+    with pa.input_stream(path, compression="gzip" if path.suffix == ".gz" else None) as stream:
+        data = stream.read(contracts.MAX_BYTES + 1)
+    if len(data) > contracts.MAX_BYTES:
+        raise contracts.too_large(path)
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise BadInputError(f"{path}: is UTF-16. Save it as UTF-8.")
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    if data.lstrip()[:1] == b"<":
+        raise BadInputError(
+            f"{path}: is HTML or XML, not CSV: perhaps an error page. Export it again."
+        )
+    if b"\x00" in data:
+        raise BadInputError(f"{path}: holds NUL bytes, so it is no text. Export it again.")
+    if data.count(b'"') % 2:  # one within a text is doubled
+        raise BadInputError(f"{path}: a quote is opened and never closed. Export it again.")
+    while data.startswith(b"#"):
+        data = data.partition(b"\n")[2]
+    header = data.partition(b"\n")[0].decode("utf-8", "replace")
+    names = next(csv.reader([header.strip("\r")]), [])
+    exact = {name: pa.string() for name in names if name.strip().strip('"').lower() in _TEXT}
+    options = pa.csv.ConvertOptions(column_types=exact, strings_can_be_null=False)
+    return from_arrow(pa.csv.read_csv(io.BytesIO(data), convert_options=options))

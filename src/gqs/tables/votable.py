@@ -1,0 +1,147 @@
+"""VOTable, with UCD and description in each FIELD. Read without following any link or entity."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from pathlib import Path
+from typing import IO, Any, Final
+
+import numpy as np
+from astropy.io.votable import from_table, parse
+from astropy.io.votable.tree import Field, Info, Resource, TableElement, VOTableFile
+from astropy.table import Table
+
+from gqs.errors import BadInputError
+from gqs.tables.columns import UCD
+from gqs.tables.meta import META, as_json, from_json, plain
+
+_KEPT: Final = (UCD, "utype", "xtype")  # of what astropy keeps of a FIELD in a column's meta
+# Datatypes of a table without data. VOTable has no unsigned integers of 64 bits; a reader that
+# takes the type of the data and this one together must not come to floats, which lose digits.
+_DATATYPES: Final = {
+    "b1": "boolean", "i1": "short", "u1": "unsignedByte", "i2": "short", "u2": "int",
+    "i4": "int", "u4": "long", "i8": "long", "u8": "unsignedByte", "f4": "float", "f8": "double",
+}  # fmt: skip
+
+
+def write_votable(table: Table, buffer: IO[bytes]) -> None:
+    """Write a VOTable; identifiers of 64 bits as text, since VOTable has no such integers.
+
+    Parameters
+    ----------
+    table : Table
+        Its meta and wide identifiers are changed.
+    buffer : file
+        Open for bytes.
+    """
+    for name in table.colnames:
+        if table[name].dtype == np.uint64:
+            table[name] = table[name].astype(str)
+    meta, table.meta = dict(table.meta), {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of units that VOTable does not know
+        made = from_table(table)
+        made.get_first_table().infos.extend(_infos(meta))
+        buffer.write(_as_xml(made))
+
+
+def without_data(table: Table) -> bytes:
+    """Return a VOTable of the columns and the metadata alone, as Parquet files carry one.
+
+    IVOA Note "Parquet in the VO" 1.0 (2025-01-14), 2.2.
+
+    Parameters
+    ----------
+    table : Table
+        Whose columns.
+
+    Returns
+    -------
+    bytes
+        XML in UTF-8.
+    """
+    made = VOTableFile()
+    resource = Resource()
+    made.resources.append(resource)
+    element = TableElement(made)
+    resource.tables.append(element)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of units that VOTable does not know
+        for column in table.itercols():
+            kind = column.dtype.str[1:]
+            datatype = _DATATYPES.get(kind)
+            shape = [*column.shape[1:]]
+            if column.dtype.kind in "US":  # text of so many letters
+                shape.append(max(int(kind[1:]), 1))
+            size = {"arraysize": "x".join(str(n) for n in reversed(shape))} if shape else {}
+            size = {"arraysize": "*"} if column.dtype.kind == "O" else size
+            unit = {"unit": str(column.unit)} if column.unit else {}
+            ucd = {"ucd": column.meta[UCD]} if column.meta.get(UCD) else {}
+            field = Field(
+                made, name=column.name, datatype=datatype or "unicodeChar", **size, **unit, **ucd
+            )
+            field.description = column.description
+            element.fields.append(field)
+        element.infos.extend(_infos(table.meta))
+        return _as_xml(made)
+
+
+def _as_xml(made: VOTableFile) -> bytes:
+    """Write XML, each description in the one line that it is: astropy breaks longer ones."""
+    buffer = io.BytesIO()
+    made.to_xml(buffer)
+    broken = re.compile(rb"(?<=<DESCRIPTION>)[^<]*(?=</DESCRIPTION>)")
+    return broken.sub(lambda found: b" ".join(found[0].split()), buffer.getvalue())
+
+
+def _infos(meta: dict[str, Any]) -> list[Info]:
+    """One INFO for each short text or number, for people and other programs, and one for all."""
+    infos = [Info(name=key, value=str(value)) for key, value in plain(meta).items()]
+    return [*infos, Info(name=META, value=as_json(meta))] if meta else []
+
+
+def read_votable(path: Path) -> Table:
+    """Read the first table of a VOTable.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    Table
+        With names as they are, not as IDs.
+
+    Raises
+    ------
+    BadInputError
+        If it is no UTF-8, points elsewhere for its data or entities, or claims too many rows.
+    """
+    text = path.read_bytes()
+    if b"\x00" in text:  # UTF-16 and the like would hide what is looked for below
+        raise BadInputError(f"{path}: is no UTF-8 text. Save it as UTF-8.")
+    for forbidden, what in (
+        (rb"<!doctype", "a DOCTYPE"),
+        (rb"<!entity", "an entity"),
+        (rb"<(\w+:)?stream[^>]*href", "a link to its data"),
+    ):
+        if re.search(forbidden, text, re.IGNORECASE):
+            raise BadInputError(f"{path}: holds {what}, which gqs does not follow. Save it inline.")
+    for claim in re.findall(rb"(?:nrows|arraysize)\s*=\s*[\"']([\dx*\s]+)", text):
+        if np.prod([int(n) for n in re.findall(rb"\d+", claim)], dtype=float) > len(text):
+            raise BadInputError(
+                f"{path}: claims {claim.decode()} rows or elements, more than it holds. "
+                "Export it again."
+            )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of units and the like: values are checked by whoever asks
+        found = parse(io.BytesIO(text)).get_first_table()
+        table = found.to_table(use_names_over_ids=True)
+    told = next((str(info.value) for info in found.infos if info.name == META), "")
+    table.meta = from_json(told) or table.meta
+    for column in table.itercols():
+        column.meta = {key: column.meta[key] for key in _KEPT if column.meta.get(key)}
+    return table
