@@ -1,0 +1,149 @@
+"""How true are the probabilities, and how far apart are models that differ by their seed alone?
+
+    python benchmarks/probabilities.py build/shipped --model build/seed-1 --model build/seed-2 \\
+        --model build/seed-3
+
+On the test side of the package's store, which is balanced, for each model: accuracy and
+calibration error in five bands and in three; how often the sets of a coverage hold the true class,
+by class and magnitude; and the same objects weighed until they stand for another sky, judged with
+that sky's prior and without it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import gqs
+from gqs import labels, tables
+from gqs.appraisal import predict_rows
+from gqs.classify.held_out import calibration_of, held_out_of
+from gqs.classify.priors import find_prior
+from gqs.dataset.store import CutoutStore
+from gqs.evaluation import calibration, conformal
+from gqs.evaluation.judged import Judged, judge, numbers
+from gqs.evaluation.metrics import measure
+from gqs.evaluation.mix import mixed
+from gqs.evaluation.shares import reweighed
+from ladder import SEED, Narrowed
+from measured import save
+
+EDGES = np.array([13.0, 17.0, 18.0, 19.0, 20.0, 21.0, 22.0, 23.5])
+COVERAGES = (0.90, 0.95)
+# Where the sky's prior is tried: the north galactic pole, and 30 degrees from the plane.
+PLACES = {"pole": (192.86, 27.13), "30 degrees": (266.0, 30.0)}
+RARE = np.array([0.55, 0.02, 0.43])  # galaxies, quasars, stars: as a bright sky may hold
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("store", type=Path, help="as shipped/make.py wrote it")
+    parser.add_argument("--model", type=Path, action="append", help="by default the package's")
+    options = parser.parse_args()
+    store = CutoutStore.open(options.store)
+    members = tables.read(options.store / "members.parquet")
+    rows = np.flatnonzero(np.asarray(members["side"]) == "test")
+    models = [examined(path, store, rows) for path in options.model or [None]]
+    accuracy = [one["bands"]["ugriz"]["accuracy"]["value"] for one in models]
+    spread = {"median": np.median(accuracy), "range": [min(accuracy), max(accuracy)]}
+    save("probabilities", SEED, {"objects": len(rows), "ugriz": spread, "models": models})
+
+
+def examined(path: Path | None, store: CutoutStore, rows: np.ndarray) -> dict[str, Any]:
+    """Measure one model."""
+    classifier = gqs.load_classifier(path)
+    truth = store.index[rows]
+    found: dict[str, Any] = {"model": classifier.hash, "bands": {}}
+    for bands in ("gri", "ugriz"):
+        predictions = predict_rows(classifier, Narrowed(store, bands), rows)
+        judged = judge(predictions, truth)
+        metrics = measure(judged, group="field", seed=SEED)
+        found["bands"][bands] = {
+            name: metrics.overall[name].to_json() for name in ("accuracy", "log_loss", "ece")
+        }
+        mag_r = numbers(predictions, "mag_r")[: len(judged)]
+        found["bands"][bands]["sets"] = coverage(classifier, judged, mag_r)
+    found["skies"] = {
+        name: shifted(classifier, judged, mag_r, density) for name, density in skies().items()
+    }
+    return found
+
+
+def coverage(classifier: gqs.Classifier, judged: Judged, mag_r: np.ndarray) -> dict[str, Any]:
+    """Count how often sets hold the true class, by class and by range of magnitude."""
+    held_out = held_out_of(classifier, "sets")
+    temperature = calibration_of(classifier, "sets").temperature
+    known = temperature.probabilities(held_out.logits, held_out.mag_r)
+    found = {}
+    for asked in COVERAGES:
+        made = conformal.fit(known, held_out.truth, held_out.mag_r, asked)
+        sets = made.sets(judged.probability, mag_r, judged.decided)
+        found[f"{asked:g}"] = [
+            {
+                "class": part.name,
+                "r": [part.low, part.high] if np.isfinite(part.low) else "all",
+                "of": part.count,
+                **part.coverage.to_json(),
+                "mean_size": part.size,
+            }
+            for part in conformal.covered(sets, judged.truth, mag_r, EDGES)
+        ]
+    return found
+
+
+def skies() -> dict[str, tuple[Callable[[np.ndarray], np.ndarray], bool]]:
+    """Densities by r magnitude, and whether they are counts."""
+    sky = find_prior("sky")
+
+    def at(place: tuple[float, float]) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda r: sky.density(r, *(np.full(len(r), value) for value in place))
+
+    found = {f"sky, {name}": (at(place), True) for name, place in PLACES.items()}
+    return found | {"2 % quasars": (lambda r: np.tile(RARE, (len(r), 1)), False)}
+
+
+def shifted(
+    classifier: gqs.Classifier,
+    judged: Judged,
+    mag_r: np.ndarray,
+    sky: tuple[Callable[[np.ndarray], np.ndarray], bool],
+) -> dict[str, Any]:
+    """Weigh objects until they stand for a sky; judge with its prior, and without."""
+    density, counts = sky
+    mix, used = mixed(judged.truth, mag_r, density, counts)
+    learned = calibration_of(classifier, "a prior").learned.at(mag_r[used])
+    plain = judged.probability[used]
+    told = reweighed(plain, density(mag_r[used]), learned)
+    weight = mix.weight
+    quasar = labels.index(labels.QSO)
+    found = {
+        "effective_objects": weight.sum() ** 2 / (weight**2).sum(),
+        "quasars_in_sky": weight[mix.truth == quasar].sum() / weight.sum(),
+    }
+    for name, p in (("without_prior", plain), ("with_prior", told)):
+        right = p.argmax(axis=1) == mix.truth
+        chance = p[np.arange(len(p)), mix.truth]
+        found[name] = {
+            "accuracy": np.average(right, weights=weight),
+            "log_loss": np.average(-np.log(np.maximum(chance, 1e-12)), weights=weight),
+            "ece": calibration_error(p.max(axis=1), right, weight),
+            "mean_p_qso": np.average(p[:, quasar], weights=weight),
+        }
+    return found
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray, weight: np.ndarray) -> float:
+    """Mean gap between confidence and accuracy over bins of confidence, objects weighed."""
+    place = np.minimum((confidence * calibration.BINS).astype(int), calibration.BINS - 1)
+    gap = np.bincount(place, weight * (right - confidence), calibration.BINS)
+    return float(np.abs(gap).sum() / weight.sum())
+
+
+if __name__ == "__main__":
+    main()
