@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 from astropy.visualization import make_lupton_rgb
+from astropy.wcs import WCS
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -25,6 +26,16 @@ def words(figure: Figure) -> str:
     """Every text that a figure shows."""
     figure.draw_without_rendering()
     return " | ".join(text.get_text() for text in figure.findobj(Text))
+
+
+def plane(turn: float, dec: float, parity: int) -> WCS:
+    """A tangent plane around pixel (69.5, 44.5), turned by so many degrees, or mirrored too."""
+    c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crpix, wcs.wcs.crval = [70.5, 45.5], [181.3, dec]
+    wcs.wcs.cd = 0.396 / 3600 * np.array([[parity * c, -parity * s], [s, c]])
+    return wcs
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +204,27 @@ class TestPictures:
         counts = re.findall(r"(?:GALAXY|QSO|STAR|judged)  \d+", said)
         assert sum(int(count.split()[1]) for count in set(counts)) == 30
         assert rendered(figure, "jpg")[:3] == b"\xff\xd8\xff"
+
+    @pytest.mark.parametrize("turn", [0.0, 37.0, 250.0])
+    @pytest.mark.parametrize("dec", [-1.2, 89.9995])
+    @pytest.mark.parametrize("parity", [-1, 1])
+    def test_compass_points_where_the_wcs_says(self, turn, dec, parity):
+        """Analytic: on a tangent plane turned by an angle, next to a pole too."""
+        c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+        directions, scale = pictures.north_and_east(plane(turn, dec, parity), 69.5, 44.5)
+        # CD = scale * rotation, its first column mirrored: pixel axes seen from the sky's.
+        np.testing.assert_allclose(directions[0], [s, c], atol=1e-4)
+        np.testing.assert_allclose(directions[1], [parity * c, -parity * s], atol=1e-4)
+        assert scale == pytest.approx(0.396, rel=1e-5)
+
+    def test_field_has_a_compass_and_the_longest_bar_that_fits(self):
+        picture = np.zeros((90, 140, 3), dtype=np.uint8)
+        ax = pictures.field_picture(picture, "A field", plane(37.0, -1.2, 1)).axes[0]
+        assert {text.get_text() for text in ax.texts} == {"N", "E", "", '10"'}
+        (bar,) = ax.get_lines()
+        assert np.ptp(bar.get_xdata()) == pytest.approx(10 / 0.396, rel=1e-4)
+        wide = pictures.field_picture(np.zeros((90, 900, 3), np.uint8), "Wide").axes[0]
+        assert [text.get_text() for text in wide.texts] == ["1'"]  # no WCS, no compass
 
     def test_picture_is_drawn_with_its_first_row_below(self):
         picture = np.zeros((30, 70, 3), dtype=np.uint8)

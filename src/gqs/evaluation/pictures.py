@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+from astropy import units
 from astropy.table import Table
+from astropy.wcs import WCS
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -23,6 +26,10 @@ from gqs.survey import sdss
 
 EVEN: Final = 0.19  # in which u and z show as much noise as g, r and i do in SDSS's pictures
 INVALID: Final = (120, 124, 132)  # pixels without data: grey, never black sky
+BARS: Final = {"1'": 60.0, '30"': 30.0, '10"': 10.0}  # arcsec; the longest that fits is drawn
+_LONGEST: Final = 0.4  # of the picture's width that a bar may take
+_ARROW: Final = 0.075  # of the picture's shorter side: the arrows of the compass
+_OUTLINE: Final = [patheffects.withStroke(linewidth=2.5, foreground="black")]  # on bright galaxies
 
 
 def colours(images: NDArray[np.float32] | NDArray[np.uint8], bands: str) -> NDArray[np.uint8]:
@@ -61,7 +68,7 @@ def colours(images: NDArray[np.float32] | NDArray[np.uint8], bands: str) -> NDAr
 
 
 @styled
-def field_picture(picture: NDArray[np.uint8], title: str) -> Figure:
+def field_picture(picture: NDArray[np.uint8], title: str, wcs: WCS | None = None) -> Figure:
     """Draw one field in the colours of i, r and g. Paper, Figure 10.
 
     Parameters
@@ -70,20 +77,26 @@ def field_picture(picture: NDArray[np.uint8], title: str) -> Figure:
         (ny, nx, 3) uint8.
     title : str
         Which field.
+    wcs : WCS, optional
+        Of the picture's pixels.
 
     Returns
     -------
     Figure
-        The picture with a scale bar of one arcminute.
+        The picture with a scale bar and, with a WCS, a compass.
     """
-    figure, ax = _frame(picture, 8.4)
+    figure, ax = _frame(picture, 8.4, wcs)
     ax.set_title(title)
     return figure
 
 
 @styled
 def classified_field(
-    picture: NDArray[np.uint8], predictions: Table, title: str = "", sure: float = 0.0
+    picture: NDArray[np.uint8],
+    predictions: Table,
+    title: str = "",
+    sure: float = 0.0,
+    wcs: WCS | None = None,
 ) -> Figure:
     """Draw one field with every source marked by its class, in colour and in shape.
 
@@ -97,13 +110,15 @@ def classified_field(
         Which field; the counts are added.
     sure : float
         Sources whose highest probability is lower are drawn faintly.
+    wcs : WCS, optional
+        Of the picture's pixels: with it, a compass shows where north and east are.
 
     Returns
     -------
     Figure
         Sources that could not be judged are grey crosses.
     """
-    figure, ax = _frame(picture, 10.0)
+    figure, ax = _frame(picture, 10.0, wcs)
     x, y = numbers(predictions, "x"), numbers(predictions, "y")
     names = np.char.strip(np.asarray(predictions["class"]).astype(str))
     best = np.stack([numbers(predictions, c) for c in labels.PROBABILITY_COLUMNS]).max(axis=0)
@@ -247,18 +262,90 @@ def mistakes(
     return figure
 
 
-def _frame(picture: NDArray[np.uint8], width: float) -> tuple[Figure, Axes]:
+def north_and_east(wcs: WCS, x: float, y: float) -> tuple[NDArray[np.float64], float]:
+    """Find which way north and east lie at a pixel, and how large it is.
+
+    Parameters
+    ----------
+    wcs : WCS
+        Celestial.
+    x, y : float
+        0-based pixels.
+
+    Returns
+    -------
+    directions : ndarray
+        (2, 2): the unit vectors (x, y) towards north and towards east.
+    scale : float
+        Arcsec a pixel, the mean of both.
+    """
+    here = wcs.pixel_to_world(x, y)
+    # A step of 10 arcsec: straight on any picture, and right next to a pole too.
+    there = here.directional_offset_by([0.0, 90.0] * units.deg, 10 * units.arcsec)
+    step = np.stack(wcs.world_to_pixel(there), axis=1) - (x, y)
+    length = np.hypot(step[:, 0], step[:, 1])
+    return step / length[:, None], float(10 / length.mean())
+
+
+def _frame(picture: NDArray[np.uint8], width: float, wcs: WCS | None = None) -> tuple[Figure, Axes]:
     rows, columns = picture.shape[:2]
     figure, (ax,) = axes(width, width * rows / columns + 0.6)
     ax.imshow(picture, origin="lower", interpolation="antialiased")
     ax.set(xticks=[], yticks=[], xlim=(-0.5, columns - 0.5), ylim=(-0.5, rows - 0.5))
     ax.spines[:].set_visible(False)
-    minute = 60 / sdss.PIXEL_SCALE
-    if columns > 2 * minute:
-        x, y = 0.03 * columns, 0.035 * rows
-        ax.plot([x, x + minute], [y, y], color="white", linewidth=2)
-        ax.text(x + minute / 2, y + 0.012 * rows, "1'", color="white", ha="center", size=10)
+    directions, scale = None, sdss.PIXEL_SCALE
+    if wcs is not None:
+        directions, scale = north_and_east(wcs, (columns - 1) / 2, (rows - 1) / 2)
+        _compass(ax, directions, rows, columns)
+    for name, arcsec in BARS.items():
+        length = arcsec / scale
+        if length <= _LONGEST * columns:
+            x, y = 0.03 * columns, 0.035 * rows
+            ax.plot([x, x + length], [y, y], color="white", linewidth=2, path_effects=_OUTLINE)
+            ax.text(
+                x + length / 2,
+                y + 0.012 * rows,
+                name,
+                color="white",
+                ha="center",
+                size=10,
+                path_effects=_OUTLINE,
+            )
+            break
     return figure, ax
+
+
+def _compass(ax: Axes, directions: NDArray[np.float64], rows: int, columns: int) -> None:
+    """Draw arrows to north and east in the lower right corner, wherever they point."""
+    length = _ARROW * min(rows, columns)
+    # The corner holds the arrows, their letters, and room beyond.
+    middle = np.array([columns - 2.2 * length, 2.0 * length])
+    middle -= length * directions.sum(axis=0) / 2
+    for letter, way in zip("NE", directions, strict=True):
+        ax.annotate(
+            "",
+            xy=tuple(middle + length * way),
+            xytext=tuple(middle),
+            arrowprops={
+                "arrowstyle": "-|>",
+                "color": "white",
+                "linewidth": 1.4,
+                "shrinkA": 0,
+                "path_effects": _OUTLINE,
+            },
+        )
+        x, y = middle + 1.35 * length * way
+        ax.text(
+            x,
+            y,
+            letter,
+            color="white",
+            ha="center",
+            va="center",
+            size=10,
+            weight="bold",
+            path_effects=_OUTLINE,
+        )
 
 
 def _cutout(ax: Axes, picture: NDArray[np.uint8], note: str, colour: str) -> None:
