@@ -1,0 +1,47 @@
+"""A fold shows nothing of what it judges; quasars are drawn evenly; drawn light is true."""
+
+from __future__ import annotations
+
+import numpy as np
+from astropy.table import Table
+
+import make
+from gqs.imaging.photometry import aperture_magnitudes
+from gqs.survey.simulated import population
+from painting import paint
+
+
+def test_a_fold_learns_nothing_of_what_it_judges(members: Table) -> None:
+    sides = make.fold_sides(members, 0).tolist()
+    # Quasar 2 and the star of field 0 are judged; its rendering and what its sky shows are gone.
+    assert sides == ["train", "", "test", "", "", "train", "", "test", "", "train"]
+
+
+def test_a_fold_chooses_its_epoch_by_nothing_that_it_learned(members: Table) -> None:
+    """Quasar 3 is learned from in fold 0, so its rendering is not validated on; in fold 1 it is."""
+    assert make.fold_sides(members, 0)[4] == ""
+    sides = make.fold_sides(members, 1)
+    assert sides[5] == "test" and sides[4] == ""  # judged: its rendering is left out as well
+    assert make.fold_sides(members, 2)[[2, 5]].tolist() == ["train", "train"]
+
+
+def test_far_quasars_are_drawn_evenly_over_redshift() -> None:
+    rng = np.random.default_rng(3)
+    redshift = np.concatenate([rng.uniform(2.5, 3.0, 3000), rng.uniform(4.0, 4.5, 300)])
+    drawn = make._evenly(redshift, np.arange(3300), 400, rng)
+    assert len(set(drawn.tolist())) == 400
+    assert 0.4 < (redshift[drawn] > 3.5).mean() < 0.55  # half of the bins; 9 % of the objects
+
+
+def test_a_painted_star_has_the_light_that_was_asked_for() -> None:
+    """On an empty sky, in an aperture of 3 arcsec, less what a star of 1.2 arcsec has beyond."""
+    rng = np.random.default_rng(5)
+    drawn = population.draw({"STAR": 400}, rng)
+    bright = drawn[(np.asarray(drawn["r"]) > 15.5) & (np.asarray(drawn["r"]) < 19)][:40]
+    sky = np.zeros((len(bright), 5, 50, 50), np.float32)
+    width = np.full((len(bright), 5), 1.2)
+    images = paint(sky, width, np.zeros((len(bright), 5, 2)), bright, 11)
+    found = aperture_magnitudes(images, "ugriz")[0][:, 2]
+    lost = found - np.asarray(bright["r"])
+    assert 0.02 < np.median(lost) < 0.35
+    assert np.std(lost) < 0.05
