@@ -13,12 +13,14 @@ from gqs.tables.contracts import (
     require_unique,
 )
 from gqs.tables.formats import ENDINGS, as_bytes, check_ending, read, write
+from gqs.tables.hats import HATS
 from gqs.tables.judged import predictions
 from gqs.tables.parquet import as_arrow
 
 __all__ = [
     "ENDINGS",
     "FIELD_COLUMNS",
+    "HATS",
     "MAX_BYTES",
     "UCD",
     "UNITS",

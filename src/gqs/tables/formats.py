@@ -1,4 +1,4 @@
-"""Tables from files and into them: Parquet, FITS, VOTable, ECSV, CSV. Exact, bounded, offline."""
+"""Tables from files and into them: Parquet, FITS, VOTable, ECSV, CSV; into HATS. Exact, offline."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from gqs.files import write_bytes
 from gqs.tables import contracts
 from gqs.tables.contracts import FIELD_COLUMNS, exact_objid, with_values
 from gqs.tables.fits import read_fits, write_fits
+from gqs.tables.hats import HATS, check_hats, write_hats
 from gqs.tables.parquet import read_parquet, write_parquet
 from gqs.tables.text import read_csv, read_ecsv, write_csv, write_ecsv
 from gqs.tables.votable import read_votable, write_votable
@@ -103,11 +104,13 @@ def check_ending(path: Path) -> str:
     Raises
     ------
     UsageError
-        If the ending is unknown.
+        If the ending is unknown, or it is .hats, whose extra is not installed.
     """
     ending = Path(path).suffix.lower()
-    if ending not in ENDINGS:
-        raise UsageError(f"{path}: unknown ending. Tables end in {', '.join(ENDINGS)}.")
+    if ending == HATS:
+        check_hats(Path(path))
+    elif ending not in ENDINGS:
+        raise UsageError(f"{path}: unknown ending. Tables end in {', '.join(ENDINGS)} or {HATS}.")
     return ending
 
 
@@ -119,7 +122,7 @@ def write(table: Table, path: Path) -> Path:
     table : Table
         Any columns; meta goes along where the format holds it (all but CSV).
     path : Path
-        Ending in .parquet, .fits, .vot, .ecsv or .csv.
+        Ending in .parquet, .fits, .vot, .ecsv or .csv; or in .hats, a folder.
 
     Returns
     -------
@@ -132,6 +135,8 @@ def write(table: Table, path: Path) -> Path:
         If the ending is unknown.
     """
     path, ending = Path(path), check_ending(path)
+    if ending == HATS:
+        return write_hats(table, path)
     return write_bytes(path, as_bytes(table, ending))
 
 
