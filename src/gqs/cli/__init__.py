@@ -9,7 +9,8 @@ import gqs.cli.learning
 import gqs.cli.reproducing
 import gqs.cli.using
 
-import gqs.cli.explaining  # noqa: F401  # isort: skip
+import gqs.cli.explaining  # isort: skip
+import gqs.cli.sending  # noqa: F401  # isort: skip
 from gqs.cli.shell import run
 
 __all__ = ["main"]
