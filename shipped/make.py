@@ -45,9 +45,10 @@ DRAWN: Final = (
 )
 HIGH_REDSHIFT: Final = 2.5  # half of the DR5 quasars, which stand for the sky's own, lie beyond
 REDSHIFT_BIN: Final = 0.25  # beyond it, as many in one bin as in another while they last
-PAINTED: Final = 1500  # of a class, on the sky of quasars' cutouts, and as many on that of fields
+PAINTED: Final = 1500  # on the sky of each real field, a third of each class
+PAINTED_BESIDE: Final = 9000  # on the sky of quasars' cutouts, lest this sky mean quasar
 PAINTED_R: Final = (15.5, 22.8)  # brighter ones would saturate, which painting knows nothing of
-REPEATS: Final = 2  # of each real star and galaxy, for they are few
+REPEATS: Final = 2  # of each real star, galaxy and quasar, for they are few
 _RENDERER: Final = ("survey/simulated", "survey/detectors.py")
 
 
@@ -225,10 +226,14 @@ def _real(out: Path, every: Table, data: Path, members: list[Table]) -> Iterator
     # A quasar is learned from where its run is, unless another catalogue has it on another side.
     side = np.where(cutouts["side"] == "train", "train", "")
     entries = _entries(len(rows), cutouts["object"], "real", cutouts["fold"])
-    yield _shard(out, "real-quasars", images, rows, entries, side, members)
+    again = np.tile(np.arange(len(rows)), REPEATS)
+    yield _shard(
+        *(out, "real-quasars", images[again], rows[again]),
+        *(entries[again], side[again], members, 10_000),
+    )
     sky = real_pixels.sky_of_quasars(images, rows)
     rng = np.random.default_rng([SEED, 1])
-    pick = rng.permutation(np.resize(rng.permutation(len(sky.rows)), 3 * PAINTED))
+    pick = rng.permutation(np.resize(rng.permutation(len(sky.rows)), PAINTED_BESIDE))
     order = np.argsort(rows["objid"])
     number = order[np.searchsorted(rows["objid"][order], sky.rows["objid"][pick])]
     yield _painted(out, "quasars", every, sky, pick, entries[number], side[number], 1, members)
