@@ -16,7 +16,7 @@ setup: .venv/ready
 	@echo "Installing pinned packages; a few minutes the first time."
 # torch and torchvision in one call: their builds must fit each other.
 	$(BIN)/pip install --quiet --constraint constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch torchvision
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[zoo,tensorboard,dev,docs]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[zoo,tensorboard,engines,cluster,dev,docs]'
 	@touch $@
 
 demo: setup

@@ -14,7 +14,7 @@ from astropy.table import Table
 from gqs import tables
 from gqs.appraisal import Appraisal, appraise
 from gqs.classify.classifier import Classifier, load_classifier
-from gqs.classify.field import classify_fields
+from gqs.classify.many import classify_fields
 from gqs.classify.region import write_region
 from gqs.dataset.assemble import build_from_frames
 from gqs.dataset.split import split_store
@@ -175,6 +175,6 @@ def _classified(
     report = classify_fields(classifier, list(files.values()), processes=workers, progress=progress)
     found = report.predictions
     stack = align({band: read_frame(files[band]) for band in "gri"}, "gri")
-    figure = classified_field(colour_picture(stack), found, title=f"Field {name}")
+    figure = classified_field(colour_picture(stack), found, f"Field {name}", wcs=stack.wcs)
     caption = f"One held-out field, {len(found)} detected sources classified by the network."
     return found, Shown(figure, caption, caption, "jpg")

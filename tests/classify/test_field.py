@@ -12,7 +12,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from gqs.classify.classifier import Classifier, load_classifier
-from gqs.classify.field import classify_fields
+from gqs.classify.many import classify_fields
 from gqs.classify.region import write_region
 from gqs.errors import BadInputError, IntegrityError, UsageError
 from gqs.evaluation import typical

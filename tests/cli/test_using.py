@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from astropy.table import Table
 
-from gqs.classify.field import FieldsReport
 from gqs.cli.using import _lacking
 from gqs.survey.sdss import FieldId
 
@@ -22,5 +20,5 @@ ONE, OTHER = FieldId(3918, 3, 11), FieldId(3918, 3, 12)
     ],
 )
 def test_missing_bands_are_named(lacking: dict[FieldId, str], said: list[str]) -> None:
-    lines = _lacking(FieldsReport(Table(), 2, [], lacking))
+    lines = _lacking(lacking, 2)
     assert lines == [f"{line} the model knows: results are worse for it." for line in said]

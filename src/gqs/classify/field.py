@@ -1,22 +1,20 @@
-"""Fields classified: frames in, a row for each source out; a field at a time, in children."""
+"""A field classified: frames in, a row for each source out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.table import Table, vstack
+from astropy.table import Table
 from numpy.typing import NDArray
 
-from gqs import __version__, tables, workers
-from gqs.classify.positions import NO_FIELD, checked_positions, no_positions, one_row_each, placed
+from gqs import tables
+from gqs.classify.positions import NO_FIELD, checked_positions, placed
 from gqs.dataset.judgeable import faults
 from gqs.errors import BadInputError
-from gqs.files import hash_of
 from gqs.imaging.align import align
 from gqs.imaging.composite import colour_picture
 from gqs.imaging.cutouts import cut_flux, cut_picture
@@ -85,34 +83,18 @@ class Prepared:
         Bands of `images`.
     flags : ndarray
         (n,) sums of `Flag`.
+    shape : tuple of int
+        Rows and columns of the r frame.
+    corners : ndarray
+        (4, 2) right ascension and declination of its corners, degrees.
     """
 
     objects: Table
     images: NDArray[Any]
     bands: str
     flags: NDArray[np.int32]
-
-
-@dataclass(frozen=True)
-class FieldsReport:
-    """What a run over fields gave.
-
-    Attributes
-    ----------
-    predictions : Table
-        One row for each object.
-    fields : int
-        Fields classified.
-    set_aside : list of str
-        A sentence for each file or field left out.
-    lacking : dict of FieldId to str
-        Bands that the model takes and that a field has no frame of, where there are such.
-    """
-
-    predictions: Table
-    fields: int
-    set_aside: list[str] = field(default_factory=list)
-    lacking: dict[FieldId, str] = field(default_factory=dict)
+    shape: tuple[int, int]
+    corners: NDArray[np.float64]
 
 
 def prepare(
@@ -120,6 +102,7 @@ def prepare(
     how: How,
     positions: Table | None = None,
     keep_outside: bool = True,
+    name: FieldId | None = None,
 ) -> Prepared:
     """Read a field's frames, align them, find or place its objects and cut them out.
 
@@ -133,6 +116,8 @@ def prepare(
         With `objid ra dec`; by default sources are detected.
     keep_outside : bool
         Whether positions off the frame get a row too; False where other fields answer for them.
+    name : FieldId, optional
+        The field that the frames' names say; frames whose headers say another are refused.
 
     Returns
     -------
@@ -151,6 +136,10 @@ def prepare(
             "other bands go. Add it."
         )
     frames = {band: read_frame(files[band]) for band in here}
+    if name is not None and (found := frames[REFERENCE_BAND].field) != name:
+        raise BadInputError(
+            f"{files[REFERENCE_BAND]}: its name says field {name}, its header {found}. Rename it."
+        )
     stack = align(frames, here, star_shift=how.star_shift)
     sources = detect(stack)
     objects = sources if positions is None else placed(stack, positions)
@@ -170,8 +159,11 @@ def prepare(
         objects[f"mag_{band}"], objects[f"magerr_{band}"] = magnitudes[:, i], errors[:, i]
     if how.form == "paper":
         picture, covered = colour_picture(stack), np.asarray(stack.covered.all(axis=0))
-        return Prepared(objects, cut_picture(picture, covered, x, y, how.edge)[0], here, flags)
-    return Prepared(objects, images, here, flags)
+        images = cut_picture(picture, covered, x, y, how.edge)[0]
+    ny, nx = shape = stack.flux.shape[1:]
+    ends = np.array([[-0.5, -0.5], [nx - 0.5, -0.5], [nx - 0.5, ny - 0.5], [-0.5, ny - 0.5]])
+    corners = np.column_stack(stack.wcs.all_pix2world(*ends.T, 0))
+    return Prepared(objects, images, here, flags, shape, corners)
 
 
 def classify_field(
@@ -213,83 +205,6 @@ def classify_field(
     return judge(classifier, prepare(files, How.of(classifier), checked))
 
 
-def classify_fields(
-    classifier: Classifier,
-    paths: Sequence[Path],
-    positions: Table | None = None,
-    *,
-    where: object = "positions",
-    parts: Path | None = None,
-    processes: int | None = None,
-    progress: workers.Progress = workers.silent,
-) -> FieldsReport:
-    """Classify many fields: frames are prepared in child processes, judged in this one.
-
-    Parameters
-    ----------
-    classifier : Classifier
-        The judge.
-    paths : sequence of Path
-        Frames of any number of fields, grouped by their headers.
-    positions : Table, optional
-        Objects to judge instead of detected ones; each goes to the field that holds it, and one
-        that none holds is kept as a row flagged OUTSIDE.
-    where : object
-        What errors about the positions name.
-    parts : Path, optional
-        Folder that keeps each finished field, so that the same call after a stop goes on.
-    processes : int, optional
-        Number of children; by default one a core.
-    progress : callable
-        Told how many fields are done.
-
-    Returns
-    -------
-    FieldsReport
-        Predictions in the order of the fields' names, or of `positions`.
-
-    Raises
-    ------
-    BadInputError
-        If no field at all could be classified.
-    """
-    fields, set_aside = group_fields(paths)
-    checked = None
-    if positions is not None:
-        checked = checked_positions(positions, where)
-        set_aside += no_positions(checked, where)
-    tasks = [_Task(name, dict(files)) for name, files in sorted(fields.items())]
-    done: dict[FieldId, Table] = {}
-    for task in tasks:
-        part = _part(parts, classifier, task, checked)
-        if part is not None and part.is_file():
-            done[task.name] = tables.read(part)
-    work = partial(_prepare_task, how=How.of(classifier), positions=checked)
-    progress(len(done), len(tasks), "fields")
-    waiting = [task for task in tasks if task.name not in done]
-    for outcome in workers.run(work, waiting, workers=processes):
-        if outcome.error is not None:
-            set_aside.append(str(outcome.error))
-        else:
-            found = judge(classifier, outcome.result)
-            done[outcome.item.name] = found
-            part = _part(parts, classifier, outcome.item, checked)
-            if part is not None:
-                tables.write(found, part)
-        progress(len(done), len(tasks), "fields")
-    if not done:
-        raise BadInputError("; ".join(set_aside) or "No frames were given.")
-    whole = vstack([done[name] for name in sorted(done)], metadata_conflicts="silent")
-    if checked is not None:
-        whole = one_row_each(whole, checked, classifier.hash)
-    lacking = {
-        name: missing
-        for name in sorted(done)
-        if (missing := "".join(band for band in classifier.bands if band not in fields[name]))
-    }
-    return FieldsReport(whole, len(done), set_aside, lacking)
-
-
 def judge(classifier: Classifier, prepared: Prepared) -> Table:
     """Turn a prepared field into Predictions.
 
@@ -313,10 +228,8 @@ def judge(classifier: Classifier, prepared: Prepared) -> Table:
     nothing = (prepared.flags & int(Flag.OUTSIDE | Flag.NOT_JUDGED)) > 0
     probabilities[nothing], unlike[nothing] = np.nan, np.nan
     flags = flagged(prepared.flags, unlike)
-    found = tables.predictions(prepared.objects, probabilities, flags, classifier.hash)
-    if classifier.typical is not None:
-        found["unlike"] = unlike
-    return found
+    known = None if classifier.typical is None else unlike
+    return tables.predictions(prepared.objects, probabilities, flags, classifier.hash, known)
 
 
 def flagged(flags: NDArray[np.int32], unlike: NDArray[np.float64]) -> NDArray[np.int32]:
@@ -336,34 +249,6 @@ def flagged(flags: NDArray[np.int32], unlike: NDArray[np.float64]) -> NDArray[np
     """
     with np.errstate(invalid="ignore"):
         return np.where(unlike > 1, flags | int(Flag.UNLIKE), flags).astype(np.int32)
-
-
-@dataclass(frozen=True)
-class _Task:
-    name: FieldId
-    files: dict[str, Path]
-
-    def __str__(self) -> str:
-        return f"field {self.name}"
-
-
-def _prepare_task(task: _Task, how: How, positions: Table | None) -> Prepared:
-    return prepare(task.files, how, positions, keep_outside=False)
-
-
-def _part(
-    folder: Path | None, classifier: Classifier, task: _Task, positions: Table | None
-) -> Path | None:
-    """Name a field's finished part after all that its content depends on."""
-    if folder is None:
-        return None
-    states = {band: (str(path), path.stat()) for band, path in task.files.items()}
-    frames = {b: (path, state.st_size, state.st_mtime_ns) for b, (path, state) in states.items()}
-    asked = [] if positions is None else [positions[n].tolist() for n in positions.colnames]
-    # The card names weights, calibration, edge and shift; typical.safetensors may be deleted.
-    model = [dict(classifier.card), classifier.typical is not None]
-    key = hash_of([__version__, model, frames, asked])
-    return folder / f"{task.name}-{key[:16]}.parquet"
 
 
 def _where(files: FrameFiles) -> str:

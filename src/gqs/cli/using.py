@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gqs.cli.archive import Mirror, Release, Server
-from gqs.cli.frames import Cache, Model, Source, take
+from gqs.cli.frames import Cache, Engine, Model, Source, note, take
 from gqs.cli.probabilities import (
     CandidatesOf,
     CandidatesOut,
@@ -19,13 +19,15 @@ from gqs.cli.probabilities import (
     Purity,
     Wanted,
 )
+from gqs.cli.provenance import how_made
 from gqs.cli.shell import AsJson, Processes, Seed, app, bar, finish, say
-from gqs.errors import UsageError
+from gqs.cli.surveying import Scheduler, classify_into_folder, is_survey, refuse_in_survey
+from gqs.errors import BadInputError, UsageError, worst
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from gqs.classify.field import FieldsReport
+    from gqs.survey.sdss import FieldId
 
 PANEL = "Using"
 PICTURES = (".png", ".svg")
@@ -33,8 +35,13 @@ PICTURES = (".png", ".svg")
 
 @app.command(rich_help_panel=PANEL)
 def classify(
+    context: typer.Context,
     out: Annotated[
-        Path, typer.Option(help="Catalogue to write: .parquet, .fits, .vot, .ecsv or .csv.")
+        Path,
+        typer.Option(
+            help="Catalogue to write: .parquet, .fits, .vot, .ecsv, .csv or .hats; without an "
+            "ending, a folder of Parquet for a survey."
+        ),
     ],
     frames: Annotated[
         list[Path] | None,
@@ -58,16 +65,21 @@ def classify(
         typer.Option(help="Judge these positions (ra, dec, objid) instead of detected sources."),
     ] = None,
     model: Model = None,
+    engine: Engine = "auto",
     region: Annotated[Path | None, typer.Option(help="Also write a DS9 region file here.")] = None,
     plot: Annotated[
         Path | None,
         typer.Option(help="Also write the field's picture with its sources marked (.png, .svg)."),
     ] = None,
+    links: Annotated[
+        bool, typer.Option("--links", help="Add the column link: SkyServer's page on each row.")
+    ] = False,
     prior: PriorName = None,
     coverage: Coverage = None,
     candidates: CandidatesOf = None,
     purity: Purity = None,
     candidates_out: CandidatesOut = None,
+    scheduler: Scheduler = None,
     workers: Processes = None,
     as_json: AsJson = False,
 ) -> None:
@@ -90,27 +102,41 @@ def classify(
       gqs classify frames/ --out catalogue.fits --prior sky --coverage 0.95
 
       gqs classify frames/ --out catalogue.fits --prior sky --candidates QSO --purity 0.9
+
+      gqs classify frames/ --out survey --scheduler tcp://head-node:8786
     """
     from gqs import tables
     from gqs.classify.classifier import load_classifier
-    from gqs.classify.field import classify_fields
+    from gqs.classify.many import classify_parts, gathered, write_parts
     from gqs.classify.region import write_region
+    from gqs.survey.explore import add_links
 
-    tables.check_ending(out)
+    survey = is_survey(out, scheduler)
+    if not survey:
+        tables.check_ending(out)
     if plot is not None and plot.suffix.lower() not in PICTURES:
         raise UsageError(f"{plot}: pictures end in {' or '.join(PICTURES)}.")
-    if out.is_dir():
+    if out.is_dir() and not survey and out.suffix.lower() != tables.HATS:
         raise UsageError(f"{out}: is a folder. Name a file for the catalogue.")
-    classifier = load_classifier(model)
+    needs_all = {"--catalog": catalog, "--region": region, "--plot": plot}
+    needs_all |= {"--candidates": candidates, "--links": links or None}
+    if survey:
+        refuse_in_survey(needs_all, scheduler, workers)
+    made = how_made("classify", context.params)
+    classifier = load_classifier(model, engine=engine, tell=note)
     wanted = Wanted.of(classifier, out, prior, coverage, candidates, purity, candidates_out)
     bands = classifier.bands + ("gri" if plot else "")
     source = Source(release, cache, mirror, server)
     taken, missing, code = take(frames, field, ra, dec, bands, source)
+    if survey:
+        where = (scheduler, workers)
+        classify_into_folder(classifier, taken, out, where, prior, coverage, missing, code, as_json)
+        return
     paths = [path for path in taken if path.resolve() != out.resolve()]  # of an earlier run
     positions = None if catalog is None else tables.read(catalog)
     parts = out.parent / f".{out.name}.parts"
     with bar("Classifying fields") as progress:
-        report = classify_fields(
+        report = classify_parts(
             classifier,
             paths,
             positions,
@@ -119,18 +145,34 @@ def classify(
             processes=workers,
             progress=progress,
         )
-    found, more, told = wanted.answered(report.predictions, classifier)
     set_aside = [*missing, *report.set_aside]
-    tables.write(found, out)
+    code = worst({code} if missing else set()) or report.code
+    if not report.parts:
+        none = {"out": None, "objects": 0, "fields": 0, "set_aside": set_aside}
+        say(["No field could be classified: no catalogue was written."], none, as_json)
+        finish(set_aside or ["the frames: none was given."], code or BadInputError.exit_code)
+    asked = [*needs_all.values(), prior, coverage]
+    if out.suffix.lower() == ".parquet" and not any(one is not None for one in asked):
+        counts = write_parts(report, out, made)
+        _, more, told = wanted.answered(next(report.each())[:0], classifier)
+    else:
+        found = gathered(report, positions, catalog, classifier.hash)
+        found.meta |= made
+        if links:
+            add_links(found, release)
+        found, more, told = wanted.answered(found, classifier)
+        tables.write(found, out)
+        counts = Counter(str(name) for name in found["class"])
+        if region is not None:
+            write_region(found, region)
     shutil.rmtree(parts, ignore_errors=True)
-    if region is not None:
-        write_region(found, region)
     pictures = [] if plot is None else _plot(found, paths, plot, set_aside)
-    counts = Counter(str(name) or "not judged" for name in found["class"])
+    counts = Counter({name or "not judged": count for name, count in counts.items()})
     listed = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+    fields = len(report.parts)
     lines = [
-        f"{len(found)} objects in {report.fields} field{'s'[: report.fields != 1]}: {listed}.",
-        *_lacking(report),
+        f"{counts.total()} objects in {fields} field{'s'[: fields != 1]}: {listed}.",
+        *_lacking(report.lacking, fields),
         *more,
         f"Catalogue: {out}",
         *([f"DS9 regions: {region}"] if region is not None else []),
@@ -138,29 +180,30 @@ def classify(
     ]
     result = {
         "out": out,
-        "objects": len(found),
-        "fields": report.fields,
+        "objects": counts.total(),
+        "fields": fields,
         "by_class": counts,
         "missing_bands": {str(name): bands for name, bands in report.lacking.items()},
         "model": classifier.hash,
+        "engine": classifier.computes.name,
         **told,
         "set_aside": set_aside,
     }
     say(lines, result, as_json)
-    finish(set_aside, code)
+    finish(set_aside, code or BadInputError.exit_code)
 
 
-def _lacking(report: FieldsReport) -> list[str]:
+def _lacking(lacking: dict[FieldId, str], fields: int) -> list[str]:
     """Say which of the model's bands are missing; its rows have the flag MISSING_BAND."""
     from gqs.survey.sdss import BANDS
 
-    missing = [band for band in BANDS if any(band in one for one in report.lacking.values())]
+    missing = [band for band in BANDS if any(band in one for one in lacking.values())]
     if not missing:
         return []
     *others, last = missing
     which = f"Bands {', '.join(others)} and {last} are" if others else f"Band {last} is"
-    fields = len(report.lacking)
-    where = "" if fields == report.fields else f" in {fields} of the {report.fields} fields"
+    some = len(lacking)
+    where = "" if some == fields else f" in {some} of the {fields} fields"
     return [f"{which} missing{where}, which the model knows: results are worse for it."]
 
 
@@ -189,7 +232,8 @@ def _plot(predictions: Table, paths: list[Path], plot: Path, set_aside: list[str
             continue
         stack = align({band: read_frame(files[band]) for band in bands}, bands)
         path = plot if len(fields) == 1 else plot.with_stem(f"{plot.stem}-{name}")
-        figure = classified_field(colour_picture(stack), here, title=f"Field {name}")
+        title = f"Field {name}"
+        figure = classified_field(colour_picture(stack), here, title, wcs=stack.wcs)
         written.append(write_bytes(path, rendered(figure, path.suffix[1:].lower())))
     return written
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -181,7 +181,7 @@ def check_frame(path: Path, expected: FrameName) -> None:
 
 
 def group_fields(
-    paths: Iterable[str | Path],
+    paths: Iterable[str | Path], told: Callable[[Path], FrameName] = identify
 ) -> tuple[dict[FieldId, dict[str, Path]], list[str]]:
     """Sort frames into fields by what their headers say, not by their names.
 
@@ -189,6 +189,8 @@ def group_fields(
     ----------
     paths : iterable of path
         Frames of any number of fields, in any order.
+    told : callable
+        Tells which frame a file is.
 
     Returns
     -------
@@ -206,7 +208,7 @@ def group_fields(
     set_aside: list[str] = []
     for path in map(Path, paths):
         try:
-            name = identify(path)
+            name = told(path)
         except BadInputError as error:
             set_aside.append(str(error))
             continue

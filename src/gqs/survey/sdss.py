@@ -79,6 +79,23 @@ class FrameName:
     def __str__(self) -> str:
         return f"frame-{self.band}-{self.field}.fits.bz2"
 
+    @classmethod
+    def of_file(cls, name: str) -> FrameName | None:
+        """Read what a file's name says, compressed or not.
+
+        Parameters
+        ----------
+        name : str
+            Without folders.
+
+        Returns
+        -------
+        FrameName or None
+            None where it is not named as the archive names its frames.
+        """
+        match = re.fullmatch(r"frame-([ugriz])-(\d{6}-[1-6]-\d{4})\.fits(\.bz2|\.gz)?", name)
+        return None if match is None else cls(match[1], FieldId.parse(match[2]))
+
 
 def check_bands(bands: str) -> str:
     """Return the bands in the survey's order, or refuse them.

@@ -162,6 +162,8 @@ def from_arrow(arrow: Any) -> Table:
         elif column.null_count and not pa.types.is_floating(column.type):
             mask = column.is_null().to_numpy()
         values = column.to_numpy()
+        if pa.types.is_string(column.type) and not len(values):
+            values = values.astype(str)
         if values.dtype == object and len(values):
             if any(isinstance(value, np.ndarray) for value in values):
                 values = np.stack(values)

@@ -1,0 +1,80 @@
+"""A model by the name of its folder: what processes pass on; each loads it once, on one thread."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+from gqs.classify.classifier import SHIPPED, Classifier, load_classifier
+from gqs.errors import ModelError
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """Which model judges, in a few bytes that any process understands.
+
+    Attributes
+    ----------
+    folder : Path or None
+        The model folder; None for the model in the package, wherever that is installed.
+    hash : str
+        SHA-256 of its weights.
+    engine : str
+        What computes, as `load_classifier` takes it.
+    device : str
+        Where to compute, as torch names it.
+    """
+
+    folder: Path | None
+    hash: str
+    engine: str = "torch"
+    device: str = "cpu"
+
+    @classmethod
+    def of(cls, classifier: Classifier) -> ModelName:
+        """Name a model that is loaded here.
+
+        Parameters
+        ----------
+        classifier : Classifier
+            The judge.
+
+        Returns
+        -------
+        ModelName
+            By which another process loads the same.
+        """
+        folder = None if classifier.folder == SHIPPED else classifier.folder.resolve()
+        device = str(next(classifier.network.parameters()).device)
+        return cls(folder, classifier.hash, classifier.computes.name, device)
+
+    def load(self) -> Classifier:
+        """Load the model, at the first call in a process; the process computes on one thread then.
+
+        Returns
+        -------
+        Classifier
+            Ready to judge.
+
+        Raises
+        ------
+        ModelError
+            If the folder is no model, holds another than was named, or the engine gives other
+            answers here.
+        """
+        return _loaded(self)
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(name: ModelName) -> Classifier:
+    import torch
+
+    torch.set_num_threads(1)  # as many processes as cores: more threads would only wait
+    classifier = load_classifier(name.folder, name.device, name.engine, threads=1)
+    if classifier.hash != name.hash:
+        raise ModelError(
+            f"{classifier.folder}: holds the model {classifier.hash[:12]}, not {name.hash[:12]}, "
+            "with which this began. Give every machine the same model folder."
+        )
+    return classifier

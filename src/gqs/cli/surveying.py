@@ -1,0 +1,161 @@
+"""`gqs classify` into a folder: a survey on a Dask cluster, and what is said of it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gqs.cli.shell import bar, finish, say
+from gqs.errors import UsageError
+
+if TYPE_CHECKING:
+    from gqs.classify.classifier import Classifier
+    from gqs.classify.survey import SurveyReport
+
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of a Dask cluster's scheduler, or local; --out is a folder then.  "
+        "\\[default: local where --out has no ending]"
+    ),
+]
+
+
+def is_survey(out: Path, scheduler: str | None) -> bool:
+    """Tell whether rows go to a folder of Parquet rather than into one file.
+
+    Parameters
+    ----------
+    out : Path
+        What --out says.
+    scheduler : str or None
+        What --scheduler says.
+
+    Returns
+    -------
+    bool
+        True where a scheduler is named, or `out` has no ending.
+
+    Raises
+    ------
+    UsageError
+        If a scheduler is named and `out` is a file or ends as one.
+    """
+    if scheduler is None:
+        return not out.suffix and not out.is_file()
+    if out.suffix or out.is_file():
+        raise UsageError(
+            f"{out}: with --scheduler rows go to a folder. Name one without an ending, as survey."
+        )
+    return True
+
+
+def refuse_in_survey(
+    asked: dict[str, object], scheduler: str | None, processes: int | None
+) -> None:
+    """Refuse what a survey cannot do, before any work.
+
+    Parameters
+    ----------
+    asked : dict of str to object
+        Options that need all rows at once, and what was given for them.
+    scheduler : str or None
+        What --scheduler says.
+    processes : int or None
+        What --workers says.
+
+    Raises
+    ------
+    UsageError
+        If one of them was given, or --workers beside a running cluster.
+    """
+    for option, value in asked.items():
+        if value is not None:
+            raise UsageError(f"{option} needs all rows in one file: --out catalogue.parquet, say.")
+    if processes is not None and scheduler not in (None, "local"):
+        raise UsageError("--workers is for a local cluster; a running one has its own.")
+
+
+def classify_into_folder(
+    classifier: Classifier,
+    paths: list[Path],
+    out: Path,
+    cluster: tuple[str | None, int | None],
+    prior: str | None,
+    coverage: float | None,
+    missing: list[str],
+    code: int,
+    as_json: bool,
+) -> None:
+    """Classify a survey and tell its summary.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        The judge.
+    paths : list of Path
+        Frames.
+    out : Path
+        The survey's folder.
+    cluster : tuple
+        What --scheduler and --workers say.
+    prior, coverage
+        As `classify_survey` takes them.
+    missing : list of str
+        A sentence for each frame that could not be fetched.
+    code : int
+        Exit code of those.
+    as_json : bool
+        Whether to tell it for machines.
+    """
+    from gqs.classify.survey import LOCAL, classify_survey
+
+    def opened(link: str) -> None:
+        print(f"Dashboard: {link}", file=sys.stderr, flush=True)
+
+    with bar("Classifying fields") as progress:
+        report = classify_survey(
+            classifier,
+            paths,
+            out,
+            scheduler=cluster[0] or LOCAL,
+            processes=cluster[1],
+            prior=prior,
+            coverage=coverage,
+            progress=progress,
+            opened=opened,
+        )
+    set_aside = [*missing, *report.set_aside]
+    say(_lines(report), _result(report, classifier.hash, set_aside), as_json)
+    finish(set_aside, code if missing else report.code, report.folder / "manifest.parquet")
+
+
+def _lines(report: SurveyReport) -> list[str]:
+    named = {str(name) or "not judged": count for name, count in report.by_class.items()}
+    listed = ", ".join(f"{count:,} {name}" for name, count in sorted(named.items()))
+    rate = f", {report.fields_an_hour:,.0f} fields an hour" if report.now else ""
+    again = report.rows - report.objects
+    return [
+        f"{report.objects:,} objects in {report.fields:,} fields: {listed or 'none'}.",
+        f"{again:,} more rows show objects again where fields overlap (primary is false).",
+        f"{report.now:,} fields now, {len(report.set_aside):,} set aside{rate}.",
+        f"Rows: {report.folder / 'objects'}",
+        f"Manifest: {report.folder / 'manifest.parquet'}",
+    ]
+
+
+def _result(report: SurveyReport, model: str, set_aside: list[str]) -> dict[str, Any]:
+    return {
+        "out": report.folder,
+        "objects": report.objects,
+        "rows": report.rows,
+        "fields": report.fields,
+        "fields_now": report.now,
+        "fields_an_hour": round(report.fields_an_hour, 1),
+        "by_class": report.by_class,
+        "model": model,
+        "set_aside": set_aside,
+    }
