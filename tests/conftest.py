@@ -9,6 +9,14 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture(scope="session", autouse=True)
+def torch_judges() -> Iterator[None]:
+    """Let verbs judge by torch: trying every engine on every small model takes half a minute."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GQS_CLASSIFY_ENGINE", "torch")
+        yield
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real SDSS frames and catalogues, or a skip that says why."""

@@ -7,6 +7,7 @@ and finite weights are all checked before the first cutout is judged.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -204,6 +205,39 @@ def read_card(folder: Path) -> Card:
             f"{', '.join(labels.CLASSES)} in this order. Train again with this version."
         )
     return card
+
+
+def part(folder: Path, card: Mapping[str, Any], name: str) -> Path | None:
+    """Find an optional part of a model folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The model folder.
+    card : mapping
+        Its model.json, with the part's hash.
+    name : str
+        Such as `model_folder.TYPICAL`.
+
+    Returns
+    -------
+    Path or None
+        None where the model has none.
+
+    Raises
+    ------
+    ModelError
+        If the file is not the one that the card names.
+    """
+    path, expected = folder / name, card["training"].get(f"{Path(name).stem}_sha256")
+    if expected is None or not path.is_file():
+        return None
+    if sha256(path) != expected:
+        raise ModelError(
+            f"{path}: is not the file that {CARD} names: it was changed, or is of another model. "
+            "Copy the model folder again, or delete this file to go without it."
+        )
+    return path
 
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> Path:

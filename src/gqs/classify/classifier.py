@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from gqs import labels
+from gqs.classify.engines import choosing
+from gqs.classify.engines.running import Engine, Torch
 from gqs.dataset.judgeable import faults
 from gqs.dataset.preprocess import Preprocessing
 from gqs.errors import ModelError, UsageError
 from gqs.evaluation.held_out import Calibration
 from gqs.evaluation.typical import Typical
-from gqs.files import sha256
 from gqs.imaging.photometry import aperture_magnitudes
-from gqs.model_folder import CARD, TYPICAL, Card, load_model
-from gqs.networks.embedding import embed
+from gqs.model_folder import CARD, TYPICAL, Card, load_model, part
 from gqs.survey.sdss import BANDS, CUTOUT_SIZE, REFERENCE_BAND, check_bands
 
 if TYPE_CHECKING:
@@ -47,11 +47,13 @@ class Classifier:
     folder : Path
         The model folder.
     batch : int
-        Cutouts judged at a time, which bounds memory.
+        Most cutouts judged at a time, which bounds memory.
     calibration : Calibration, optional
         What makes probabilities of logits; a plain softmax where the model has none.
     typical : Typical, optional
         What tells how unlike a source is of all that was learned.
+    engine : Engine, optional
+        What computes; torch in float32 where none is named.
     """
 
     network: torch.nn.Module = field(repr=False)
@@ -62,6 +64,12 @@ class Classifier:
     batch: int = 256
     calibration: Calibration | None = field(default=None, repr=False)
     typical: Typical | None = field(default=None, repr=False)
+    engine: Engine | None = field(default=None, repr=False)
+
+    @property
+    def computes(self) -> Engine:
+        """What computes; its `name` is as `--engine` takes it."""
+        return self.engine or Torch(self.network, self.preprocessing)
 
     @property
     def bands(self) -> str:
@@ -146,18 +154,14 @@ class Classifier:
         found = np.full((len(images), len(labels.CLASSES)), np.nan)
         unlike = np.full(len(images), np.nan)
         rows = np.flatnonzero(self._judgeable(images, bands))
-        device = next(self.network.parameters()).device
-        with torch.inference_mode():
-            for start in range(0, len(rows), self.batch):
-                some = rows[start : start + self.batch]
-                x = self.preprocessing(images[some], seeing=told[some]).to(device)
-                if self.typical is None:
-                    logits = self.network(x)
-                else:
-                    logits, embedding = embed(self.network, x)
-                    unlike[some] = self.typical.unlike(embedding.cpu().numpy())
-                    unlike[some[~self._complete(images[some])]] = np.nan
-                found[some] = logits.double().cpu().numpy()
+        engine = self.computes
+        batch = min(self.batch, engine.batch)
+        for start in range(0, len(rows), batch):
+            some = rows[start : start + batch]
+            found[some], embedding = engine(images[some], told[some])
+            if self.typical is not None:
+                unlike[some] = self.typical.unlike(embedding)
+                unlike[some[~self._complete(images[some])]] = np.nan
         found[~np.isfinite(found).all(axis=1)] = np.nan
         unlike[np.isnan(found[:, 0])] = np.nan
         if self.calibration is None or mag_r is None:
@@ -298,7 +302,13 @@ class Classifier:
         return np.asarray(faults(images[:, given], "".join(self.bands[i] for i in given)) == 0)
 
 
-def load_classifier(folder: str | Path | None = None, device: str = "cpu") -> Classifier:
+def load_classifier(
+    folder: str | Path | None = None,
+    device: str = "cpu",
+    engine: str = "torch",
+    threads: int | None = None,
+    tell: choosing.Tell = choosing.nobody,
+) -> Classifier:
     """Load a classifier from its model folder.
 
     Parameters
@@ -306,7 +316,14 @@ def load_classifier(folder: str | Path | None = None, device: str = "cpu") -> Cl
     folder : path, optional
         As `gqs train` writes it; the model that comes with the package where none is named.
     device : str
-        Where to compute, as torch names it.
+        Where to compute, as torch names it; other engines compute on the CPU alone.
+    engine : str
+        "torch", "onnx" or "openvino", with a precision as in "openvino:bf16", or "auto" for the
+        fastest of them in fp32. All but torch in fp32 are tried against it first, once a machine.
+    threads : int, optional
+        Of the engine; by default those that torch has.
+    tell : callable
+        Told, in a sentence, what takes time or was passed over in opening the engine.
 
     Returns
     -------
@@ -316,7 +333,10 @@ def load_classifier(folder: str | Path | None = None, device: str = "cpu") -> Cl
     Raises
     ------
     ModelError
-        If the folder is no model, was damaged, or holds weights that are not finite.
+        If the folder is no model, was damaged, or holds weights that are not finite; if the engine
+        that was named differs from torch by more than it may.
+    UsageError
+        If there is no such engine, or it is not installed.
 
     Examples
     --------
@@ -335,45 +355,16 @@ def load_classifier(folder: str | Path | None = None, device: str = "cpu") -> Cl
             f"{path / CARD}: its calibration is not what it should be ({error}). Use the version "
             "of gqs that wrote it, or train again."
         ) from error
+    typical = Typical.load(learned) if (learned := part(path, card, TYPICAL)) else None
+    network, identity = network.to(device), card["weights_sha256"]
+    subject = choosing.Model(network, preprocessing, identity, typical)
     return Classifier(
-        network.to(device),
+        network,
         preprocessing,
-        card["weights_sha256"],
+        identity,
         card,
         path,
         calibration=calibration,
-        typical=Typical.load(learned) if (learned := part(path, card, TYPICAL)) else None,
+        typical=typical,
+        engine=choosing.opened(engine, subject, threads, tell),
     )
-
-
-def part(folder: Path, card: Mapping[str, Any], name: str) -> Path | None:
-    """Find an optional part of a model folder.
-
-    Parameters
-    ----------
-    folder : Path
-        The model folder.
-    card : mapping
-        Its model.json, with the part's hash.
-    name : str
-        Such as `model_folder.TYPICAL`.
-
-    Returns
-    -------
-    Path or None
-        None where the model has none.
-
-    Raises
-    ------
-    ModelError
-        If the file is not the one that the card names.
-    """
-    path, expected = folder / name, card["training"].get(f"{Path(name).stem}_sha256")
-    if expected is None or not path.is_file():
-        return None
-    if sha256(path) != expected:
-        raise ModelError(
-            f"{path}: is not the file that {CARD} names: it was changed, or is of another model. "
-            "Copy the model folder again, or delete this file to go without it."
-        )
-    return path

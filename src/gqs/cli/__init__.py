@@ -10,6 +10,7 @@ import gqs.cli.reproducing
 import gqs.cli.using
 
 import gqs.cli.explaining  # isort: skip
+import gqs.cli.exporting  # isort: skip
 import gqs.cli.sending  # noqa: F401  # isort: skip
 from gqs.cli.shell import run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -20,6 +21,25 @@ Cache = Annotated[
 Model = Annotated[
     Path | None, typer.Option(help="Model folder.  \\[default: the one in the package]")
 ]
+
+Engine = Annotated[
+    str,
+    typer.Option(
+        help="torch, onnx or openvino, with a precision as in openvino:bf16; auto: the fastest "
+        "here in fp32. All are held against torch first."
+    ),
+]
+
+
+def note(sentence: str) -> None:
+    """Tell on standard error what takes time or was passed over.
+
+    Parameters
+    ----------
+    sentence : str
+        Whole.
+    """
+    print(sentence, file=sys.stderr, flush=True)
 
 
 class Source(NamedTuple):

@@ -15,14 +15,14 @@ from astropy.table import Row, Table
 from numpy.typing import NDArray
 
 from gqs import labels
-from gqs.classify.classifier import Classifier, part
+from gqs.classify.classifier import Classifier
 from gqs.classify.field import How, Prepared, judge, prepare
 from gqs.errors import BadInputError, UsageError
 from gqs.evaluation.examples import Examples
 from gqs.evaluation.pictures import colours
 from gqs.explain.attribution import evidence, without_each_band
 from gqs.imaging.frames import group_fields, read_frame
-from gqs.model_folder import EXAMPLES
+from gqs.model_folder import EXAMPLES, part
 from gqs.networks.embedding import embed
 from gqs.survey import seeing
 from gqs.survey.sdss import PIXEL_SCALE, REFERENCE_BAND

@@ -1,0 +1,304 @@
+"""Which engine judges: the one that was asked for, or the fastest that does as torch does.
+
+A graph is drawn once for each model, and an engine is tried once for each model, machine and
+version; what came out is kept in the user's cache, under names that change with all of these.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from gqs import files
+from gqs.classify.engines import checking, graph, rounded, specimens
+from gqs.classify.engines.checking import Verdict
+from gqs.classify.engines.running import AUTO, Choice, Engine, Graph, Torch, installed
+from gqs.classify.engines.whole import Whole
+from gqs.dataset.preprocess import Preprocessing
+from gqs.errors import GqsError, ModelError, ResourceError
+from gqs.evaluation.typical import Typical
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+Tell = Callable[[str], None]
+
+GRAPH: Final = "graph.onnx"
+ROUNDED: Final = "learned-int8.onnx"
+INPUTS: Final = ("images", "seeing")
+OUTPUTS: Final = ("logits", "embedding")
+CALIBRATED_ON: Final = 384  # cutouts, of another seed than those that engines are tried on
+_LEAST_GAIN: Final = 1.1  # an engine is not changed for less: timings are not better than this
+
+
+def nobody(sentence: str) -> None:
+    """Tell nobody.
+
+    Parameters
+    ----------
+    sentence : str
+        What would be told.
+    """
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What engines need to know of a model.
+
+    Attributes
+    ----------
+    network : torch.nn.Module
+        In evaluation mode.
+    preprocessing : Preprocessing
+        Of its cutouts.
+    hash : str
+        SHA-256 of the weights.
+    typical : Typical, optional
+        Of the model folder.
+    """
+
+    network: torch.nn.Module
+    preprocessing: Preprocessing
+    hash: str
+    typical: Typical | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of all that its graph depends on."""
+        made_by = [version(name) for name in ("torch", *graph.MADE_BY)]
+        return files.hash_of([self.hash, repr(self.preprocessing), made_by, _sources()])
+
+    @property
+    def folder(self) -> Path:
+        """Where its graphs and verdicts are kept."""
+        from gqs.survey.archive import frames_folder
+
+        return frames_folder() / "engines" / self.key[:16]
+
+
+def opened(wanted: str, model: Model, threads: int | None = None, tell: Tell = nobody) -> Engine:
+    """Open an engine for a model.
+
+    Parameters
+    ----------
+    wanted : str
+        "auto", or as `Choice.parse` takes it.
+    model : Model
+        What to judge by.
+    threads : int, optional
+        By default those that torch has.
+    tell : callable
+        Told, in a sentence, what takes time or was passed over.
+
+    Returns
+    -------
+    Engine
+        For auto the fastest in fp32, held against torch; torch where no other is installed, or
+        where the network is not on the CPU.
+
+    Raises
+    ------
+    UsageError
+        If there is no such engine, or it is not installed.
+    ModelError
+        If the engine that was asked for cannot take the network, or differs from torch by more
+        than it may.
+    """
+    if wanted == AUTO:
+        return _fastest(model, threads, tell)
+    choice = Choice.parse(wanted)
+    if str(choice) == "torch":
+        return Torch(model.network, model.preprocessing, threads=threads)
+    engine = _started(choice, model, threads, tell)
+    verdict = _verdict(choice, model, threads, tell, engine)
+    if verdict.refused:
+        raise ModelError(
+            f"Engine {choice} is refused for this model: {verdict.refused}. Use --engine auto."
+        )
+    return engine
+
+
+def _fastest(model: Model, threads: int | None, tell: Tell) -> Engine:
+    plain = Torch(model.network, model.preprocessing, threads=threads)
+    others = [Choice(name) for name in ("openvino", "onnx") if installed(name)]
+    if not others or next(model.network.parameters()).device.type != "cpu":
+        return plain
+    speeds: dict[str, float] = {}
+    try:
+        speeds["torch"] = _verdict(Choice("torch"), model, threads, tell).a_second
+        for choice in others:
+            verdict = _verdict(choice, model, threads, tell)
+            if verdict.refused:
+                tell(f"Engine {choice} is passed over: {verdict.refused}.")
+            else:
+                speeds[str(choice)] = verdict.a_second
+        best = max(speeds, key=lambda name: speeds[name])
+        if best == "torch" or speeds[best] < _LEAST_GAIN * speeds["torch"]:
+            return plain
+        return _started(Choice(best), model, threads, tell)
+    except GqsError as error:
+        tell(f"Engine torch is used: {error}")
+        return plain
+
+
+def verdicts(
+    model: Model, choices: list[Choice], threads: int | None = None, tell: Tell = nobody
+) -> list[Verdict]:
+    """Hold several engines against torch.
+
+    Parameters
+    ----------
+    model : Model
+        What to judge by.
+    choices : list of Choice
+        Engines with their precisions.
+    threads : int, optional
+        By default those that torch has.
+    tell : callable
+        Told what takes time.
+
+    Returns
+    -------
+    list of Verdict
+        In the same order, from the cache where it has them.
+    """
+    return [_verdict(choice, model, threads, tell) for choice in choices]
+
+
+def graph_of(model: Model, tell: Tell = nobody) -> ModelProto:
+    """Return a model's graph, from the cache where it has one.
+
+    Parameters
+    ----------
+    model : Model
+        What to draw.
+    tell : callable
+        Told that it takes a while.
+
+    Returns
+    -------
+    ModelProto
+        `images` (and `seeing`) to `logits` and `embedding`.
+
+    Raises
+    ------
+    UsageError, ModelError
+        As `graph.draw` raises them.
+    """
+
+    def draw() -> ModelProto:
+        tell("The model is made ready for other engines; this takes a minute, once.")
+        whole = Whole(_apart(model.network), model.preprocessing)
+        return graph.draw(whole, dict(zip(INPUTS, whole.example(), strict=False)), [*OUTPUTS])
+
+    return _kept(model.folder / GRAPH, draw)
+
+
+def _apart(network: torch.nn.Module) -> torch.nn.Module:
+    """Copy a network, since drawing takes its gradients from it."""
+    return copy.deepcopy(network).cpu()
+
+
+def _started(choice: Choice, model: Model, threads: int | None, tell: Tell) -> Engine:
+    if choice.engine == "torch":
+        return Torch(model.network, model.preprocessing, choice.precision, threads)
+    whole = graph_of(model, tell)
+    if choice.precision == "fp32":
+        return Graph(choice, [whole], threads)
+    exact, learned = graph.parted(whole)
+    if choice.precision == "int8":
+
+        def quantise() -> ModelProto:
+            tell("The model is rounded to eight bits; this takes a minute, once.")
+            seen = specimens.specimens(model.preprocessing, CALIBRATED_ON, seed=1, harmed=False)
+            return rounded.quantised(exact, learned, seen)
+
+        learned = _kept(model.folder / ROUNDED, quantise)
+    return Graph(choice, [exact, learned], threads)
+
+
+def _verdict(
+    choice: Choice, model: Model, threads: int | None, tell: Tell, engine: Engine | None = None
+) -> Verdict:
+    """Read what came out when the engine was tried here, or try it."""
+    threads = threads or torch.get_num_threads()
+    key = files.hash_of([model.key, choice.versions(), processor(), threads])
+    path = model.folder / f"{choice.engine}-{choice.precision}-{key[:16]}.json"
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return Verdict(**json.loads(path.read_text("utf-8")))
+    seen, reference = _reference(model)
+    found = checking.compared(
+        engine or _started(choice, model, threads, tell),
+        choice.precision,
+        seen,
+        reference,
+        model.typical,
+    )
+    with contextlib.suppress(ResourceError):  # a cache that cannot be written is done without
+        files.write_json(path, found.as_dict())
+    return found
+
+
+@lru_cache(maxsize=2)
+def _reference(model: Model) -> tuple[specimens.Specimens, tuple[Any, Any]]:
+    """Specimens, and what torch in float32 says of them."""
+    seen = specimens.specimens(model.preprocessing)
+    logits, embedding, _ = checking.answers(Torch(model.network, model.preprocessing), seen)
+    return seen, (logits, embedding)
+
+
+def _kept(path: Path, make: Callable[[], ModelProto]) -> ModelProto:
+    """Read a graph from the cache, or make it and keep it there; damaged ones are made anew."""
+    onnx = import_module("onnx")
+    hashed = path.with_suffix(".sha256")
+    with contextlib.suppress(OSError):
+        data = path.read_bytes()
+        if hashed.read_text("ascii").strip() == hashlib.sha256(data).hexdigest():
+            found: ModelProto = onnx.load_model_from_string(data)
+            return found
+    made = make()
+    data = made.SerializeToString(deterministic=True)
+    with contextlib.suppress(ResourceError):
+        files.write_bytes(path, data)
+        files.write_bytes(hashed, hashlib.sha256(data).hexdigest().encode())
+    return made
+
+
+@lru_cache(maxsize=1)
+def processor() -> str:
+    """Name this machine's processor, as far as it can be told.
+
+    Returns
+    -------
+    str
+        Model and features on Linux, else what Python knows.
+    """
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        told = [line for line in lines if line.startswith(("model name", "flags", "Features"))]
+        return " ".join(sorted(set(told)))
+    return f"{platform.machine()} {platform.processor()}"
+
+
+@lru_cache(maxsize=1)
+def _sources() -> str:
+    """Hash of the code that a graph and its trial come from."""
+    from gqs import networks
+    from gqs.dataset import preprocess
+
+    folders = [Path(str(module.__file__)).parent for module in (networks, graph)]
+    paths = [path for folder in folders for path in sorted(folder.glob("*.py"))]
+    paths.append(Path(str(preprocess.__file__)))
+    return files.hash_of([files.sha256(path) for path in paths])
