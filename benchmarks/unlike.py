@@ -35,6 +35,7 @@ from gqs.evaluation import typical
 from gqs.evaluation.pictures import colours
 from gqs.imaging.frames import group_fields
 from gqs.networks.embedding import embed
+from gqs.survey import seeing
 from gqs.tables import Flag
 from measured import cpu_seconds, real_folder, save
 
@@ -61,14 +62,16 @@ def main() -> None:
         rng.permutation(len(store)), [len(store) // 2, -len(store) // 4]
     )
     classes = np.array([labels.index(str(name)) for name in store.index["class"]])
-    seen = {name: look(classifier, store.images(rows))
+    told = seeing.told(store.index, classifier.bands)
+    seen = {name: look(classifier, store.images(rows), told[rows])
             for name, rows in (("fit", fit), ("held", held), ("test", test))}  # fmt: skip
     r = np.asarray(store.index["r"], dtype=float)[test]
     bases = {"any": test, "faint": test[r > 21.5], "bright": test[r < 20.5]}
     drawn = {}
     for name, (base, draw) in KINDS.items():
-        images = store.images(bases[base][:DRAWN])
-        drawn[name] = look(classifier, draw(images, np.random.default_rng(options.seed)))
+        some = bases[base][:DRAWN]
+        images = draw(store.images(some), np.random.default_rng(options.seed))
+        drawn[name] = look(classifier, images, told[some][: len(images)])
     results: dict[str, object] = {"model": classifier.hash, "store": store.hash}
     results["quantile"] = typical.QUANTILE
     for name, method in methods(seen["fit"], classes[fit], seen["held"]):
@@ -84,8 +87,7 @@ def main() -> None:
         }  # fmt: skip
         print(name, results[name], flush=True)
     found = typical.fit(seen["fit"]["decides"], classes[fit], seen["held"]["decides"])
-    some = store.images(test[:256])
-    x = classifier.preprocessing(some)
+    x = classifier.preprocessing(store.images(test[:256]), seeing=told[test[:256]])
     with torch.inference_mode():
         whole = cpu_seconds(lambda: classifier.network(x), 3)
     embedding = seen["test"]["decides"][:256]
@@ -96,7 +98,7 @@ def main() -> None:
     save(options.name, options.seed, results)
 
 
-def look(classifier: gqs.Classifier, images: np.ndarray) -> Seen:
+def look(classifier: gqs.Classifier, images: np.ndarray, told: np.ndarray) -> Seen:
     """Logits, and what enters the deciding layers, the last linear one, and is measured."""
     parts: dict[str, list[torch.Tensor]] = {}
     last = [part for part in classifier.network.modules() if isinstance(part, torch.nn.Linear)][-1]
@@ -104,12 +106,13 @@ def look(classifier: gqs.Classifier, images: np.ndarray) -> Seen:
     hook = last.register_forward_pre_hook(lambda _, given: entered.append(given[0]))
     with torch.inference_mode():
         for start in range(0, len(images), 256):
-            x = classifier.preprocessing(images[start : start + 256])
+            some = slice(start, start + 256)
+            x = classifier.preprocessing(images[some], seeing=told[some])
             logits, embedding = embed(classifier.network, x)
             found = {"logits": logits, "decides": embedding, "last": entered.pop()}
             if (measure := getattr(classifier.network, "measure", None)) is not None:
-                half = x.shape[1] // 2
-                found["measured"] = measure(x[:, :half], x[:, half:])
+                n = len(classifier.bands)
+                found["measured"] = measure(x[:, :n], x[:, n : 2 * n])
             for name, value in found.items():
                 parts.setdefault(name, []).append(value)
     hook.remove()
@@ -166,8 +169,9 @@ def real(classifier: gqs.Classifier, sheet: Path | None) -> dict[str, object]:
         fields, _ = group_fields(sorted(folder.glob("frame-*.fits.bz2")))
         (files,) = fields.values()
         prepared = prepare(files, How.of(classifier))
-        _, unlike = classifier.examine_cutouts(prepared.images, prepared.bands)
         found = prepared.objects
+        told = seeing.told(found, prepared.bands)
+        _, unlike = classifier.examine_cutouts(prepared.images, prepared.bands, seeing=told)
         found["unlike"], found["flags"] = unlike, flagged(prepared.flags, unlike)
         parts.append(found)
         images.append(prepared.images)
