@@ -72,6 +72,31 @@ def cpu_seconds(work: Callable[[], Any], repeats: int = 5) -> float:
     return float(np.median(took))
 
 
+def matrix_rate(size: int = 2048, repeats: int = 5) -> float:
+    """Return what this machine's cores give in float32 matrix products.
+
+    Parameters
+    ----------
+    size : int
+        Rows and columns.
+    repeats : int
+        How often; the best counts.
+
+    Returns
+    -------
+    float
+        GFLOP/s, on as many threads as torch has.
+    """
+    import torch
+
+    a, took = torch.rand(size, size), []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        a @ a
+        took.append(time.perf_counter() - start)
+    return 2e-9 * size**3 / min(took)
+
+
 def save(name: str, seed: int | None, results: dict[str, Any]) -> None:
     """Write a benchmark's result with machine and versions, and show it.
 

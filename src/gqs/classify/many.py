@@ -40,6 +40,7 @@ from gqs.survey.sdss import FieldId, FrameName
 # What makes every further field as useless as this one; anything else costs its field only.
 FATAL: Final = (ResourceError, ModelError, NetworkError)
 _GROUP: Final = 1 << 16  # rows of a row group
+_TOLD: Final = 5  # reasons that one sentence can hold
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,22 @@ class PartsReport:
         """
         for path in self.parts.values():
             yield tables.read(path)
+
+    def refuse_none(self) -> None:
+        """Refuse a run in which no field at all was classified.
+
+        Raises
+        ------
+        GqsError
+            Of the class of the worst reason; names the first few of what was set aside.
+        """
+        if self.parts:
+            return
+        kinds = {kind.exit_code: kind for kind in GqsError.__subclasses__()}
+        told, rest = self.set_aside[:_TOLD], len(self.set_aside) - _TOLD
+        more = [f"{rest} more were set aside."] if rest > 0 else []
+        reasons = " ".join([*told, *more]) or "No frames were given."
+        raise kinds.get(self.code, BadInputError)(f"No field could be classified. {reasons}")
 
 
 @dataclass(frozen=True)
@@ -159,10 +176,7 @@ def classify_fields(
             processes=processes,
             progress=progress,
         )
-        if not report.parts:
-            kinds = {kind.exit_code: kind for kind in GqsError.__subclasses__()}
-            kind = kinds.get(report.code, BadInputError)
-            raise kind("; ".join(report.set_aside) or "No frames were given.")
+        report.refuse_none()
         whole = gathered(report, positions, where, classifier.hash)
     return FieldsReport(whole, len(report.parts), report.set_aside, report.lacking)
 

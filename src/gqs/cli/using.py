@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -147,10 +148,7 @@ def classify(
         )
     set_aside = [*missing, *report.set_aside]
     code = worst({code} if missing else set()) or report.code
-    if not report.parts:
-        none = {"out": None, "objects": 0, "fields": 0, "set_aside": set_aside}
-        say(["No field could be classified: no catalogue was written."], none, as_json)
-        finish(set_aside or ["the frames: none was given."], code or BadInputError.exit_code)
+    replace(report, set_aside=set_aside, code=code).refuse_none()
     asked = [*needs_all.values(), prior, coverage]
     if out.suffix.lower() == ".parquet" and not any(one is not None for one in asked):
         counts = write_parts(report, out, made)
