@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bz2
 import json
 import os
 import resource
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from astropy import units
 from astropy.coordinates import SkyCoord, search_around_sky
 from astropy.io import fits
 from astropy.table import Table, vstack
@@ -212,9 +212,8 @@ def test_overlapping_fields_give_one_row_an_object(
     survey: Path, classifier: Classifier, cluster: str, tmp_path: Path
 ) -> None:
     """Two halves of one field that share 180 columns, the second added by a later run."""
-    left, right = (
-        cropped(survey, tmp_path, first, number) for first, number in ((0, 11), (120, 12))
-    )
+    source = sorted((survey / "frames").iterdir())[0]
+    left, right = cropped(source, tmp_path, 0, 11), cropped(source, tmp_path, 120, 12)
     out = tmp_path / "survey"
     first = classify_survey(classifier, left, out, scheduler=cluster)
     assert first.rows == first.objects
@@ -225,36 +224,60 @@ def test_overlapping_fields_give_one_row_an_object(
     manifest = tables.read(out / "manifest.parquet")
     assert manifest["primary"].sum() == report.objects
     # The whole field, seen at once, has the same objects but for a few at the cuts.
-    whole = classify_field(classifier, cropped(survey, tmp_path, 0, 13, width=420))
+    whole = classify_field(classifier, cropped(source, tmp_path, 0, 13, width=420))
     assert abs(int(chosen.sum()) - len(whole)) <= 3
+    assert_one_row_an_object(found, seam=210.0, shift=120.0)
+
+
+def test_real_fields_overlap_and_lose_a_worker(
+    real_data: Path, classifier: Classifier, cluster: str, tmp_path: Path
+) -> None:
+    """Two pieces of a real field that share 300 columns; the first try of one is killed."""
+    source = real_data / "frames" / "003918-3-0213"
+    left = cropped(source, tmp_path, 0, 11, width=600, height=400)
+    right = cropped(source, tmp_path, 300, 12, width=600, height=400)
+    out = tmp_path / "survey"
+    with killer(out, field_of(left[0]), 1) as killed:
+        report = classify_survey(classifier, [*left, *right], out, scheduler=cluster)
+    assert len(killed) == 1 and (report.fields, report.code) == (2, 0)
+    found = rows(out)
+    equal(found, classify_fields(classifier, [*left, *right], processes=1).predictions)
+    assert_one_row_an_object(found, seam=450.0, shift=300.0)
+
+
+def assert_one_row_an_object(found: Table, seam: float, shift: float) -> None:
+    """Of two fields, 11 and 12, of which the second begins `shift` columns later."""
+    chosen, field = np.asarray(found["primary"]), np.asarray(found["field"])
     place = SkyCoord(found["ra"], found["dec"], unit="deg")
-    i, j, _, _ = search_around_sky(place, place, 1 * place.ra.unit / 3600)
-    pairs = np.asarray(found["field"])[i] != np.asarray(found["field"])[j]
+    i, j, _, _ = search_around_sky(place, place, 1 * units.arcsec)
+    pairs = field[i] != field[j]
     assert pairs.sum() > 10 and not (chosen[i] & chosen[j] & pairs).any()
-    # Inside the overlap the row farther from its own edge stays: a line half-way between.
-    x = np.asarray(found["x"]) + np.where(np.asarray(found["field"]) == 12, 120, 0)
-    inner = pairs & (np.abs(np.asarray(found["y"])[i] - 150) < 40)
-    for a, b in zip(i[inner], j[inner], strict=True):
-        if found["field"][a] == 11 and abs(x[a] - 210) > 2:
-            assert chosen[a] == (x[a] < 210) and chosen[b] == (x[b] > 210)
+    lonely = np.ones(len(found), dtype=bool)
+    lonely[i[pairs & chosen[j]]] = False
+    assert chosen[lonely].all()
+    # In the middle rows the row farther from its own edge stays: a seam half-way between.
+    x, y = np.asarray(found["x"]) + np.where(field == 12, shift, 0), np.asarray(found["y"])
+    middle = pairs & (field[i] == 11) & (np.abs(y[i] - np.median(y)) < 60)
+    for a, b in zip(i[middle], j[middle], strict=True):
+        if abs(x[a] - seam) > 2 and abs(x[a] - seam) < 30:
+            assert chosen[a] == (x[a] < seam) and chosen[b] == (x[b] > seam)
 
 
-def cropped(survey: Path, folder: Path, first: int, number: int, width: int = 300) -> list[Path]:
+def cropped(
+    source: Path, folder: Path, first: int, number: int, width: int = 300, height: int = 300
+) -> list[Path]:
     """Frames of columns `first` and on, as some other camera's: one HDU, another field number."""
-    source = sorted((survey / "frames").iterdir())[0]
     written = []
-    for path in sorted(source.iterdir()):
+    for path in sorted(source.glob("frame-?-*.fits.bz2")):
         with fits.open(path) as opened:
-            header, data = opened[0].header.copy(), opened[0].data[:, first : first + width]
+            header = opened[0].header.copy()
+            data = np.ascontiguousarray(opened[0].data[:height, first : first + width])
         header["CRPIX1"] -= first
         header["ORIGIN"] = "cut"
         header["FRAME"] += number - int(field_of(path)[-4:])
-        name = path.name.replace(field_of(path)[-4:], f"{number:04d}")
+        name = path.name.replace(field_of(path)[-4:], f"{number:04d}").removesuffix(".bz2")
         written.append(folder / name)
-        hdu = fits.PrimaryHDU(np.ascontiguousarray(data), header)
-        plain = folder / "plain.fits"
-        hdu.writeto(plain, overwrite=True)
-        written[-1].write_bytes(bz2.compress(plain.read_bytes()))
+        fits.PrimaryHDU(data, header).writeto(written[-1], overwrite=True)
     return written
 
 

@@ -45,7 +45,7 @@ class ModelName:
         ModelName
             By which another process loads the same.
         """
-        folder = None if classifier.folder == SHIPPED else classifier.folder.resolve()
+        folder = None if classifier.folder == SHIPPED else classifier.folder.absolute()
         device = str(next(classifier.network.parameters()).device)
         return cls(folder, classifier.hash, classifier.computes.name, device)
 

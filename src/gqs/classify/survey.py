@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import time
 import uuid
 from collections import Counter
@@ -52,6 +53,8 @@ class SurveyReport:
         Rows, and those among them that are primary: one an object.
     by_class : dict
         Objects of each class; "" where nothing could be judged.
+    lacking : int
+        Fields without a frame in some band that the model takes.
     set_aside : list of str
         A sentence for each file or field left out.
     seconds : float
@@ -66,6 +69,7 @@ class SurveyReport:
     rows: int
     objects: int
     by_class: dict[str, int]
+    lacking: int = 0
     set_aside: list[str] = field(default_factory=list)
     seconds: float = 0.0
     code: int = 0
@@ -127,8 +131,8 @@ def classify_survey(
         If another client writes here, or the disk refuses.
     """
     begin = time.monotonic()
-    tasks, refused = tasks_of([path.resolve() for path in paths])
-    ledger = Ledger(out.resolve())
+    tasks, refused = tasks_of([path.absolute() for path in paths])
+    ledger = Ledger(out.absolute())
     made_with = _made_with(classifier, prior, coverage)
     with only_writer(ledger.folder):
         ledger.claim(made_with)
@@ -206,18 +210,28 @@ def _report(
     ledger: Ledger, tasks: list[Task], refused: list[str], waiting: list[Task], seconds: float
 ) -> SurveyReport:
     by_class: Counter[str] = Counter()
-    fields = rows = objects = now = 0
+    fields = rows = objects = now = lacking = 0
     begun, asked, set_aside = {task.name for task in waiting}, {t.name for t in tasks}, [*refused]
     for name, record in ledger.records():
         if record["status"] == DONE:
             fields, now = fields + 1, now + (name in begun)
             rows, objects = rows + record["rows"], objects + record["primary"]
             by_class.update(record["classes"])
+            lacking += bool(record["lacking"])
         elif name in asked:
             set_aside.append(record["reason"])
     code = BadInputError.exit_code if set_aside else 0
     return SurveyReport(
-        ledger.folder, fields, now, rows, objects, dict(by_class), set_aside, seconds, code
+        folder=ledger.folder,
+        fields=fields,
+        now=now,
+        rows=rows,
+        objects=objects,
+        by_class=dict(by_class),
+        lacking=lacking,
+        set_aside=set_aside,
+        seconds=seconds,
+        code=code,
     )
 
 
@@ -240,18 +254,17 @@ class _Cluster:
             ) from error
         with contextlib.ExitStack() as stack:
             if scheduler == LOCAL:
-                cluster = distributed.LocalCluster(  # type: ignore[no-untyped-call]
-                    n_workers=processes or workers.cores(),
-                    threads_per_worker=1,
-                    dashboard_address=":0",
-                    silence_logs=logging.ERROR,
-                )
+                with _interrupts_held():
+                    cluster = distributed.LocalCluster(
+                        n_workers=processes or workers.cores(),
+                        threads_per_worker=1,
+                        dashboard_address=":0",
+                        silence_logs=logging.ERROR,
+                    )
                 stack.callback(cluster.close, timeout=_PATIENCE_S)
                 scheduler = cluster.scheduler_address
             try:
-                client = distributed.Client(  # type: ignore[no-untyped-call]
-                    scheduler, timeout=_PATIENCE_S, set_as_default=False
-                )
+                client = distributed.Client(scheduler, timeout=_PATIENCE_S, set_as_default=False)
             except (OSError, ValueError, TimeoutError) as error:
                 raise NetworkError(
                     f"{scheduler}: no Dask scheduler answers there. Look at its address and "
@@ -267,16 +280,17 @@ class _Cluster:
         return str(self.client.dashboard_link)
 
     def check_threads(self) -> None:
-        info = self.client.scheduler_info(n_workers=-1)["workers"]
-        for name, worker in info.items():
-            if worker["nthreads"] != 1:
+        for name, threads in self.client.nthreads().items():
+            if threads != 1:
                 raise UsageError(
-                    f"{self.address}: worker {name} has {worker['nthreads']} threads, of which "
-                    "only one would work. Start workers with --nthreads 1, as many as cores."
+                    f"{self.address}: worker {name} has {threads} threads, of which only one "
+                    "would work. Start workers with --nthreads 1, as many as cores."
                 )
 
     def note(self, aside: int) -> str:
-        number = len(self.client.nthreads()) if self.client.status == "running" else 0
+        number = 0
+        with contextlib.suppress(OSError, TimeoutError, RuntimeError):  # told by `each`
+            number = len(self.client.nthreads())
         return f"{number} worker{'s'[: number != 1]}" + (f", {aside} set aside" if aside else "")
 
     def each(
@@ -295,14 +309,17 @@ class _Cluster:
 
         label = f"{work.func.__name__}-{uuid.uuid4().hex[:8]}"  # type: ignore[attr-defined]
         handed_out: Counter[str] = Counter()
+        names: dict[str, str] = {}
 
         def hand_out(name: str) -> Any:
             handed_out[name] += 1
             key = f"{label}-{name}-{handed_out[name]}"
             names[key] = name
-            return self.client.submit(work, *items[name], key=key, pure=False)
+            try:
+                return self.client.submit(work, *items[name], key=key, pure=False)
+            except Exception as error:
+                raise self._explained(error) from error
 
-        names: dict[str, str] = {}
         running = as_completed([hand_out(name) for name in items], loop=self.client.loop)
         for future in running:
             name = names.pop(future.key)
@@ -330,9 +347,24 @@ class _Cluster:
                 f"{self.address}: a worker cannot import gqs ({error}). Install gqs "
                 f"{__version__} where the workers run."
             )
-        if isinstance(error, CancelledError | OSError | TimeoutError):
+        closed = self.client.status != "running"
+        if closed or isinstance(error, CancelledError | OSError | TimeoutError):
             return NetworkError(
                 f"{self.address}: the scheduler was lost. What is done is kept; start the "
                 "cluster again and run the same command."
             )
         return error
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Keep Ctrl-C, which reaches all processes of a terminal, from those that are started here.
+
+    They and the thread that starts others in their place inherit that it is held back; the client
+    alone answers it, by stopping them.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -103,12 +103,16 @@ class Wanted:
             checked(name, share)
             if listed is None:
                 listed = out.with_stem(f"{out.stem}-{name.lower()}-candidates")
+                if listed.suffix.lower() == tables.HATS:
+                    listed = listed.with_suffix(".parquet")
+            if listed.suffix.lower() == tables.HATS:
+                raise UsageError(f"{listed}: HATS has no empty catalogues; name .parquet, say.")
             tables.check_ending(listed)
             if listed.resolve() == out.resolve() or listed.is_dir():
                 raise UsageError(f"{listed}: name another file for the candidates.")
         wanted = cls(chosen, coverage, name, share, listed or out)
         # A catalogue without rows tells what the model lacks before hours of work.
-        nothing = weigh(_no_rows(), classifier, chosen, coverage)
+        nothing = weigh(no_rows(), classifier, chosen, coverage)
         if name is not None:
             list_candidates(nothing, classifier, name, share, chosen)
         return wanted
@@ -224,7 +228,14 @@ def _share(found: Estimate) -> str:
     return f"{100 * found.value:.0f} % ({100 * found.low:.0f} to {100 * found.high:.0f})"
 
 
-def _no_rows() -> Table:
+def no_rows() -> Table:
+    """Return a catalogue that has none, of which to ask what does not depend on them.
+
+    Returns
+    -------
+    Table
+        With the columns that priors and sets look at.
+    """
     from astropy.table import Table
 
     from gqs import labels

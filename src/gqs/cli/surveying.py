@@ -86,6 +86,7 @@ def classify_into_folder(
     cluster: tuple[str | None, int | None],
     prior: str | None,
     coverage: float | None,
+    more: list[str],
     missing: list[str],
     code: int,
     as_json: bool,
@@ -104,6 +105,8 @@ def classify_into_folder(
         What --scheduler and --workers say.
     prior, coverage
         As `classify_survey` takes them.
+    more : list of str
+        What else is to be said of the probabilities.
     missing : list of str
         A sentence for each frame that could not be fetched.
     code : int
@@ -129,19 +132,22 @@ def classify_into_folder(
             opened=opened,
         )
     set_aside = [*missing, *report.set_aside]
-    say(_lines(report), _result(report, classifier.hash, set_aside), as_json)
+    say(_lines(report, more), _result(report, classifier.hash, set_aside), as_json)
     finish(set_aside, code if missing else report.code, report.folder / "manifest.parquet")
 
 
-def _lines(report: SurveyReport) -> list[str]:
+def _lines(report: SurveyReport, more: list[str]) -> list[str]:
     named = {str(name) or "not judged": count for name, count in report.by_class.items()}
     listed = ", ".join(f"{count:,} {name}" for name, count in sorted(named.items()))
     rate = f", {report.fields_an_hour:,.0f} fields an hour" if report.now else ""
     again = report.rows - report.objects
+    lacking = f"In {report.lacking:,} fields bands are missing, which the model knows: results are "
     return [
         f"{report.objects:,} objects in {report.fields:,} fields: {listed or 'none'}.",
         f"{again:,} more rows show objects again where fields overlap (primary is false).",
         f"{report.now:,} fields now, {len(report.set_aside):,} set aside{rate}.",
+        *([lacking + "worse for it."] if report.lacking else []),
+        *more,
         f"Rows: {report.folder / 'objects'}",
         f"Manifest: {report.folder / 'manifest.parquet'}",
     ]
@@ -156,6 +162,7 @@ def _result(report: SurveyReport, model: str, set_aside: list[str]) -> dict[str,
         "fields_now": report.now,
         "fields_an_hour": round(report.fields_an_hour, 1),
         "by_class": report.by_class,
+        "fields_missing_bands": report.lacking,
         "model": model,
         "set_aside": set_aside,
     }

@@ -19,6 +19,7 @@ from gqs.cli.probabilities import (
     PriorName,
     Purity,
     Wanted,
+    no_rows,
 )
 from gqs.cli.provenance import how_made
 from gqs.cli.shell import AsJson, Processes, Seed, app, bar, finish, say
@@ -119,7 +120,7 @@ def classify(
         raise UsageError(f"{plot}: pictures end in {' or '.join(PICTURES)}.")
     if out.is_dir() and not survey and out.suffix.lower() != tables.HATS:
         raise UsageError(f"{out}: is a folder. Name a file for the catalogue.")
-    needs_all = {"--catalog": catalog, "--region": region, "--plot": plot}
+    needs_all: dict[str, object] = {"--catalog": catalog, "--region": region, "--plot": plot}
     needs_all |= {"--candidates": candidates, "--links": links or None}
     if survey:
         refuse_in_survey(needs_all, scheduler, workers)
@@ -130,8 +131,11 @@ def classify(
     source = Source(release, cache, mirror, server)
     taken, missing, code = take(frames, field, ra, dec, bands, source)
     if survey:
-        where = (scheduler, workers)
-        classify_into_folder(classifier, taken, out, where, prior, coverage, missing, code, as_json)
+        said = wanted.answered(no_rows(), classifier)[1]
+        at = (scheduler, workers)
+        classify_into_folder(
+            classifier, taken, out, at, prior, coverage, said, missing, code, as_json
+        )
         return
     paths = [path for path in taken if path.resolve() != out.resolve()]  # of an earlier run
     positions = None if catalog is None else tables.read(catalog)
