@@ -177,3 +177,15 @@ def test_parquet_of_gqs_before_columns_were_described(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(arrow, tmp_path / "t.parquet")
     table = tables.read(tmp_path / "t.parquet")
     assert table["ra"].unit == "deg" and table.meta == {"model": "m"}
+
+
+def test_the_page_on_catalogues_says_the_same() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "catalogues.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines()]
+    told = {row[0].strip("`"): row[1:] for row in rows if len(row) == 4 and row[0].startswith("`")}
+    for name in (*predictions().colnames, "set", "link", "primary"):
+        row, kind = known_columns()[name], name.rpartition("_")[0]
+        band = name[-1] if f"{kind}_*" in told else ""
+        ucd_said = row.ucd.replace(f"em.opt.{row.ucd[-1]}", "em.opt.*") if band else row.ucd
+        about = row.about.replace(f" in {band}", " in *") if band else row.about
+        assert told[f"{kind}_*" if band else name] == [row.unit, f"`{ucd_said}`", about], name
