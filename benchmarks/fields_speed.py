@@ -1,6 +1,6 @@
 """From .fits.bz2 on disk to a catalogue: what a field costs, beside the way one would write it.
 
-    python benchmarks/fields_speed.py [--fields 12] [--theirs 4] [--repeats 3] [--model FOLDER]
+    python benchmarks/fields_speed.py [--fields 12] [--repeats 3] [--model FOLDER]
 
 Three measurements on real fields of five bands, in one run:
 
@@ -163,18 +163,19 @@ def theirs(paths: list[Path], network: torch.nn.Module, clock: Clock) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fields", type=int, default=12)
-    parser.add_argument("--theirs", type=int, default=4)
+    parser.add_argument("--real", type=int, default=4, help="real fields, for a small try")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--model", type=Path, default=None)
     parser.add_argument("--engine", default="auto")
+    parser.add_argument("--name", default="fields_speed", help="of the result file")
     asked = parser.parse_args()
-    cores, fields, gflops = workers.cores(), real_paths(), matrix_rate()
+    cores, fields, gflops = workers.cores(), real_paths()[: asked.real], matrix_rate()
     classifier = load_classifier(asked.model, engine=asked.engine)
     network = zoo.build("resnet50_gqs", channels=len(BANDS)).eval()
     limits, mine, other = Clock(), Clock(), Clock()
     walls: list[float] = []
     objects: list[int] = []
-    for paths in fields[: asked.theirs]:
+    for paths in fields:
         begin = time.monotonic()
         objects.append(theirs(paths, network, other))
         walls.append(time.monotonic() - begin)
@@ -200,7 +201,7 @@ def main() -> None:
     ours_a_minute = 60 * asked.fields / wall
     theirs_a_minute = 60 / statistics.median(walls)
     save(
-        "fields_speed",
+        asked.name,
         None,
         {
             "question": "What does a field cost, and how near is that to decompression alone?",

@@ -196,6 +196,7 @@ def main() -> None:
     parser.add_argument("--real", action="store_true")
     parser.add_argument("--model", type=Path, default=None)
     parser.add_argument("--engine", default="torch")
+    parser.add_argument("--name", default="survey_faults", help="of the result file")
     asked = parser.parse_args()
     chance = random.Random(asked.seed)
     kinds = [chance.choice(KILLS) for _ in range(asked.kills)] + list(OTHERS) * asked.others
@@ -223,7 +224,7 @@ def main() -> None:
             print(trials[-1], file=sys.stderr, flush=True)
     kept = survey.faultless["primary"]
     save(
-        "survey_faults",
+        asked.name,
         asked.seed,
         {
             "question": "Does one more run mend whatever was killed, full, damaged or doubled?",

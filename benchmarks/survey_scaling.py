@@ -101,6 +101,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=None)
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--folder", type=Path, default=None, help="for the fields; 8 GB at 400")
+    parser.add_argument("--name", default="survey_scaling", help="of the result file")
     asked = parser.parse_args()
     gflops = matrix_rate()
     classifier = load_classifier(asked.model, engine=asked.engine)
@@ -132,7 +133,7 @@ def main() -> None:
     faster = seconds[1] / seconds[2]
     least, most = (peaks[number] for number in asked.memory)
     save(
-        "survey_scaling",
+        asked.name,
         None,
         {
             "question": "Do two workers do twice as much, does memory stay, what does it all cost?",

@@ -292,7 +292,7 @@ def test_client_and_scheduler_may_be_killed(
     command = ["scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", str(where)]
     scheduler = subprocess.Popen([*dask, *command], **quiet)
     command = ["worker", "--nthreads", "1", "--no-dashboard", "--scheduler-file", str(where)]
-    worker = subprocess.Popen([*dask, *command, "--death-timeout", "60"], **quiet)
+    worker = subprocess.Popen([*dask, *command], **quiet)
     try:
         while not where.is_file():
             time.sleep(0.05)
@@ -320,6 +320,7 @@ def test_client_and_scheduler_may_be_killed(
         thread = threading.Thread(target=again)
         thread.start()
         while thread.is_alive() and not set(out.glob("tries/*/*")) - before:
+            assert worker.poll() is None
             time.sleep(0.01)
         scheduler.kill()
         thread.join()

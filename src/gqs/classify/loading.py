@@ -6,6 +6,9 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
+import threadpoolctl
+import torch
+
 from gqs.classify.classifier import SHIPPED, Classifier, load_classifier
 from gqs.errors import ModelError
 
@@ -68,9 +71,9 @@ class ModelName:
 
 @functools.lru_cache(maxsize=1)
 def _loaded(name: ModelName) -> Classifier:
-    import torch
-
-    torch.set_num_threads(1)  # as many processes as cores: more threads would only wait
+    # As many processes as cores: more threads, of torch or of numpy's, would only wait.
+    torch.set_num_threads(1)
+    threadpoolctl.threadpool_limits(1)
     classifier = load_classifier(name.folder, name.device, name.engine, threads=1)
     if classifier.hash != name.hash:
         raise ModelError(

@@ -28,7 +28,7 @@ from gqs.classify.many import FATAL, Task
 from gqs.classify.overlaps import CHAIN, SAME, edge_distance, near_any, primary, unit_vectors
 from gqs.classify.priors import find_prior
 from gqs.classify.weighing import weigh
-from gqs.errors import UsageError
+from gqs.errors import GqsError, UsageError
 from gqs.files import hash_of, sha256
 from gqs.survey.sdss import FieldId
 from gqs.workers import TIME_LIMIT_S
@@ -106,8 +106,8 @@ def classify_part(job: Job, task: Task) -> Record:
             raise
         except Exception as error:  # whatever a frame does to a library costs its field only
             reason = " ".join(str(error).split())[:400]
-            known = isinstance(error, BaseException) and hasattr(error, "exit_code")
-            reason = reason if known else f"{task}: {type(error).__name__} ({reason}); set aside."
+            if not isinstance(error, GqsError):
+                reason = f"{task}: {type(error).__name__} ({reason}); set aside."
             if number == TRIES:
                 return _set_aside(job, task, reason, number)
             return {"status": AGAIN, "reason": reason, "tries": number}

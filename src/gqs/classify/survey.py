@@ -134,6 +134,8 @@ def classify_survey(
     tasks, refused = tasks_of([path.absolute() for path in paths])
     ledger = Ledger(out.absolute())
     made_with = _made_with(classifier, prior, coverage)
+    if prior is not None and Path(prior).is_file():
+        prior = str(Path(prior).absolute())  # workers have other working directories
     with only_writer(ledger.folder):
         ledger.claim(made_with)
         ledger.tidy()

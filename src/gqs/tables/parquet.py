@@ -56,7 +56,8 @@ def _array(column: Any) -> Any:
     if values.ndim > 1:
         return pa.array(values.tolist())
     if values.dtype.kind in "OSU":
-        return pa.array(values.tolist(), mask=mask)
+        text = pa.string() if values.dtype.kind == "U" else None  # of no rows too
+        return pa.array(values.tolist(), text, mask=mask)
     return pa.array(values, mask=mask)
 
 
