@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from gqs.errors import ModelError, UsageError
 from gqs.model_folder import Card, load_model
 
 OTHERS = [name for name in ("onnx", "openvino") if installed(name)]
+pytestmark = pytest.mark.timeout(1200)  # drawing a graph takes half a minute of processor time
 needs_engines = pytest.mark.skipif(len(OTHERS) < 2, reason="pip install 'gqs[engines]'")
 
 
@@ -93,7 +97,7 @@ def test_the_embedding_is_the_one_that_torch_gives(
 def test_aperture_sums_stay_fp32_whatever_the_rest_is(
     text: str, subject: choosing.Model, seen: Specimens
 ) -> None:
-    engine = choosing._started(Choice.parse(text), subject, 1, choosing.nobody)
+    engine = choosing.started(Choice.parse(text), subject, 1, choosing.nobody)
     assert isinstance(engine, Graph)
     given = {"images": seen.images, "seeing": seen.seeing.astype(np.float32)}
     measured = engine.stages[0](given)
@@ -116,7 +120,7 @@ def test_fewer_bits_cost_what_the_verdict_says(subject: choosing.Model, seen: Sp
     logits, embedding, _ = checking.answers(plain, seen)
     for text in ("openvino:bf16", "onnx:int8"):
         choice = Choice.parse(text)
-        engine = choosing._started(choice, subject, 1, choosing.nobody)
+        engine = choosing.started(choice, subject, 1, choosing.nobody)
         verdict = checking.compared(engine, choice.precision, seen, (logits, embedding))
         own = answered(engine, seen)
         assert verdict.flips == (own.argmax(1) != logits.argmax(1)).sum()
@@ -216,6 +220,23 @@ def test_the_classifier_of_a_graph_does_not_depend_on_the_batch(
         for i in range(7)
     ]
     np.testing.assert_allclose(whole, np.concatenate(apart), atol=1e-5)
+
+
+@needs_engines
+def test_openvino_does_not_report_home(model: Path, tmp_path: Path) -> None:
+    """Its package openvino_telemetry would, and leaves an identity in the home folder."""
+    script = (
+        "import sys, onnx.helper as make; from gqs.classify.engines.running import Choice, Graph\n"
+        "node = make.make_node('Identity', ['images'], ['logits'])\n"
+        "value = [make.make_tensor_value_info(n, 1, [1, 2]) for n in ('images', 'logits')]\n"
+        "graph = make.make_graph([node], 'g', value[:1], value[1:])\n"
+        "opset = [make.make_opsetid('', 18)]\n"
+        "Graph(Choice('openvino'), [make.make_model(graph, ir_version=9, opset_imports=opset)])\n"
+        "assert 'openvino' in sys.modules and 'openvino_telemetry' not in sys.modules\n"
+    )
+    env = {**os.environ, "HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", script], check=True, env=env)
+    assert not (tmp_path / "intel").exists()
 
 
 def test_harmless_specimens_are_as_the_sky_has_them() -> None:

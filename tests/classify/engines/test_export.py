@@ -24,7 +24,10 @@ from gqs.errors import ModelError, UsageError
 from gqs.model_folder import Card, save_model
 from gqs.networks import zoo
 
-pytestmark = pytest.mark.skipif(not installed("onnx"), reason="pip install 'gqs[engines]'")
+pytestmark = [
+    pytest.mark.skipif(not installed("onnx"), reason="pip install 'gqs[engines]'"),
+    pytest.mark.timeout(1200),  # drawing a graph takes half a minute of processor time
+]
 
 STRANGER = """
 import json, sys

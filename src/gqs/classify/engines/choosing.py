@@ -121,7 +121,7 @@ def opened(wanted: str, model: Model, threads: int | None = None, tell: Tell = n
     choice = Choice.parse(wanted)
     if str(choice) == "torch":
         return Torch(model.network, model.preprocessing, threads=threads)
-    engine = _started(choice, model, threads, tell)
+    engine = started(choice, model, threads, tell)
     verdict = _verdict(choice, model, threads, tell, engine)
     if verdict.refused:
         raise ModelError(
@@ -147,7 +147,7 @@ def _fastest(model: Model, threads: int | None, tell: Tell) -> Engine:
         best = max(speeds, key=lambda name: speeds[name])
         if best == "torch" or speeds[best] < _LEAST_GAIN * speeds["torch"]:
             return plain
-        return _started(Choice(best), model, threads, tell)
+        return started(Choice(best), model, threads, tell)
     except GqsError as error:
         tell(f"Engine torch is used: {error}")
         return plain
@@ -211,7 +211,32 @@ def _apart(network: torch.nn.Module) -> torch.nn.Module:
     return copy.deepcopy(network).cpu()
 
 
-def _started(choice: Choice, model: Model, threads: int | None, tell: Tell) -> Engine:
+def started(
+    choice: Choice, model: Model, threads: int | None = None, tell: Tell = nobody
+) -> Engine:
+    """Start an engine without trying it.
+
+    Parameters
+    ----------
+    choice : Choice
+        Engine and precision.
+    model : Model
+        What to judge by.
+    threads : int, optional
+        By default those that torch has.
+    tell : callable
+        Told what takes time.
+
+    Returns
+    -------
+    Engine
+        That may stray from torch; `opened` gives none that does.
+
+    Raises
+    ------
+    UsageError, ModelError
+        As `graph.draw` raises them.
+    """
     if choice.engine == "torch":
         return Torch(model.network, model.preprocessing, choice.precision, threads)
     whole = graph_of(model, tell)
@@ -233,14 +258,13 @@ def _verdict(
     choice: Choice, model: Model, threads: int | None, tell: Tell, engine: Engine | None = None
 ) -> Verdict:
     """Read what came out when the engine was tried here, or try it."""
-    threads = threads or torch.get_num_threads()
-    key = files.hash_of([model.key, choice.versions(), processor(), threads])
+    key = files.hash_of([model.key, choice.versions(), processor()])
     path = model.folder / f"{choice.engine}-{choice.precision}-{key[:16]}.json"
     with contextlib.suppress(OSError, ValueError, TypeError):
         return Verdict(**json.loads(path.read_text("utf-8")))
     seen, reference = _reference(model)
     found = checking.compared(
-        engine or _started(choice, model, threads, tell),
+        engine or started(choice, model, threads, tell),
         choice.precision,
         seen,
         reference,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -227,9 +229,7 @@ def _onnx_stage(data: bytes, precision: str, threads: int) -> Stage:
 
 def _openvino_stage(data: bytes, precision: str, threads: int) -> Stage:
     """Start a graph in OpenVINO, on the CPU; int8 is in its nodes, the rest is then fp32."""
-    import openvino
-
-    core = openvino.Core()
+    core = _openvino().Core()
     hint = "bf16" if precision == "bf16" else "f32"
     compiled = core.compile_model(
         core.read_model(data),
@@ -251,3 +251,18 @@ def _openvino_stage(data: bytes, precision: str, threads: int) -> Stage:
         return {name: value.copy() for name, value in zip(names, found, strict=True)}
 
     return run
+
+
+def _openvino() -> Any:
+    """Import OpenVINO without openvino_telemetry, which would report the import to its makers.
+
+    With that package out of sight openvino/tools/ovc/telemetry_utils.py takes its own stub.
+    """
+    reporter = "openvino_telemetry"
+    if "openvino" in sys.modules or reporter in sys.modules:
+        return import_module("openvino")
+    sys.modules[reporter] = None  # type: ignore[assignment]  # Python's way to refuse an import
+    try:
+        return import_module("openvino")
+    finally:
+        del sys.modules[reporter]
