@@ -159,11 +159,13 @@ def prepare(
         objects[f"mag_{band}"], objects[f"magerr_{band}"] = magnitudes[:, i], errors[:, i]
     if how.form == "paper":
         picture, covered = colour_picture(stack), np.asarray(stack.covered.all(axis=0))
-        images = cut_picture(picture, covered, x, y, how.edge)[0]
+        shown: NDArray[Any] = cut_picture(picture, covered, x, y, how.edge)[0]
+    else:
+        shown = images
     ny, nx = shape = stack.flux.shape[1:]
     ends = np.array([[-0.5, -0.5], [nx - 0.5, -0.5], [nx - 0.5, ny - 0.5], [-0.5, ny - 0.5]])
     corners = np.column_stack(stack.wcs.all_pix2world(*ends.T, 0))
-    return Prepared(objects, images, here, flags, shape, corners)
+    return Prepared(objects, shown, here, flags, shape, corners)
 
 
 def classify_field(
