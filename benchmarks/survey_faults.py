@@ -103,7 +103,7 @@ class Survey:
 
     def __init__(self, home: Path, frames: list[Path], model: list[str]) -> None:
         self.home, self.frames, self.model = home, frames, model
-        self.out = home / "survey"
+        self.out, self.log = home / "survey", home / "clients.log"
         self.faultless = Table()
 
     def command(self, address: str) -> list[str]:
@@ -113,7 +113,13 @@ class Survey:
         ]  # fmt: skip
 
     def start(self, address: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self.command(address), env=ENVIRONMENT, **QUIET)
+        with self.log.open("ab") as log:
+            return subprocess.Popen(self.command(address), env=ENVIRONMENT, stdout=log, stderr=log)
+
+    def undisturbed(self, address: str) -> None:
+        """Run once where nothing is harmed, or end with what the command said."""
+        if code := self.start(address).wait():
+            sys.exit(f"An undisturbed run ended with {code}:\n{self.log.read_text()[-4000:]}")
 
     def rows(self) -> Table:
         parts = [tables.read(path) for path in sorted(self.out.glob("objects/*/*.parquet"))]
@@ -212,10 +218,10 @@ def main() -> None:
             frames = strip(home, asked.fields, asked.seed)
         survey = Survey(home, frames, model)
         with cluster(home) as running:
-            assert survey.start(running.address).wait() == 0
+            survey.undisturbed(running.address)
             survey.clear()  # the first run also warmed the disk's cache and the model's
             begin = time.monotonic()
-            assert survey.start(running.address).wait() == 0
+            survey.undisturbed(running.address)
             usual_s = time.monotonic() - begin
         survey.faultless = survey.rows()
         trials = []

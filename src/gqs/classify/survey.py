@@ -34,7 +34,9 @@ from gqs.survey.sdss import FieldId
 LOCAL: Final = "local"
 # Workers that die may take fields along that had not begun: those are handed out again this often.
 HANDED_OUT: Final = 12
-_PATIENCE_S: Final = 30
+_PATIENCE_S: Final = 60  # for a scheduler's first answer
+# For a result that is there; where its worker has died since, Dask does the field again first.
+_FETCH_S: Final = 2 * workers.TIME_LIMIT_S
 
 
 @dataclass(frozen=True)
@@ -326,7 +328,7 @@ class _Cluster:
         for future in running:
             name = names.pop(future.key)
             try:
-                record = future.result(timeout=_PATIENCE_S)
+                record = future.result(timeout=_FETCH_S)
             except KilledWorker as error:
                 if handed_out[name] >= HANDED_OUT:
                     raise ResourceError(
