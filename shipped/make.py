@@ -30,7 +30,7 @@ from gqs.dataset.rendering import CHUNK, RenderTask, render_chunk
 from gqs.dataset.shards import committed, rows_hash, write_shard
 from gqs.dataset.store import CutoutStore
 from gqs.dataset.writer import StoreWriter
-from gqs.labels import CLASSES, GALAXY, QSO, STAR
+from gqs.labels import CLASSES, GALAXY, STAR
 from gqs.survey import seeing
 from gqs.survey.sdss import BANDS
 from gqs.survey.simulated import population
@@ -45,10 +45,8 @@ DRAWN: Final = (
 )
 HIGH_REDSHIFT: Final = 2.5  # half of the DR5 quasars, which stand for the sky's own, lie beyond
 REDSHIFT_BIN: Final = 0.25  # beyond it, as many in one bin as in another while they last
-# Drawn onto real sky. With the real quasars, each class is as often on the sky of their cutouts,
-# lest this sky mean quasar.
-ON_FIELD: Final = {GALAXY: 500, QSO: 500, STAR: 500}  # of each real field
-ON_QUASARS: Final = {GALAXY: 4000, QSO: 1000, STAR: 4000}
+PAINTED: Final = 1500  # on the sky of each real field, a third of each class
+PAINTED_BESIDE: Final = 9000  # on the sky of quasars' cutouts, lest this sky mean quasar
 PAINTED_R: Final = (15.5, 22.8)  # brighter ones would saturate, which painting knows nothing of
 REPEATS: Final = 2  # of each real star, galaxy and quasar, for they are few
 _RENDERER: Final = ("survey/simulated", "survey/detectors.py")
@@ -235,13 +233,10 @@ def _real(out: Path, every: Table, data: Path, members: list[Table]) -> Iterator
     )
     sky = real_pixels.sky_of_quasars(images, rows)
     rng = np.random.default_rng([SEED, 1])
-    pick = np.resize(rng.permutation(len(sky.rows)), sum(ON_QUASARS.values()))
+    pick = rng.permutation(np.resize(rng.permutation(len(sky.rows)), PAINTED_BESIDE))
     order = np.argsort(rows["objid"])
     number = order[np.searchsorted(rows["objid"][order], sky.rows["objid"][pick])]
-    yield _painted(
-        *(out, "quasars", every, ON_QUASARS, sky, pick),
-        *(entries[number], side[number], 1, members),
-    )
+    yield _painted(out, "quasars", every, sky, pick, entries[number], side[number], 1, members)
     known = tables.read(data / "catalogs" / "spectroscopic_in_frames.csv")
     for k, stack in enumerate(real_pixels.field_stacks(data)):
         images, rows = real_pixels.stars_and_galaxies(stack, known)
@@ -249,21 +244,17 @@ def _real(out: Path, every: Table, data: Path, members: list[Table]) -> Iterator
         entries = _entries(len(again), -1, "real", k)
         name = f"real-{stack.field}"
         yield _shard(out, name, images[again], rows[again], entries, "train", members, 10_000)
-        whole = sum(ON_FIELD.values())
-        sky = real_pixels.sky_of_field(stack, whole, np.random.default_rng([SEED, 2, k]))
-        pick = np.arange(min(whole, len(sky.rows)))
+        sky = real_pixels.sky_of_field(stack, PAINTED, np.random.default_rng([SEED, 2, k]))
+        pick = np.arange(min(PAINTED, len(sky.rows)))
         entries = _entries(len(pick), -1, "painted", k)
-        yield _painted(
-            *(out, str(stack.field), every, ON_FIELD, sky, pick),
-            *(entries, "train", 2 + k, members),
-        )
+        name = str(stack.field)
+        yield _painted(out, name, every, sky, pick, entries, "train", 2 + k, members)
 
 
 def _painted(
     out: Path,
     name: str,
     every: Table,
-    counts: dict[str, int],
     sky: real_pixels.Sky,
     pick: np.ndarray,
     entries: Table,
@@ -271,9 +262,9 @@ def _painted(
     seed: int,
     members: list[Table],
 ) -> str:
-    """Draw so many of each class onto pieces of sky."""
+    """Draw a third of each class onto pieces of sky."""
     rng = np.random.default_rng([SEED, 3, seed])
-    sources = _paintable(every, counts, rng)[: len(pick)]
+    sources = _paintable(every, len(pick), rng)
     images = paint(sky.images[pick], sky.fwhm[pick], sky.offset[pick], sources, SEED + seed)
     names = ("ra", "dec", "x", "y", "run", "camcol", "field", "flags", *seeing.COLUMNS)
     rows = sky.rows[pick][[name for name in names if name in sky.rows.colnames]]
@@ -285,19 +276,20 @@ def _painted(
     return _shard(out, f"painted-{name}", images, rows, entries, side, members)
 
 
-def _paintable(every: Table, counts: dict[str, int], rng: np.random.Generator) -> Table:
-    """Sources to be painted, half of them with the sky's own colours, in random order."""
-    # Twice as many as needed, for some are too bright.
+def _paintable(every: Table, n: int, rng: np.random.Generator) -> Table:
+    """n sources to be painted, a third of each class, half of them with the sky's own colours."""
+    each = -(-n // 3)
+    half = each  # twice as many as needed, for some are too bright
     parts = [
-        population.draw(counts, rng),
-        population.draw({name: counts[name] for name in (GALAXY, STAR)}, rng, like_sky=True),
-        _dr5(every, counts[QSO], rng)[0],
+        population.draw(dict.fromkeys(CLASSES, half), rng),
+        population.draw({GALAXY: half, STAR: half}, rng, like_sky=True),
+        _dr5(every, half, rng)[0],
     ]
     drawn = vstack([_plain(part) for part in parts], metadata_conflicts="silent")
     r, classes = np.asarray(drawn["r"]), np.asarray(drawn["class"])
     fit = (r > PAINTED_R[0]) & (r < PAINTED_R[1])
-    rows = [_some(np.flatnonzero(fit & (classes == name)), counts[name], rng) for name in CLASSES]
-    return drawn[rng.permutation(np.concatenate(rows))]
+    rows = [_some(np.flatnonzero(fit & (classes == name)), each, rng) for name in CLASSES]
+    return drawn[rng.permutation(np.concatenate(rows))[:n]]
 
 
 def _shard(

@@ -11,7 +11,9 @@ from astropy.table import Table
 
 from gqs.classify.classifier import Classifier, load_classifier
 from gqs.classify.field import flagged
+from gqs.dataset.shards import write_shard
 from gqs.dataset.store import CutoutStore
+from gqs.dataset.writer import StoreWriter
 from gqs.errors import ModelError
 from gqs.evaluation.examples import Examples
 from gqs.files import sha256
@@ -89,3 +91,22 @@ def test_a_model_without_these_files_stays_usable_and_another_models_are_refused
     probabilities, unlike = bare.examine_cutouts(images, "gri")
     np.testing.assert_array_equal(probabilities, classifier.predict_cutouts(images, "gri"))
     assert np.isnan(unlike).all()
+
+
+def test_a_model_carries_no_survey_pixels_about(tmp_path: Path) -> None:
+    """A store of two shards, one of real pixels: examples come from the other alone."""
+    store, split = make_store(tmp_path / "all", seed=6)
+    rows = store.index.copy()
+    rows.remove_columns(["shard", "row"])
+    real = np.asarray(rows["field"]) % 2 == 1
+    with StoreWriter(tmp_path / "mixed", store.bands, "flux", "pad", {"seed": 6}) as writer:
+        for name, part in (("real", real), ("rendered", ~real)):
+            some = rows[part]
+            if name == "real":
+                some["origin"] = "real"
+            write_shard(tmp_path / "mixed", name, store.images(np.flatnonzero(part)), some, name)
+        mixed = writer.finish(["real", "rendered"])
+    assert set(mixed.index["origin"]) == {"real", "simulated"}
+    train(mixed, split, tmp_path / "model", recipe(epochs=1), threads=1, device="cpu")
+    examples = Examples.load(tmp_path / "model" / EXAMPLES)
+    assert len(examples.objid) and set(examples.objid.tolist()) <= set(rows["objid"][~real])

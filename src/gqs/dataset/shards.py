@@ -38,7 +38,10 @@ COLUMNS: Final = {
 }
 # Where the catalogue has them; photo's type. And the seeing, where the frames' stars told it.
 OPTIONAL: Final = ("redshift", "type", *"ugriz", *seeing.COLUMNS)
-ORIGIN: Final = "origin"  # where a store mixes several: "simulated", "painted" or "real" pixels
+# Where a store mixes several: "simulated", "painted" or "real" pixels. The renderer's shards do not
+# say, and are simulated beside others that do.
+ORIGIN: Final = "origin"
+SIMULATED: Final = "simulated"
 
 
 @dataclass(frozen=True)

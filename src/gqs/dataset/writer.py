@@ -12,7 +12,7 @@ import numpy as np
 from astropy.table import Table, vstack
 
 from gqs import __version__, files, tables
-from gqs.dataset.shards import COLUMNS, DTYPES, OPTIONAL, ORIGIN, read_mark
+from gqs.dataset.shards import COLUMNS, DTYPES, OPTIONAL, ORIGIN, SIMULATED, read_mark
 from gqs.dataset.store import (
     FORMAT,
     CutoutStore,
@@ -182,7 +182,7 @@ def _join(parts: list[Table]) -> Table:
     columns = {name for part in parts for name in part.colnames}
     for part in parts:
         for name in columns.difference(part.colnames):  # only optional ones can be absent
-            part[name] = np.full(len(part), "" if name == ORIGIN else np.nan)
+            part[name] = np.full(len(part), SIMULATED if name == ORIGIN else np.nan)
     filled = [part for part in parts if len(part)]
     index = vstack(filled, metadata_conflicts="silent") if filled else Table()
     order = (*COLUMNS, *OPTIONAL, ORIGIN, "shard", "row")

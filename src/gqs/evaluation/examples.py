@@ -18,7 +18,6 @@ from gqs.files import write_bytes
 from gqs.labels import CLASSES
 
 KEPT: Final = 100  # of each class: 300 pictures and their places are 2.7 MB
-SIMULATED: Final = "simulated"  # origin of those that may be given away with a model
 
 
 @dataclass(frozen=True)

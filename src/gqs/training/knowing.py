@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gqs import labels
+from gqs.dataset.shards import ORIGIN, SIMULATED
 from gqs.evaluation import typical
-from gqs.evaluation.examples import KEPT, SIMULATED, Examples
+from gqs.evaluation.examples import KEPT, Examples
 from gqs.evaluation.pictures import colours
 from gqs.model_folder import EXAMPLES, TYPICAL
 from gqs.networks import zoo
@@ -101,9 +102,9 @@ def _of_each(
 
 def _free(data: Data) -> NDArray[np.int64]:
     """Training objects that a model may carry about: survey pixels are not ours to give away."""
-    if "origin" not in data.store.index.colnames:
+    if ORIGIN not in data.store.index.colnames:
         return data.train
-    origin = np.asarray(data.store.index["origin"][data.train]).astype(str)
+    origin = np.asarray(data.store.index[ORIGIN][data.train]).astype(str)
     return np.asarray(data.train[origin == SIMULATED])
 
 
