@@ -135,46 +135,28 @@ def _fastest(model: Model, threads: int | None, tell: Tell) -> Engine:
     others = [Choice(name) for name in ("openvino", "onnx") if installed(name)]
     if not others or next(model.network.parameters()).device.type != "cpu":
         return plain
-    speeds: dict[str, float] = {}
     try:
-        speeds["torch"] = _verdict(Choice("torch"), model, threads, tell).a_second
-        for choice in others:
-            verdict = _verdict(choice, model, threads, tell)
-            if verdict.refused:
-                tell(f"Engine {choice} is passed over: {verdict.refused}.")
-            else:
-                speeds[str(choice)] = verdict.a_second
-        best = max(speeds, key=lambda name: speeds[name])
-        if best == "torch" or speeds[best] < _LEAST_GAIN * speeds["torch"]:
-            return plain
-        return started(Choice(best), model, threads, tell)
+        graph_of(model, tell)  # without it there is nothing to try
     except GqsError as error:
         tell(f"Engine torch is used: {error}")
         return plain
-
-
-def verdicts(
-    model: Model, choices: list[Choice], threads: int | None = None, tell: Tell = nobody
-) -> list[Verdict]:
-    """Hold several engines against torch.
-
-    Parameters
-    ----------
-    model : Model
-        What to judge by.
-    choices : list of Choice
-        Engines with their precisions.
-    threads : int, optional
-        By default those that torch has.
-    tell : callable
-        Told what takes time.
-
-    Returns
-    -------
-    list of Verdict
-        In the same order, from the cache where it has them.
-    """
-    return [_verdict(choice, model, threads, tell) for choice in choices]
+    speeds: dict[str, float] = {}
+    for choice in others:
+        try:
+            verdict = _verdict(choice, model, threads, tell)
+        except GqsError as error:
+            tell(f"Engine {choice} is passed over: {error}")
+            continue
+        if verdict.refused:
+            tell(f"Engine {choice} is passed over: {verdict.refused}.")
+        else:
+            speeds[str(choice)] = verdict.a_second
+    if not speeds:
+        return plain
+    best = max(speeds, key=lambda name: speeds[name])
+    if speeds[best] < _LEAST_GAIN * _verdict(Choice("torch"), model, threads, tell).a_second:
+        return plain
+    return started(Choice(best), model, threads, tell)
 
 
 def graph_of(model: Model, tell: Tell = nobody) -> ModelProto:
@@ -240,18 +222,23 @@ def started(
     if choice.engine == "torch":
         return Torch(model.network, model.preprocessing, choice.precision, threads)
     whole = graph_of(model, tell)
-    if choice.precision == "fp32":
-        return Graph(choice, [whole], threads)
-    exact, learned = graph.parted(whole)
+    parts = [whole] if choice.precision == "fp32" else list(graph.parted(whole))
     if choice.precision == "int8":
 
         def quantise() -> ModelProto:
             tell("The model is rounded to eight bits; this takes a minute, once.")
             seen = specimens.specimens(model.preprocessing, CALIBRATED_ON, seed=1, harmed=False)
-            return rounded.quantised(exact, learned, seen)
+            return rounded.quantised(parts[0], parts[1], seen)
 
-        learned = _kept(model.folder / ROUNDED, quantise)
-    return Graph(choice, [exact, learned], threads)
+        parts[1] = _kept(model.folder / ROUNDED, quantise)
+    try:
+        return Graph(choice, parts, threads)
+    except Exception as error:  # each engine has errors of its own, with no common root
+        reason = " ".join(str(error).split())[:160]
+        raise ModelError(
+            f"Engine {choice} cannot take this network ({type(error).__name__}: {reason}). Use "
+            "--engine torch."
+        ) from error
 
 
 def _verdict(
