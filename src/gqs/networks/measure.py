@@ -144,7 +144,7 @@ class Measure(nn.Module):
 
     def measure(self, flux: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return raw features and where they are valid, both (n, feature)."""
-        n, discs = len(flux), len(RADII)
+        n, discs = flux.shape[0], len(RADII)
         pixels = (flux * mask).flatten(2)
         sums = pixels @ self.weights  # (n, band, disc + ring + 6 moments a sigma)
         counts = mask.flatten(2) @ self.weights[:, : discs + 1]

@@ -21,7 +21,6 @@ import torch
 from torch import nn
 
 from gqs.errors import ModelError, UsageError
-from gqs.networks import measure
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -67,7 +66,7 @@ def draw(
         raise UsageError(f"Opset {opset} cannot be written; {OPSETS[0]} to {OPSETS[1]} can.")
     module = module.eval().requires_grad_(False)  # torch draws a backward pass otherwise
     try:
-        with _quietly(), _symbolic_lengths():
+        with _quietly():
             program = torch.export.export(
                 module,
                 tuple(inputs.values()),
@@ -114,20 +113,6 @@ def _quietly() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _symbolic_lengths() -> Iterator[None]:
-    """Let `measure` ask a tensor's length without fixing it: `len` gives a plain number."""
-
-    def length(value: Any) -> Any:
-        return value.shape[0] if isinstance(value, torch.Tensor) else len(value)
-
-    measure.__dict__["len"] = length
-    try:
-        yield
-    finally:
-        del measure.__dict__["len"]
 
 
 def _rewrite(model: ModelProto, learned: set[str]) -> None:
