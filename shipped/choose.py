@@ -14,8 +14,15 @@ from pathlib import Path
 from gqs.classify.classifier import SHIPPED
 from gqs.model_folder import load_model
 
-PARTS = ("model.json", "weights.safetensors", "held_out.parquet", "typical.safetensors")
-MORE = ("examples.safetensors", "history.csv", "learned.parquet")
+PARTS = (
+    "model.json",
+    "weights.safetensors",
+    "held_out.parquet",
+    "typical.safetensors",
+    "examples.safetensors",
+    "learned.parquet",
+    "history.csv",
+)
 
 
 def main() -> None:
@@ -24,18 +31,37 @@ def main() -> None:
     )
     parser.add_argument("models", type=Path, nargs="+", help="model folders, an odd number")
     options = parser.parse_args()
-    cards = {path: load_model(path)[1] for path in options.models}
-    loss = {path: float(card["metrics"]["validation"]["loss"]) for path, card in cards.items()}
-    ranked = sorted(options.models, key=lambda path: loss[path])
-    for path in ranked:
-        print(f"{path}: validation loss {loss[path]:.4f}")
-    chosen = ranked[len(ranked) // 2]
-    for old in SHIPPED.iterdir():
-        old.unlink()
-    for name in (*PARTS, *MORE):
-        shutil.copy(chosen / name, SHIPPED / name)
+    if len(options.models) % 2 == 0:
+        parser.error("an even number of models has no middle one; name one more or one fewer")
+    chosen = middle(options.models)
+    replace(chosen, SHIPPED)
     size = sum(path.stat().st_size for path in SHIPPED.iterdir())
     print(f"{chosen} is the middle one, and in the package now: {size / 1e6:.1f} MB.")
+
+
+def middle(models: list[Path]) -> Path:
+    """Return the model whose validation loss is the median."""
+    loss = {path: load_model(path)[1]["metrics"]["validation"]["loss"] for path in models}
+    ranked = sorted(models, key=lambda path: loss[path])
+    for path in ranked:
+        print(f"{path}: validation loss {loss[path]:.4f}")
+    return ranked[len(ranked) // 2]
+
+
+def replace(chosen: Path, place: Path) -> None:
+    """Put a model's parts in the place of another's, which stays until all are copied."""
+    lacking = [name for name in PARTS if not (chosen / name).is_file()]
+    if lacking:
+        raise SystemExit(f"{chosen}: lacks {', '.join(lacking)}. Train it again.")
+    new = place.with_name(f".{place.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    for name in PARTS:
+        shutil.copy(chosen / name, new / name)
+    old = place.with_name(f".{place.name}.old")
+    place.rename(old)
+    new.rename(place)
+    shutil.rmtree(old)
 
 
 if __name__ == "__main__":
