@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 Array = NDArray[np.float64]
 
@@ -61,7 +61,7 @@ def overlapping(corners: Array) -> list[list[int]]:
     centres = points.mean(axis=1)
     centres /= np.linalg.norm(centres, axis=1, keepdims=True)
     reach = np.linalg.norm(points - centres[:, None], axis=2).max(axis=1) + chord(CHAIN * SAME)
-    near = cKDTree(centres).query_ball_point(centres, reach + reach.max())
+    near = KDTree(centres).query_ball_point(centres, reach + reach.max())
     return [
         sorted(
             j
@@ -96,7 +96,7 @@ def primary(
     chosen = np.ones(len(ra), dtype=bool)
     if not len(ra):
         return chosen
-    pairs = cKDTree(unit_vectors(ra, dec)).query_pairs(chord(SAME), output_type="ndarray")
+    pairs = KDTree(unit_vectors(ra, dec)).query_pairs(chord(SAME), output_type="ndarray")
     rivals: dict[int, list[int]] = defaultdict(list)
     for i, j in pairs[field[pairs[:, 0]] != field[pairs[:, 1]]]:
         rivals[i].append(j)
@@ -158,4 +158,4 @@ def near_any(points: Array, others: Array, arcsec: float) -> NDArray[np.bool_]:
     """
     if not len(points) or not len(others):
         return np.zeros(len(points), dtype=bool)
-    return np.asarray(cKDTree(others).query(points, distance_upper_bound=chord(arcsec))[0] < np.inf)
+    return np.asarray(KDTree(others).query(points, distance_upper_bound=chord(arcsec))[0] < np.inf)
