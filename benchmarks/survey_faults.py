@@ -31,6 +31,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import distributed
 import numpy as np
 from astropy.table import Table, vstack
 
@@ -62,6 +63,8 @@ class Cluster:
         while not where.is_file():
             time.sleep(0.05)
         self.address = json.loads(where.read_text())["address"]
+        with distributed.Client(self.address, timeout=120, set_as_default=False) as client:
+            client.wait_for_workers(2)
 
     def workers(self) -> list[int]:
         """Processes that compute: the largest of the nannies' children."""
