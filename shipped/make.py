@@ -6,14 +6,16 @@ Training, a third of each class: real photometry rendered; the population's own 
 faint ones as common in every class, and the sky's own; drawn sources on real sky; and real
 pixels, the quasars with cutouts and the stars and galaxies of three real fields. Validation and
 test are real photometry of other runs, as spectroscopic surveys have it. The folder gets, beside
-the store, members.parquet (what every row is) and split.parquet, and fold-0.parquet to
-fold-4.parquet: each holds out a fifth of the real quasars, by run, and the first three hold out
-one of the real fields, with all that was drawn on its sky. A rerun continues.
+the store, members.parquet (what every row is) and split.parquet; calibration.parquet, whose
+validation side has the sky's own faint objects too, for lists of candidates are made of such; and
+fold-0.parquet to fold-4.parquet: each holds out a fifth of the real quasars, by run, and the
+first three hold out one of the real fields, with all that was drawn on its sky. A rerun continues.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -34,12 +36,15 @@ from gqs.labels import CLASSES, GALAXY, STAR
 from gqs.survey import seeing
 from gqs.survey.sdss import BANDS
 from gqs.survey.simulated import population
+from gqs.survey.simulated.drawn_by import renderer_hash
 from painting import paint
 
 SEED: Final = 7
 # Objects of a class on each side that are real photometry, rendered.
 PHOTOMETRY: Final = {"train": 7200, "validation": 1600, "test": 3500}
-FIRST: Final = {"train": 0, "validation": 300, "test": 400}  # number of each side's first shard
+CALIBRATION: Final = 4000  # more of a class for calibration, as the sky has it
+# Number of each part's first shard.
+FIRST: Final = {"train": 0, "validation": 300, "test": 400, "calibration": 500}
 DRAWN: Final = (
     2400  # of a class as spectroscopic surveys have it, and as many with the sky's colours
 )
@@ -49,7 +54,6 @@ PAINTED: Final = 1500  # on the sky of each real field, a third of each class
 PAINTED_BESIDE: Final = 9000  # on the sky of quasars' cutouts, lest this sky mean quasar
 PAINTED_R: Final = (15.5, 22.8)  # brighter ones would saturate, which painting knows nothing of
 REPEATS: Final = 2  # of each real star, galaxy and quasar, for they are few
-_RENDERER: Final = ("survey/simulated", "survey/detectors.py")
 
 
 def main() -> None:
@@ -77,34 +81,36 @@ def main() -> None:
     member = vstack(members, metadata_conflicts="silent")
     member["objid"] = store.index["objid"]
     tables.write(member, options.out / "members.parquet")
-    _save_split(store, member, member["side"], options.out / "split.parquet")
+    sides = np.asarray(member["side"]).astype("U11")
+    more = sides == "calibration"
+    _save_split(store, member, np.where(more, "", sides), options.out / "split.parquet")
+    known = np.where(more, "validation", sides)
+    _save_split(store, member, known, options.out / "calibration.parquet")
     for fold in range(objects.FOLDS):
         sides = fold_sides(member, fold)
         _save_split(store, member, sides, options.out / f"fold-{fold}.parquet")
 
 
-def renderer_hash() -> str:
-    """Hash everything that decides what the simulator draws."""
-    package = Path(files.__file__).parent
-    paths = [package / _RENDERER[1], *sorted((package / _RENDERER[0]).rglob("*"))]
-    return files.hash_of([files.sha256(p) for p in paths if p.suffix in (".py", ".ecsv")])
-
-
 def fold_sides(member: Table, fold: int) -> np.ndarray:
     """Sides when one fold of the real pixels is the test: all that shows them leaves training."""
-    sides = np.asarray(member["side"]).astype("U10")
+    sides = np.asarray(member["side"]).astype("U11")
     sides[np.asarray(member["fold"]) >= 0] = "train"
-    sides[sides == "test"] = ""
+    sides[np.isin(sides, ["test", "calibration"])] = ""
     mine = np.asarray(member["fold"]) == fold
     sides[mine] = ""
     pixels = mine & (np.asarray(member["origin"]) == "real")
-    known = pixels & (np.asarray(member["object"]) >= 0)
-    sides[np.isin(member["object"], member["object"][known])] = ""
+    sides[_shows(member, pixels)] = ""
     sides[pixels] = "test"
-    learned = (sides == "train") & (np.asarray(member["object"]) >= 0)
-    again = np.isin(member["object"], member["object"][learned])
-    sides[(sides == "validation") & again] = ""
+    sides[_shows(member, sides == "train") & (sides == "validation")] = ""
     return sides
+
+
+def _shows(member: Table, rows: np.ndarray) -> np.ndarray:
+    """Tell which entries show an object that some rows show, on their sky or drawn onto it."""
+    columns = [np.asarray(member[name]) for name in ("object", "painted")]
+    numbers = np.concatenate([column[rows] for column in columns])
+    numbers = numbers[numbers >= 0]
+    return np.any([np.isin(column, numbers) for column in columns], axis=0)
 
 
 def _save_split(store: CutoutStore, member: Table, sides: np.ndarray, path: Path) -> None:
@@ -135,13 +141,16 @@ def _save_split(store: CutoutStore, member: Table, sides: np.ndarray, path: Path
 def _rendered(out: Path, every: Table, processes: int | None, members: list[Table]) -> list[str]:
     """Render each side's objects, whole fields to a side."""
     tasks = []
-    for side, count in PHOTOMETRY.items():
+    for side, count in {**PHOTOMETRY, "calibration": CALIBRATION}.items():
         rng = np.random.default_rng([SEED, FIRST[side]])
-        drawn, entries = _photometry(every, side, count, rng)
+        if side == "calibration":
+            parts = _like_sky(every, rng)
+        else:
+            parts = [_photometry(every, side, count, rng)]
         if side == "train":
-            more = _train_only(every, rng)
-            drawn = vstack([drawn, *(part for part, _ in more)], metadata_conflicts="silent")
-            entries = vstack([entries, *(part for _, part in more)])
+            parts += _train_only(every, rng)
+        drawn = vstack([part for part, _ in parts], metadata_conflicts="silent")
+        entries = vstack([part for _, part in parts])
         order = rng.permutation(len(drawn))
         drawn, entries = drawn[order], entries[order]
         entries["side"] = side
@@ -185,8 +194,16 @@ def _train_only(every: Table, rng: np.random.Generator) -> list[tuple[Table, Tab
     return [*parts, (quasars, entries)]
 
 
-def _dr5(every: Table, count: int, rng: np.random.Generator) -> tuple[Table, Table]:
-    mine = every[(every["source"] == "dr5") & (every["side"] == "train")]
+def _like_sky(every: Table, rng: np.random.Generator) -> list[tuple[Table, Table]]:
+    """What only calibration has: faint stars and galaxies of the sky, and quasars of DR5."""
+    sky = population.draw({GALAXY: CALIBRATION, STAR: CALIBRATION}, rng, like_sky=True)
+    return [(_plain(sky), _entries(len(sky))), _dr5(every, CALIBRATION, rng, "validation")]
+
+
+def _dr5(
+    every: Table, count: int, rng: np.random.Generator, side: str = "train"
+) -> tuple[Table, Table]:
+    mine = every[(every["source"] == "dr5") & (every["side"] == side)]
     far = np.asarray(mine["redshift"]) > HIGH_REDSHIFT
     near = _some(np.flatnonzero(~far), count - count // 2, rng)
     rows = np.concatenate([_evenly(mine["redshift"], np.flatnonzero(far), count // 2, rng), near])
@@ -214,7 +231,9 @@ def _plain(sources: Table) -> Table:
 def _entries(
     n: int, number: np.ndarray | int = -1, origin: str = "simulated", fold: np.ndarray | int = -1
 ) -> Table:
+    """Tell what rows are: which real object they show, and which one is painted onto its sky."""
     entries = Table({"object": np.full(n, number), "fold": np.full(n, fold)})
+    entries["painted"] = np.full(n, -1)
     entries["origin"] = np.full(n, origin)
     return entries
 
@@ -264,7 +283,7 @@ def _painted(
 ) -> str:
     """Draw a third of each class onto pieces of sky."""
     rng = np.random.default_rng([SEED, 3, seed])
-    sources = _paintable(every, len(pick), rng)
+    sources, shown = _paintable(every, len(pick), rng)
     images = paint(sky.images[pick], sky.fwhm[pick], sky.offset[pick], sources, SEED + seed)
     names = ("ra", "dec", "x", "y", "run", "camcol", "field", "flags", *seeing.COLUMNS)
     rows = sky.rows[pick][[name for name in names if name in sky.rows.colnames]]
@@ -272,24 +291,28 @@ def _painted(
         rows[column] = np.asarray(sources[column])
     rows["objid"] = real_pixels.objids(rows, 20_000)
     entries = entries.copy()
-    entries["origin"] = np.full(len(entries), "painted")
+    entries["origin"], entries["painted"] = np.full(len(entries), "painted"), shown
     return _shard(out, f"painted-{name}", images, rows, entries, side, members)
 
 
-def _paintable(every: Table, n: int, rng: np.random.Generator) -> Table:
-    """n sources to be painted, a third of each class, half of them with the sky's own colours."""
+def _paintable(every: Table, n: int, rng: np.random.Generator) -> tuple[Table, np.ndarray]:
+    """n sources to be painted, a third of each class, half of them with the sky's own colours.
+
+    With the number of each that is a real object, else -1.
+    """
     each = -(-n // 3)
     half = each  # twice as many as needed, for some are too bright
-    parts = [
-        population.draw(dict.fromkeys(CLASSES, half), rng),
-        population.draw({GALAXY: half, STAR: half}, rng, like_sky=True),
-        _dr5(every, half, rng)[0],
-    ]
-    drawn = vstack([_plain(part) for part in parts], metadata_conflicts="silent")
+    drawn = population.draw(dict.fromkeys(CLASSES, half), rng)
+    sky = population.draw({GALAXY: half, STAR: half}, rng, like_sky=True)
+    quasars, entries = _dr5(every, half, rng)
+    parts = [_plain(part) for part in (drawn, sky, quasars)]
+    number = np.concatenate([np.full(len(drawn) + len(sky), -1), entries["object"]])
+    drawn = vstack(parts, metadata_conflicts="silent")
     r, classes = np.asarray(drawn["r"]), np.asarray(drawn["class"])
     fit = (r > PAINTED_R[0]) & (r < PAINTED_R[1])
     rows = [_some(np.flatnonzero(fit & (classes == name)), each, rng) for name in CLASSES]
-    return drawn[rng.permutation(np.concatenate(rows))[:n]]
+    chosen = rng.permutation(np.concatenate(rows))[:n]
+    return drawn[chosen], number[chosen]
 
 
 def _shard(
@@ -309,9 +332,11 @@ def _shard(
     rows["origin"] = entries["origin"]
     entries["side"] = side
     members.append(entries)
-    source = files.hash_of([name, SEED, rows_hash(rows), files.sha256(Path(__file__))])
+    images = np.ascontiguousarray(images, np.float32)
+    pixels = hashlib.sha256(images).hexdigest()
+    source = files.hash_of([name, rows_hash(rows), pixels])
     if committed(out, name, source) is None:
-        write_shard(out, name, np.asarray(images, np.float32), rows, source)
+        write_shard(out, name, images, rows, source)
     return name
 
 

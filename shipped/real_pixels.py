@@ -1,8 +1,7 @@
 """Real pixels to learn from: quasars, the stars and galaxies of real fields, and real sky.
 
-Every function gives (images, rows, light): cutouts in nanomaggies, rows as a store wants them, and
-for sky the seeing and the bands' offsets that a source drawn onto it must have. The field that is
-held out is never opened here.
+Cutouts are in nanomaggies, rows as a store wants them; sky comes with the seeing and the bands'
+offsets that a source drawn onto it must have. The field that is held out is never opened here.
 """
 
 from __future__ import annotations
@@ -34,6 +33,8 @@ ERASED: Final = 12.0  # pixels about the middle of a quasar's cutout that are gi
 # A source is a star where its light within 5 and 2 pixels is in the ratio of most bright sources,
 # in magnitudes, and a galaxy where the ratio is so much larger; fainter than r = 20.5 neither.
 STELLAR, EXTENDED, FAINTEST = 0.08, 0.20, 20.5
+FILLED: Final = 26.0  # fainter magnitudes in the table of quasars are one and the same number
+SCATTER: Final = 0.03  # of a star's width about its field's seeing, relative
 BLUE: Final = 0.7  # u - g: point sources as blue are not called stars, for they may be quasars
 
 
@@ -62,6 +63,13 @@ def quasars(data: Path) -> tuple[np.ndarray, Table]:
     kept["class"] = QSO
     kept["x"] = kept["y"] = np.float64(24.5)
     kept["flags"] = np.int32(0)
+    for band in BANDS:
+        kept[band] = np.where(np.asarray(kept[band]) < FILLED, kept[band], np.nan)
+    # A field tells the seeing of many stars, never just that of the source that is looked at.
+    fwhm = _seen(images)[0]
+    near = np.exp(SCATTER * np.random.default_rng(1).standard_normal(len(fwhm)))
+    for i, band in enumerate(BANDS):
+        kept[f"seeing_{band}"] = fwhm[:, i] * near
     return images, kept
 
 

@@ -35,8 +35,11 @@ def members() -> Table:
         (-1, 0, "real", "train"),  # a star of field 0
         (-1, 0, "painted", "train"),
         (-1, 1, "real", "train"),  # a star of field 1
+        (-1, 1, "painted", "train"),  # quasar 2, drawn onto the sky of field 1
+        (5, -1, "simulated", "calibration"),
     ]
     columns = list(zip(*rows, strict=True))
     table = Table({"object": np.array(columns[0]), "fold": np.array(columns[1])})
+    table["painted"] = np.where(np.arange(len(rows)) == 10, 2, -1)
     table["origin"], table["side"] = np.array(columns[2]), np.array(columns[3])
     return table

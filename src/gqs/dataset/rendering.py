@@ -9,9 +9,10 @@ from typing import Final
 import numpy as np
 from astropy.table import Table, vstack
 
-from gqs import __version__, files
+from gqs import files
 from gqs.dataset.shards import Shard, committed, rows_hash, write_shard
 from gqs.imaging.composite import colour_cutouts
+from gqs.survey.simulated.drawn_by import renderer_hash
 from gqs.survey.simulated.stamps import OBJECTS_A_FIELD, render_cutouts
 
 CHUNK: Final = 512  # objects a shard: four fields
@@ -68,7 +69,7 @@ def render_chunk(task: RenderTask) -> Shard:
     """
     name = f"simulated-{task.number:06d}"
     source = files.hash_of(
-        [rows_hash(task.sources), task.bands, task.form, task.seed, name, __version__]
+        [rows_hash(task.sources), task.bands, task.form, task.seed, name, renderer_hash()]
     )
     there = committed(task.store, name, source)
     if there is not None:
