@@ -3,8 +3,9 @@
     python benchmarks/galaxy_sizes.py build/shipped
 
 Bigger galaxies would buy accuracy. Measured alike, in r, on cutouts: the galaxies of the package's
-test side, and those that SDSS's photo named in real field 003918-3-0213, to which nothing was
-fitted. Each is freed of its field's seeing: half-light radius and width (of the Gaussian with as
+test side, and those that SDSS's photo named in real field 003918-3-0213, to which no galaxy was
+fitted (its seeing and noise are within the simulator's ranges, which are those of all four real
+fields). Each is freed of its field's seeing: half-light radius and width (of the Gaussian with as
 much of its light within 2 of 5 pixels), less the stars' own in quadrature.
 """
 
@@ -29,7 +30,8 @@ from real_field import FIELD
 R = BANDS.index("r")
 EDGES = ((16.0, 18.0), (18.0, 19.0), (19.0, 20.0), (20.0, 21.0), (21.0, 22.0))
 WITHIN = 12.0  # pixels of the whole light
-PSF_R50 = 0.55  # half-light radius of SDSS's stars over their seeing, as the Gaussian has it
+# Half-light radius over seeing: 0.5 for a Gaussian, more for a star, which has wings.
+PSF_R50 = 0.55
 LEVELS = (16, 50, 84)
 
 

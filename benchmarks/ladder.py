@@ -6,9 +6,12 @@
         --planes build/planes --paper build/resnet50 --paper build/resnet50_gqs
 
 The objects are the test side of the store: real photometry of runs that no model learned from,
-rendered, as many of each class. Trees get the catalogue's own magnitudes, before any noise of a
-rendering. `--planes` is the package's network trained on 8-bit pictures of the same objects, a
-`--paper` one of the paper's trained on them. Writes ladder.json and the table, ladder.md.
+rendered, as many of each class. Counts and trees learn from the training side's objects of the
+same catalogue, and get its own magnitudes, with their errors but without the noise that a
+rendering adds once more. "Told" is the true type, galaxy or point source, which nobody has who
+looks at pictures: photo's `type` errs, and is not in this catalogue. `--planes` is the package's
+network trained on 8-bit pictures of the same objects, a `--paper` one of the paper's trained on
+them. Writes ladder.json and the table, ladder.md.
 """
 
 from __future__ import annotations
@@ -95,14 +98,12 @@ def main() -> None:
 
 def without_pixels(store: CutoutStore, members: Table, test: np.ndarray) -> list[Rung]:
     """Count by magnitude, and grow trees on the catalogue's magnitudes."""
-    origin, side = (np.asarray(members[name]).astype(str) for name in ("origin", "side"))
-    rendered = origin == "simulated"
+    catalogue, side = (np.asarray(members[name]).astype(str) for name in ("catalogue", "side"))
     rows = {
-        "train": np.flatnonzero(rendered & (side == "train")),
-        "validation": np.flatnonzero(rendered & (side == "validation")),
-        "test": test,
+        name: np.flatnonzero((catalogue == "spectroscopic") & (side == name))
+        for name in ("train", "validation")
     }
-    real = rows["train"][np.asarray(members["object"])[rows["train"]] >= 0]
+    rows["test"] = test
     classes = np.asarray(store.index["class"]).astype(str)
     number = np.array([labels.index(name) for name in classes])
     r = np.asarray(store.index["r"])
@@ -113,7 +114,7 @@ def without_pixels(store: CutoutStore, members: Table, test: np.ndarray) -> list
         extended = (classes[where] == labels.GALAXY).astype(np.float64)
         return np.column_stack([features, extended]) if kind else features
 
-    counts = counted(r[real], number[real])
+    counts = counted(r[rows["train"]], number[rows["train"]])
     points = counts.copy()
     points[:, labels.index(labels.GALAXY)] = 0
     guess = shares(counts, r[test])

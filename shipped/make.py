@@ -178,7 +178,9 @@ def _photometry(
     classes = np.asarray(sources["class"])
     chosen = np.concatenate([_some(np.flatnonzero(classes == c), count, rng) for c in CLASSES])
     sources = sources[chosen]
-    return _plain(sources), _entries(len(sources), mine["object"][sources["row"]])
+    entries = _entries(len(sources), mine["object"][sources["row"]])
+    entries["catalogue"] = "spectroscopic"
+    return _plain(sources), entries
 
 
 def _some(rows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -208,7 +210,9 @@ def _dr5(
     near = _some(np.flatnonzero(~far), count - count // 2, rng)
     rows = np.concatenate([_evenly(mine["redshift"], np.flatnonzero(far), count // 2, rng), near])
     sources, _ = population.from_catalog(mine[rows], rng)
-    return _plain(sources), _entries(len(sources), mine["object"][rows][sources["row"]])
+    entries = _entries(len(sources), mine["object"][rows][sources["row"]])
+    entries["catalogue"] = "dr5"
+    return _plain(sources), entries
 
 
 def _evenly(
@@ -235,6 +239,7 @@ def _entries(
     entries = Table({"object": np.full(n, number), "fold": np.full(n, fold)})
     entries["painted"] = np.full(n, -1)
     entries["origin"] = np.full(n, origin)
+    entries["catalogue"] = np.full(n, "", dtype="U13")  # of which it is real photometry, rendered
     return entries
 
 
