@@ -77,7 +77,7 @@ def examined(path: Path | None, store: CutoutStore, rows: np.ndarray) -> dict[st
 
 def coverage(classifier: gqs.Classifier, judged: Judged, mag_r: np.ndarray) -> dict[str, Any]:
     """Count how often sets hold the true class, by class and by range of magnitude."""
-    held_out = held_out_of(classifier, "sets")
+    held_out = held_out_of(classifier, "sets")[classifier.bands]
     temperature = calibration_of(classifier, "sets").temperature
     known = temperature.probabilities(held_out.logits, held_out.mag_r)
     found = {}

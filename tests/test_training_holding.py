@@ -14,7 +14,7 @@ from gqs import tables
 from gqs.classify.classifier import Classifier, load_classifier
 from gqs.dataset.store import CutoutStore
 from gqs.errors import ModelError
-from gqs.evaluation.held_out import HeldOut
+from gqs.evaluation.held_out import sets_of
 from gqs.files import sha256
 from gqs.imaging.photometry import aperture_magnitudes
 from gqs.training import train
@@ -35,13 +35,15 @@ def test_held_out_is_the_validation_side_as_the_classifier_sees_it(
     store, split, classifier = trained
     path = classifier.folder / "held_out.parquet"
     assert classifier.card["training"]["held_out_sha256"] == sha256(path)
-    held_out = HeldOut.from_table(tables.read(path), path)
+    sets = sets_of(tables.read(path), "gri", path)
+    assert list(sets) == ["gri", "r"]  # of the usual ones those that its three bands hold
+    held_out = sets["gri"]
     sides = dict(zip(split["objid"].tolist(), split["split"].tolist(), strict=True))
     rows = np.flatnonzero([sides[i] == "validation" for i in store.index["objid"].tolist()])
     np.testing.assert_array_equal(held_out.objid, store.index["objid"][rows])
     images = store.images(rows)
     mag_r = aperture_magnitudes(images[:, [1]], "r")[0][:, 0]
-    np.testing.assert_allclose(held_out.mag_r, mag_r)
+    np.testing.assert_allclose(held_out.mag_r, mag_r, rtol=1e-6)
     assert classifier.calibration is not None
     expected = classifier.calibration.temperature.probabilities(held_out.logits, mag_r)
     np.testing.assert_allclose(classifier.predict_cutouts(images, "gri"), expected, atol=1e-6)
@@ -50,6 +52,11 @@ def test_held_out_is_the_validation_side_as_the_classifier_sees_it(
     assert classifier.card["calibration"]["log_loss"]["after"] <= (
         classifier.card["calibration"]["log_loss"]["before"] + 1e-9
     )
+    alone, softened = sets["r"], classifier.calibration.at("r")
+    np.testing.assert_array_equal(alone.objid, held_out.objid)
+    assert softened != classifier.calibration.temperature
+    expected = softened.probabilities(alone.logits, mag_r)
+    np.testing.assert_allclose(classifier.predict_cutouts(images[:, [1]], "r"), expected, atol=1e-6)
 
 
 def test_a_model_without_a_calibration_stays_usable_and_a_broken_one_is_refused(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gqs import __version__, labels, tables, workers
 from gqs.classify.classifier import Classifier
 from gqs.classify.field import flagged
-from gqs.classify.held_out import calibration_of, held_out_of
+from gqs.classify.held_out import calibration_of, held_out_of, with_bands
 from gqs.classify.priors import NAMES as PRIORS
 from gqs.classify.priors import find_prior
 from gqs.dataset.sky_groups import sky_groups
@@ -227,7 +227,7 @@ def appraise(
         comparison = compare(judged, other, group=drawable(judged, group), seed=seed)
     shown = [*more, *_figures(store, split, rows, judged, metrics, history)]
     sections, further = [], None
-    if (odds := _probabilities(classifier, found, judged, metrics)) is not None:
+    if (odds := _probabilities(classifier, store.bands, found, judged, metrics)) is not None:
         shown += odds.figures
         sections, further = [odds.section], {"probabilities": odds.numbers}
     page = write_report(
@@ -297,12 +297,14 @@ def _seen(classifier: Classifier, store: CutoutStore, rows: NDArray[np.int64], s
 
 
 def _probabilities(
-    classifier: Classifier, found: Table, judged: Judged, metrics: Metrics
+    classifier: Classifier, bands: str, found: Table, judged: Judged, metrics: Metrics
 ) -> Findings | None:
     """Measure calibration, sets and candidates; None where the model tells too little for it."""
     try:
         calibration = calibration_of(classifier, "the report")
-        held_out = held_out_of(classifier, "the report")
+        kept = held_out_of(classifier, "the report")
+        bands = classifier.given(bands)
+        held_out = with_bands(kept, bands, classifier, "the report")
     except UsageError:
         return None
     place = {objid: row for row, objid in enumerate(found["objid"].tolist())}
@@ -315,6 +317,7 @@ def _probabilities(
         if calibration.learned.by_magnitude or not prior.by_magnitude
     }
     groups = judged.groups(metrics.bootstrap["group"])
+    calibration = replace(calibration, temperature=calibration.at(bands))
     return examine(judged, numbers(mine, "mag_r"), calibration, held_out, skies, groups)
 
 

@@ -19,7 +19,7 @@ from gqs.classify.priors import find_prior
 from gqs.classify.weighing import list_candidates, weigh
 from gqs.dataset import split as splits
 from gqs.dataset.store import CutoutStore
-from gqs.evaluation.held_out import HeldOut
+from gqs.evaluation.held_out import sets_of
 
 
 def gqs(*words: object) -> subprocess.CompletedProcess[str]:
@@ -107,7 +107,7 @@ def test_python_gives_what_the_command_gives(model: Path, catalogue: Path) -> No
     listed = list_candidates(weighed, classifier, "QSO", 0.05, sky)
     if listed.threshold.reached and len(listed.table):
         assert listed.own == pytest.approx(np.mean(listed.table["p_qso"]))
-    held_out = HeldOut.from_table(tables.read(model / "held_out.parquet"), model)
+    held_out = sets_of(tables.read(model / "held_out.parquet"), "gri", model)["gri"]
     assert listed.threshold.objects == len(held_out)
 
 

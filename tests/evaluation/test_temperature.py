@@ -42,6 +42,19 @@ def test_a_temperature_that_follows_the_magnitude_is_recovered() -> None:
     np.testing.assert_allclose(found.at(at), factor(at), rtol=0.08)
 
 
+def test_objects_of_another_mix_give_the_temperature_of_the_learned_one() -> None:
+    """Learned with a rare class, fitted where that one is three times as common."""
+    rng = np.random.default_rng(5)
+    logits = 2 * rng.normal(size=(60000, 3)) - np.array([0.0, 2.0, 0.0])
+    chance = softmax(logits, axis=1).cumsum(axis=1)
+    truth = (rng.uniform(size=(60000, 1)) > chance).sum(axis=1).clip(0, 2)
+    kept = (truth == 1) | (rng.uniform(size=60000) < 0.3)
+    logits, truth, unknown = 1.8 * logits[kept], truth[kept], np.full(kept.sum(), np.nan)
+    right = temperature.fit(logits, truth, unknown, np.log([0.3, 1.0, 0.3]))
+    assert right.overall == pytest.approx(1.8, rel=0.03)
+    assert temperature.fit(logits, truth, unknown).overall > 2.0  # the other mix passes for doubt
+
+
 def test_few_objects_move_no_knot_far() -> None:
     """Seven faint objects, all wrong and sure of it, beside many that are calibrated."""
     logits, mag_r, truth = drawn(3000, 1.0)

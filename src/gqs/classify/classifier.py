@@ -166,7 +166,8 @@ class Classifier:
         unlike[np.isnan(found[:, 0])] = np.nan
         if self.calibration is None or mag_r is None:
             return np.asarray(softmax(found, axis=1)), unlike
-        return self.calibration.temperature.probabilities(found, np.asarray(mag_r)), unlike
+        temperature = self.calibration.at(self.given(bands))
+        return temperature.probabilities(found, np.asarray(mag_r)), unlike
 
     def magnitudes(self, flux: NDArray[Any], bands: str = BANDS) -> NDArray[np.float64]:
         """Measure what calibration and priors go by: r magnitudes within 3 arcsec.
@@ -218,6 +219,21 @@ class Classifier:
 
         several = [paths] if isinstance(paths, str | Path) else paths
         return classify_field(self, [Path(path) for path in several], positions)
+
+    def given(self, bands: str) -> str:
+        """Name those of the model's bands that are there, in its order; all of a colour picture.
+
+        Parameters
+        ----------
+        bands : str
+            Bands of some cutouts.
+
+        Returns
+        -------
+        str
+            Some of the model's bands.
+        """
+        return "".join(band for band in self.bands if band in bands or self.form == "paper")
 
     def arranged(self, flux: NDArray[Any], bands: str) -> NDArray[Any]:
         """Put the bands into the model's order, with planes of NaN for those that are missing.

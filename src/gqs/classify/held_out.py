@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from gqs import tables
 from gqs.classify.classifier import Classifier
 from gqs.errors import ModelError, UsageError
-from gqs.evaluation.held_out import Calibration, HeldOut
+from gqs.evaluation.held_out import Calibration, HeldOut, sets_of
 from gqs.files import check_hash
 from gqs.model_folder import HELD_OUT
 
@@ -38,7 +40,7 @@ def calibration_of(classifier: Classifier, what: str) -> Calibration:
     return classifier.calibration
 
 
-def held_out_of(classifier: Classifier, what: str) -> HeldOut:
+def held_out_of(classifier: Classifier, what: str) -> dict[str, HeldOut]:
     """Read the objects on which a model was validated.
 
     Parameters
@@ -50,8 +52,8 @@ def held_out_of(classifier: Classifier, what: str) -> HeldOut:
 
     Returns
     -------
-    HeldOut
-        At least one object.
+    dict of str to HeldOut
+        By the bands with which they were judged, the model's own first.
 
     Raises
     ------
@@ -72,6 +74,41 @@ def held_out_of(classifier: Classifier, what: str) -> HeldOut:
         )
     check_hash(path, expected)
     try:
-        return HeldOut.from_table(tables.read(path), path)
+        return sets_of(tables.read(path), classifier.bands, path)
     except ValueError as error:
         raise ModelError(f"{path}: {error} Train again with this version.") from error
+
+
+def with_bands(
+    sets: Mapping[str, HeldOut], bands: str, classifier: Classifier, what: str
+) -> HeldOut:
+    """Return those of a model's held-out objects that were judged with some bands.
+
+    Parameters
+    ----------
+    sets : mapping
+        As `held_out_of` gives them.
+    bands : str
+        As `Classifier.given` names them.
+    classifier : Classifier
+        The model.
+    what : str
+        What was asked for.
+
+    Returns
+    -------
+    HeldOut
+        Judged with these very bands.
+
+    Raises
+    ------
+    UsageError
+        If the model keeps none: with other bands it is as sure as nobody has measured.
+    """
+    if bands not in sets:
+        raise UsageError(
+            f"{classifier.folder}: keeps held-out objects with the bands {' and '.join(sets)}, "
+            f"not with {bands or 'none'}, so {what} cannot be given. Add frames of the missing "
+            "bands, or take others away."
+        )
+    return sets[bands]

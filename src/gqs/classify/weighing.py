@@ -182,7 +182,7 @@ def threshold_of(
     """
     target = candidates.checked(name, purity)
     calibration = calibration_of(classifier, "a list of candidates")
-    known = held_out_of(classifier, "a list of candidates")
+    known = held_out_of(classifier, "a list of candidates")[classifier.bands]
     score = calibration.temperature.probabilities(known.logits, known.mag_r)
     density, absolute = None, True
     if prior is not None:
@@ -193,7 +193,7 @@ def threshold_of(
 
 
 def _conformal(classifier: Classifier, coverage: float) -> conformal.Conformal:
-    known = held_out_of(classifier, "a coverage")
+    known = held_out_of(classifier, "a coverage")[classifier.bands]
     calibration = calibration_of(classifier, "a coverage")
     probability = calibration.temperature.probabilities(known.logits, known.mag_r)
     return conformal.fit(probability, known.truth, known.mag_r, coverage)

@@ -172,3 +172,23 @@ def reweighed(probabilities: Array, wanted: Array, learned: Array) -> Array:
         found = odds / total
     usable = np.isfinite(found).all(axis=1) & (total[:, 0] > 0)
     return np.where(usable[:, None], found, probabilities)
+
+
+def shift(wanted: Shares, learned: Shares, mag_r: Array) -> Array:
+    """Return what moves logits from the learned shares to others: the log of their ratio.
+
+    Parameters
+    ----------
+    wanted, learned : Shares
+        Of the classes.
+    mag_r : ndarray
+        (n,) magnitudes.
+
+    Returns
+    -------
+    ndarray
+        (n, 3); 0 where the magnitude is not known and the shares depend on it, as `reweighed`
+        leaves such objects as they are.
+    """
+    ratio = np.log(wanted.at(mag_r)) - np.log(learned.at(mag_r))
+    return np.asarray(np.nan_to_num(ratio))

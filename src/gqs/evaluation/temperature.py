@@ -147,7 +147,9 @@ class Temperature:
             raise ValueError(f"it lacks {error}") from error
 
 
-def fit(logits: Array, truth: NDArray[np.int64], mag_r: Array) -> Temperature:
+def fit(
+    logits: Array, truth: NDArray[np.int64], mag_r: Array, moved: Array | float = 0.0
+) -> Temperature:
     """Fit the temperature on objects that the network did not learn from, by log loss.
 
     Parameters
@@ -158,6 +160,9 @@ def fit(logits: Array, truth: NDArray[np.int64], mag_r: Array) -> Temperature:
         (n,) positions in `labels.CLASSES`.
     mag_r : ndarray
         (n,) aperture magnitudes; NaN where not measured.
+    moved : ndarray or float
+        (n, 3) added to the logits after they were divided: log ratio of these objects' shares to
+        the learned ones.
 
     Returns
     -------
@@ -166,19 +171,22 @@ def fit(logits: Array, truth: NDArray[np.int64], mag_r: Array) -> Temperature:
     """
     if not len(logits):
         return Temperature()
+    moved = np.broadcast_to(moved, logits.shape)
     everyone = np.zeros((len(logits), 0))
-    (overall,) = _fitted(logits, truth, everyone, 0.0)
+    (overall,) = _fitted(logits, truth, moved, everyone, 0.0)
     known = np.isfinite(mag_r)
     if not known.any():
         return Temperature(float(np.exp(overall)))
     # (n, knot): how much each knot has to say at each object's magnitude
     hats = np.stack([np.interp(mag_r[known], KNOTS, row) for row in np.eye(len(KNOTS))], axis=1)
-    centre, *steps = _fitted(logits[known], truth[known], hats, overall)
+    centre, *steps = _fitted(logits[known], truth[known], moved[known], hats, overall)
     at_knots = np.exp(np.clip(centre + np.array(steps), -MOST, MOST))
     return Temperature(float(np.exp(overall)), KNOTS, tuple(at_knots.tolist()))
 
 
-def _fitted(logits: Array, truth: NDArray[np.int64], hats: Array, start: float) -> Array:
+def _fitted(
+    logits: Array, truth: NDArray[np.int64], moved: Array, hats: Array, start: float
+) -> Array:
     """Overall log T and each knot's distance from it, where log loss and priors are least."""
     spreads = np.array([SPREAD_OVERALL, *[SPREAD_KNOT] * hats.shape[1]])
     basis = np.column_stack([np.ones(len(logits)), hats])
@@ -186,7 +194,7 @@ def _fitted(logits: Array, truth: NDArray[np.int64], hats: Array, start: float) 
 
     def loss(steps: Array) -> tuple[float, Array]:
         scaled = logits * np.exp(-basis @ steps)[:, None]
-        logs = log_softmax(scaled, axis=1)
+        logs = log_softmax(scaled + moved, axis=1)
         # d(-log p_y) / d(log T) = u_y - sum_c p_c u_c for scaled logits u
         slope = scaled[own] - (np.exp(logs) * scaled).sum(axis=1)
         value = -logs[own].sum() + 0.5 * ((steps / spreads) ** 2).sum()

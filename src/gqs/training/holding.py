@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gqs.dataset.judgeable import faults
-from gqs.evaluation.held_out import HeldOut, usable
+from gqs.evaluation.held_out import USUAL, HeldOut
 from gqs.evaluation.shares import Shares, learned_shares
 from gqs.imaging.photometry import aperture_magnitudes
 from gqs.networks import zoo
 from gqs.recipes import Recipe
+from gqs.survey import seeing
 from gqs.survey.sdss import REFERENCE_BAND
 from gqs.training.batches import Data
 from gqs.training.optimizing import class_weights
@@ -24,7 +25,9 @@ COUNTED: Final = 20_000  # training objects whose magnitude is measured, drawn a
 
 
 @torch.no_grad()
-def held_out(data: Data, recipe: Recipe, weights: dict[str, Tensor], device: str) -> HeldOut:
+def held_out(
+    data: Data, recipe: Recipe, weights: dict[str, Tensor], device: str
+) -> dict[str, HeldOut]:
     """Judge the validation side with the weights that were kept, as a classifier would: in fp32.
 
     Parameters
@@ -40,29 +43,54 @@ def held_out(data: Data, recipe: Recipe, weights: dict[str, Tensor], device: str
 
     Returns
     -------
-    HeldOut
-        The objects that a classifier would judge.
+    dict of str to HeldOut
+        By the bands that are given, the network's own first; of a network that learned to go
+        without some, the usual sets too. Logits are NaN where a classifier would not judge.
     """
     network = zoo.build(recipe.network, data.preprocessing.channels, **recipe.arguments)
     network.load_state_dict(weights)
     network = zoo.channels_last(network).to(device).eval()
-    logits, magnitudes = [np.empty((0, 3))], [np.empty(0)]
+    sets = _sets(data, recipe)
+    logits: dict[str, list[NDArray[Any]]] = {bands: [np.empty((0, 3))] for bands in sets}
+    magnitudes = [np.empty(0)]
     for start in range(0, len(data.validation), AT_ONCE):
         rows = data.validation[start : start + AT_ONCE]
         images = data.store.images(rows)
-        seen = images if data.store.form == "paper" else images[:, _planes(data)]
-        x = data.images(rows, torch.device(device))
-        found = network(x).double().cpu().numpy()
-        found[~_judgeable(seen, data)] = np.nan
-        logits.append(found)
         magnitudes.append(_magnitudes(images, data))
-    every = HeldOut(
-        objid=np.asarray(data.store.index["objid"][data.validation], dtype=np.uint64),
-        truth=data.classes[data.validation],
-        mag_r=np.concatenate(magnitudes),
-        logits=np.concatenate(logits),
-    )
-    return usable(every)
+        seen = images if data.store.form == "paper" else images[:, _planes(data)]
+        told = seeing.told(data.store.index[rows], data.preprocessing.bands)
+        for bands in sets:
+            given = _without(seen, told, bands, data.preprocessing.bands)
+            found = network(data.preprocessing(given[0], torch.device(device), given[1]))
+            found = found.double().cpu().numpy()
+            found[~_judgeable(seen, bands, data)] = np.nan
+            logits[bands].append(found)
+    objid = np.asarray(data.store.index["objid"][data.validation], dtype=np.uint64)
+    truth, mag_r = data.classes[data.validation], np.concatenate(magnitudes)
+    return {
+        bands: HeldOut(objid, truth, mag_r, np.concatenate(parts))
+        for bands, parts in logits.items()
+    }
+
+
+def _sets(data: Data, recipe: Recipe) -> list[str]:
+    """Name the network's own bands, and the usual sets that it learned to make do with."""
+    own, augment = data.preprocessing.bands, recipe.augment
+    any_bands = data.preprocessing.form == "flux" and (augment.band_dropout or augment.narrow)
+    fewer = [bands for bands in USUAL if set(bands) < set(own)] if any_bands else []
+    return [own, *fewer]
+
+
+def _without(
+    seen: NDArray[Any], told: NDArray[np.float64], bands: str, own: str
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Mark all other bands as missing, as `Classifier.arranged` and `Classifier.told` do."""
+    missing = [i for i, band in enumerate(own) if band not in bands]
+    if not missing:
+        return seen, told
+    seen, told = seen.copy(), told.copy()
+    seen[:, missing], told[:, missing] = np.nan, np.nan
+    return seen, told
 
 
 def learned_mix(data: Data, recipe: Recipe) -> Shares:
@@ -98,11 +126,13 @@ def _planes(data: Data) -> list[int]:
     return [data.store.bands.index(band) for band in data.preprocessing.bands]
 
 
-def _judgeable(seen: NDArray[Any], data: Data) -> NDArray[np.bool_]:
-    """Tell which cutouts a classifier would judge, by the bands that it takes."""
+def _judgeable(seen: NDArray[Any], bands: str, data: Data) -> NDArray[np.bool_]:
+    """Tell which cutouts a classifier would judge by the bands that are given."""
     if data.store.form == "paper":
         return np.asarray(seen.max(axis=(1, 2, 3)) > seen.min(axis=(1, 2, 3)))
-    return np.asarray(faults(seen, data.preprocessing.bands) == 0)
+    given = [i for i, band in enumerate(data.preprocessing.bands) if band in bands]
+    ordered = "".join(data.preprocessing.bands[i] for i in given)
+    return np.asarray(faults(seen[:, given], ordered) == 0)
 
 
 def _magnitudes(images: NDArray[Any], data: Data) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from astropy.table import Table
 
 from gqs import tables
 from gqs.evaluation.figures import training_history
-from gqs.evaluation.held_out import calibrate
+from gqs.evaluation.held_out import calibrate, table_of
 from gqs.evaluation.style import rendered
 from gqs.files import disk_errors, sha256, write_bytes
 from gqs.model_folder import (
@@ -96,9 +96,11 @@ def write(
     tables.write(table, folder / HISTORY)
     _draw(folder, table)
     learned = tables.write(_learned(data), folder / LEARNED)
-    unseen = holding.held_out(data, recipe, weights, machine["device"])
-    held_out = tables.write(unseen.to_table(), folder / HELD_OUT)
+    sets = holding.held_out(data, recipe, weights, machine["device"])
+    held_out = tables.write(table_of(sets), folder / HELD_OUT)
+    unseen = sets.pop(data.preprocessing.bands).usable()
     known = knowing.write(folder, data, recipe, weights, machine["device"], unseen.objid)
+    learned_mix = holding.learned_mix(data, recipe)
     card = Card(
         network=recipe.network,
         arguments=recipe.arguments,
@@ -122,7 +124,7 @@ def write(
             **machine,
         },
         metrics={"validation": best["metrics"]},
-        calibration=calibrate(unseen, holding.learned_mix(data, recipe)) if len(unseen) else None,
+        calibration=calibrate(unseen, learned_mix, sets) if len(unseen) else None,
     )
     model = save_model(folder, weights, card)
     checkpoints.remove_all(folder / "checkpoints")
