@@ -100,7 +100,7 @@ def metadata(classifier: Classifier) -> dict[str, str]:
             f"float32 (n, {len(bands)}, {size}, {size}): nanomaggies a pixel above the sky, in "
             "the order of bands; NaN where a pixel is bad, a band missing or nothing covered"
         )
-        calibration = "temperature by the r magnitude within 3 arcsec, measured inside; of all bands"
+        calibration = "temperature by the r magnitude within 3 arcsec, fitted with all bands"
     if classifier.calibration is None:
         calibration = "none: a plain softmax of the logits"
     told = {
