@@ -41,8 +41,9 @@ LEARN := $(BIN)/gqs train $(BUILT) --recipe shipped --threads 1
 shipped: setup
 	$(BIN)/python shipped/make.py $(BUILT) --data "$(GQS_REAL_DATA)"
 	for seed in 1 2 3; do $(LEARN) --split $(BUILT)/split.parquet --seed $$seed --out build/seed-$$seed || exit; done
-	$(BIN)/python shipped/choose.py build/seed-1 build/seed-2 build/seed-3
-	for fold in 0 1 2 3 4; do $(LEARN) --split $(BUILT)/fold-$$fold.parquet --seed 1 --epochs 10 --out build/fold-$$fold || exit; done
+	for seed in 1 2 3; do $(BIN)/gqs calibrate build/seed-$$seed $(BUILT) --split $(BUILT)/calibration.parquet --out build/calibrated-$$seed || exit; done
+	$(BIN)/python shipped/choose.py build/calibrated-1 build/calibrated-2 build/calibrated-3
+	for fold in 0 1 2 3 4; do $(LEARN) --split $(BUILT)/fold-$$fold.parquet --seed 1 --epochs 12 --out build/fold-$$fold || exit; done
 	$(BIN)/python shipped/pictures.py $(BUILT) build/pictures
 	$(BIN)/gqs train build/pictures/planes --recipe shipped --threads 1 --seed 1 --out build/planes \
 	  --set augment.dim=0 --set augment.band_dropout=0 --set augment.narrow=0

@@ -1,4 +1,4 @@
-"""Verbs that learn and measure: networks, train, evaluate."""
+"""Verbs that learn and measure: networks, train, calibrate, evaluate."""
 
 from __future__ import annotations
 
@@ -185,6 +185,51 @@ def _assignment(text: str) -> tuple[str, Any]:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return key.strip(), value.strip()
+
+
+@app.command(rich_help_panel=PANEL)
+def calibrate(
+    model: Annotated[Path, typer.Argument(help="Model folder, as `gqs train` writes it.")],
+    store: Store,
+    out: Annotated[Path, typer.Option(help="Model folder to write; the weights are the same.")],
+    split: SplitFile = None,
+    side: Annotated[
+        Literal["validation", "test"], typer.Option(help="Side of the split to calibrate on.")
+    ] = "validation",
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or mps.  \\[default: a GPU where there is one]")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a model's probabilities, sets and lists anew, on objects that it did not learn from.
+
+    For objects as they will be in use: of another depth or seeing, or more of the faint ones.
+
+    Examples:
+
+      gqs calibrate model deeper-cutouts --out calibrated
+
+      gqs calibrate model cutouts --split calibration.parquet --out calibrated --json
+    """
+    import numpy as np
+
+    from gqs.dataset.split import load
+    from gqs.dataset.store import CutoutStore
+    from gqs.training.calibrating import calibrate_model
+
+    opened, divided = CutoutStore.open(store), load(split or store / "split.parquet")
+    chosen = divided["objid"][np.asarray(divided["split"]).astype(str) == side]
+    rows = np.flatnonzero(np.isin(opened.index["objid"], chosen))
+    card = calibrate_model(model, opened, rows, out, device)
+    found = card.calibration or {}
+    loss = found["log_loss"]
+    lines = [
+        f"Calibrated on {found['objects']:,} objects of the {side} side of {store.name}: log loss "
+        f"{loss['before']:.4f} before, {loss['after']:.4f} after.",
+        f"Model: {out}",
+        f"Next: gqs evaluate {out} {store} --out report",
+    ]
+    say(lines, {"model": out, "objects": found["objects"], "log_loss": loss}, as_json)
 
 
 @app.command(rich_help_panel=PANEL)
