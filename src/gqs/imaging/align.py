@@ -19,6 +19,7 @@ from scipy import ndimage
 from gqs.errors import BadInputError
 from gqs.imaging.frames import Frame
 from gqs.imaging.registration import shift_between, star_positions
+from gqs.imaging.resample import affine_cubic
 from gqs.survey.sdss import REFERENCE_BAND, FieldId, check_bands
 
 AFFINE_LIMIT: Final = 1e-3  # pixels that the affine may leave to the two WCS
@@ -106,7 +107,8 @@ def align(frames: Mapping[str, Frame], bands: str, *, star_shift: bool = False) 
     bands = check_bands(bands)
     reference = _checked(frames, bands)
     noise = {band: float(np.sqrt(np.nanmedian(frames[band].variance))) for band in bands}
-    noise.setdefault(REFERENCE_BAND, float(np.sqrt(np.nanmedian(reference.variance))))
+    if REFERENCE_BAND not in noise:
+        noise[REFERENCE_BAND] = float(np.sqrt(np.nanmedian(reference.variance)))
     stars = star_positions(reference, noise[REFERENCE_BAND])
     shape = (len(bands), *reference.flux.shape)
     flux = np.empty(shape, dtype=np.float32)
@@ -215,23 +217,21 @@ def _resampled(
     """Flux, cover and saturation of a frame at the grid's pixels."""
     rows_first = matrix[::-1, [1, 0, 2]]  # scipy counts rows before columns
 
-    def moved(image: NDArray[Any], order: int, outside: float) -> NDArray[np.float32]:
-        return np.asarray(
-            ndimage.affine_transform(
-                image,
-                rows_first[:, :2],
-                rows_first[:, 2],
-                output_shape=shape,
-                output=np.float32,
-                order=order,
-                mode="constant",
-                cval=outside,
-            )
+    def moved(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        there = ndimage.affine_transform(
+            mask,
+            rows_first[:, :2],
+            rows_first[:, 2],
+            output_shape=shape,
+            order=0,
+            mode="constant",
+            cval=0,
         )
+        return np.asarray(there > 0)
 
-    flux = moved(_filled(frame), 3, np.nan)
+    flux = affine_cubic(_filled(frame), matrix, shape)
     flux *= np.float32(abs(np.linalg.det(matrix[:, :2])))
-    return flux, *_masks(frame, flux, lambda image: moved(image, 0, 0.0) > 0)
+    return flux, *_masks(frame, flux, moved)
 
 
 def _masks(
