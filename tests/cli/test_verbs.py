@@ -52,7 +52,7 @@ def work(survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_help_lists_the_verbs_in_the_order_of_the_work() -> None:
     shown = gqs("--help").stdout
     verbs = ["query", "fetch", "dataset", "simulate", "cutouts", "split", "networks", "train"]
-    verbs += ["evaluate", "reproduce", "classify", "demo"]
+    verbs += ["calibrate", "evaluate", "reproduce", "classify", "demo"]
     places = [shown.index(f"│ {verb} ") for verb in verbs]
     assert places == sorted(places)
     for verb in verbs:
@@ -82,11 +82,15 @@ def test_evaluate_writes_a_report_and_its_numbers(work: Path) -> None:
 
 
 def test_a_model_is_not_appraised_on_what_it_learned_from(work: Path, survey: Path) -> None:
-    """Neither by another split nor through another store of the same sky."""
+    """Neither by another split nor through another store of the same sky; nor calibrated."""
     other = work / "other.parquet"
     gqs("split", work / "cutouts", "--scheme", "paper", "--seed", 2, "--out", other)
     done = gqs("evaluate", work / "model", work / "cutouts", "--out", work / "r", "--split", other)
     refused(done, 7, "learned from")
+    to = ("--out", work / "calibrated")
+    refused(gqs("calibrate", work / "model", work / "cutouts", "--split", other, *to), 7, "surer")
+    done = gqs("calibrate", work / "model", work / "cutouts", "--side", "test", *to, "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["objects"] > 0
     again = work / "again"
     gqs("cutouts", survey / "frames", "--catalog", survey / "catalog.csv", "--out", again,
         "--bands", "gri")  # fmt: skip

@@ -134,10 +134,8 @@ def _learned(model: Path, card: Card, store: Cutouts, rows: NDArray[np.int64]) -
     check_hash(path, card.training["learned_sha256"])
     seen, mine = tables.read(path), store.index["objid", "ra", "dec"][rows]
     trained = seen[np.asarray(seen["split"]).astype(str) == "train"]
-    both = [
-        np.concatenate([np.asarray(t[name]) for t in (trained, mine)]) for name in ("ra", "dec")
-    ]
-    sky = sky_groups(*both)
+    ra, dec = (np.append(trained[name], mine[name]) for name in ("ra", "dec"))
+    sky = sky_groups(ra, dec)
     again = np.isin(sky[len(trained) :], sky[: len(trained)])
     again |= np.isin(np.asarray(mine["objid"]), np.asarray(trained["objid"]))
     if again.any():
