@@ -289,9 +289,10 @@ def _painted(
     """Draw a third of each class onto pieces of sky."""
     rng = np.random.default_rng([SEED, 3, seed])
     sources, shown = _paintable(every, len(pick), rng)
-    images = paint(sky.images[pick], sky.fwhm[pick], sky.offset[pick], sources, SEED + seed)
-    names = ("ra", "dec", "x", "y", "run", "camcol", "field", "flags", *seeing.COLUMNS)
-    rows = sky.rows[pick][[name for name in names if name in sky.rows.colnames]]
+    images, told = paint(sky.images[pick], sky.fwhm[pick], sky.offset[pick], sources, SEED + seed)
+    rows = sky.rows[pick]["ra", "dec", "x", "y", "run", "camcol", "field", "flags"]
+    for name, width in zip(seeing.COLUMNS, told.T, strict=True):
+        rows[name] = width
     for column in ("class", "redshift", *BANDS):
         rows[column] = np.asarray(sources[column])
     rows["objid"] = real_pixels.objids(rows, 20_000)

@@ -15,17 +15,20 @@ from astropy.table import Table
 from gqs.survey.sdss import BANDS, CUTOUT_SIZE, FieldId
 from gqs.survey.simulated.conditions import FieldConditions, draw_conditions
 from gqs.survey.simulated.plan import place
+from gqs.survey.simulated.psf import Psf
 from gqs.survey.simulated.rendering import Painter
 
 GROUP: Final = 16  # sources of like seeing that share a profile, which costs more than its use
 MARGIN: Final = 7  # pixels around a cutout into which light is drawn as well
 JITTER: Final = 0.5  # pixels: largest distance of a source from the middle, along an axis
+VARIES: Final = 0.02  # of the seeing over a field, relative
+STEPS: Final = 8  # after which a profile is as wide as wanted, or as narrow as one can be
 _CENTRE: Final = 24.5
 
 
 def paint(
     images: np.ndarray, fwhm: np.ndarray, offset: np.ndarray, sources: Table, seed: int
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw one source onto the middle of each piece of sky.
 
     Parameters
@@ -43,16 +46,18 @@ def paint(
 
     Returns
     -------
-    ndarray
+    images : ndarray
         (n, 5, 50, 50) float32.
+    told : ndarray
+        (n, 5) the field's seeing, arcsec: as asked for, where a profile can be as narrow.
     """
     rng = np.random.default_rng([seed, 7])
-    out = images.astype(np.float32, copy=True)
+    out, told = images.astype(np.float32, copy=True), np.empty(fwhm.shape)
     size = CUTOUT_SIZE + 2 * MARGIN
     order = np.argsort(fwhm[:, BANDS.index("r")])
     for start in range(0, len(order), GROUP):
         rows = order[start : start + GROUP]
-        conditions = _conditions(np.median(fwhm[rows], axis=0), rng)
+        conditions, told[rows] = _conditions(np.median(fwhm[rows], axis=0), rng)
         canvases = {band: np.zeros((len(rows), size, size), np.float32) for band in BANDS}
         middle = MARGIN + _CENTRE + rng.uniform(-JITTER, JITTER, (len(rows), 2))
         at = {band: tuple((middle + offset[rows, i]).T) for i, band in enumerate(BANDS)}
@@ -65,18 +70,23 @@ def paint(
             photons = np.maximum(light, 0) / own.nmgy * own.gain
             noise = rng.standard_normal(light.shape, dtype=np.float32) * np.sqrt(photons)
             out[rows, i] += light + noise * np.float32(own.nmgy / own.gain)
-    return out
+    return out, told
 
 
-def _conditions(fwhm: np.ndarray, rng: np.random.Generator) -> FieldConditions:
-    """Conditions of a simulated field with this sky's point-spread function."""
+def _conditions(fwhm: np.ndarray, rng: np.random.Generator) -> tuple[FieldConditions, list[float]]:
+    """Conditions of a simulated field with this sky's point-spread function, and its seeing."""
     field = FieldId(3918, 3, int(rng.integers(11, 800)))
     drawn = draw_conditions(field, place(field), rng)
-    bands = {}
+    bands, told = {}, []
     for band, width in zip(BANDS, fwhm.tolist(), strict=True):
-        own = drawn.bands[band]
-        # The profile whose stars show this seeing; its own width is in pixels of another measure.
-        scale = width / own.psf.seeing * float(np.exp(0.02 * rng.standard_normal()))
-        psf = replace(own.psf, fwhm=own.psf.fwhm * scale)
-        bands[band] = replace(own, psf=psf)
-    return replace(drawn, bands=bands)
+        own, varies = drawn.bands[band], float(np.exp(VARIES * rng.standard_normal()))
+        bands[band] = replace(own, psf=_as_wide(own.psf, width * varies))
+        told.append(bands[band].psf.seeing / varies)
+    return replace(drawn, bands=bands), told
+
+
+def _as_wide(psf: Psf, wanted: float) -> Psf:
+    """Find, by steps, the profile whose stars show a seeing: wings do not grow with the core."""
+    for _ in range(STEPS):
+        psf = replace(psf, fwhm=psf.fwhm * wanted / psf.seeing)
+    return psf

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import sep
 from astropy.table import Table
 
 import make
 from gqs.imaging.photometry import aperture_magnitudes
+from gqs.survey.seeing import INNER, OUTER, seeing
 from gqs.survey.simulated import population
 from painting import paint
 
@@ -35,15 +37,29 @@ def test_far_quasars_are_drawn_evenly_over_redshift() -> None:
     assert 0.4 < (redshift[drawn] > 3.5).mean() < 0.55  # half of the bins; 9 % of the objects
 
 
-def test_a_painted_star_has_the_light_that_was_asked_for() -> None:
+def test_a_painted_star_has_the_light_and_the_width_that_were_asked_for() -> None:
     """On an empty sky, in an aperture of 3 arcsec, less what a star of 1.2 arcsec has beyond."""
     rng = np.random.default_rng(5)
     drawn = population.draw({"STAR": 400}, rng)
-    bright = drawn[(np.asarray(drawn["r"]) > 15.5) & (np.asarray(drawn["r"]) < 19)][:40]
+    bright = drawn[(np.asarray(drawn["r"]) > 15.5) & (np.asarray(drawn["r"]) < 18)][:32]
     sky = np.zeros((len(bright), 5, 50, 50), np.float32)
-    width = np.full((len(bright), 5), 1.2)
-    images = paint(sky, width, np.zeros((len(bright), 5, 2)), bright, 11)
-    found = aperture_magnitudes(images, "ugriz")[0][:, 2]
-    lost = found - np.asarray(bright["r"])
+    width = np.repeat([1.2, 1.8], 16)[:, None] * np.ones(5)
+    images, told = paint(sky, width, np.zeros((len(bright), 5, 2)), bright, 11)
+    np.testing.assert_allclose(told, width, rtol=2e-3)
+    found = aperture_magnitudes(images[:16], "ugriz")[0][:, 2]
+    lost = found - np.asarray(bright["r"])[:16]
     assert 0.02 < np.median(lost) < 0.35
     assert np.std(lost) < 0.05
+    # Stars show the seeing that is told, narrow or wide: else all of them would seem extended.
+    inner, outer = (_within(images[:, 2], radius) for radius in (INNER, OUTER))
+    shown = seeing(inner, outer) / told[:, 2]
+    assert abs(np.median(shown[:16]) - 1) < 0.04 and abs(np.median(shown[16:]) - 1) < 0.04
+
+
+def _within(planes: np.ndarray, radius: float) -> np.ndarray:
+    """Light within a radius of each star's own middle."""
+    light = []
+    for plane in planes:
+        x, y, _ = sep.winpos(plane := np.ascontiguousarray(plane), [24.5], [24.5], [1.7])
+        light.append(float(sep.sum_circle(plane, x, y, radius, subpix=5)[0][0]))
+    return np.array(light)
