@@ -6,6 +6,8 @@ import dataclasses
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -164,7 +166,7 @@ def test_a_refused_engine_is_not_opened_and_auto_goes_on_without_it(
     with pytest.raises(ModelError, match="onnx is refused"):
         choosing.opened("onnx", subject, 1)
     assert choosing.opened("auto", subject, 1, told.append).name == "torch"
-    assert len(told) == 2 and all("passed over" in sentence for sentence in told)
+    assert len([sentence for sentence in told if "passed over" in sentence]) == 2
     for path in subject.folder.glob("*-fp32-*.json"):
         path.unlink()
 
@@ -182,6 +184,25 @@ def test_the_second_time_nothing_is_drawn_or_tried(
     monkeypatch.setattr(graph, "draw", never)
     monkeypatch.setattr(checking, "compared", never)
     assert choosing.opened("auto", again, 1).name in ("torch", *OTHERS)
+
+
+@needs_engines
+def test_of_many_that_begin_at_once_one_draws(
+    subject: choosing.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, drawn = choosing.graph_of(subject), []
+
+    def draw(*_: object) -> object:
+        drawn.append(time.monotonic())
+        time.sleep(0.2)
+        return kept
+
+    monkeypatch.setattr(graph, "draw", draw)
+    monkeypatch.setenv("GQS_CACHE", str(tmp_path))
+    with ThreadPoolExecutor(4) as pool:
+        found = [pool.submit(choosing.graph_of, subject) for _ in range(4)]
+        assert all(one.result().graph.name == kept.graph.name for one in found)
+    assert len(drawn) == 1
 
 
 @needs_engines

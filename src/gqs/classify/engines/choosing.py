@@ -2,16 +2,18 @@
 
 A graph is drawn once for each model, and an engine is tried once for each model, machine and
 version; what came out is kept in the user's cache, under names that change with all of these.
+Where many processes begin at once, one does it and the others wait for it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import fcntl
 import hashlib
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import import_module
@@ -135,28 +137,39 @@ def _fastest(model: Model, threads: int | None, tell: Tell) -> Engine:
     others = [Choice(name) for name in ("openvino", "onnx") if installed(name)]
     if not others or next(model.network.parameters()).device.type != "cpu":
         return plain
-    try:
-        graph_of(model, tell)  # without it there is nothing to try
-    except GqsError as error:
-        tell(f"Engine torch is used: {error}")
-        return plain
-    speeds: dict[str, float] = {}
-    for choice in others:
+    if not all(_known(choice, model) for choice in (Choice("torch"), *others)):
         try:
-            verdict = _verdict(choice, model, threads, tell)
+            graph_of(model, tell)  # without it there is nothing to try
         except GqsError as error:
-            tell(f"Engine {choice} is passed over: {error}")
-            continue
-        if verdict.refused:
-            tell(f"Engine {choice} is passed over: {verdict.refused}.")
-        else:
-            speeds[str(choice)] = verdict.a_second
-    if not speeds:
-        return plain
-    best = max(speeds, key=lambda name: speeds[name])
-    if speeds[best] < _LEAST_GAIN * _verdict(Choice("torch"), model, threads, tell).a_second:
+            tell(f"Engine torch is used: {error}")
+            return plain
+    speeds: dict[str, float] = {}
+    # On one thread each, as fields are judged; torch has but one setting for the whole process.
+    with _torch_threads_kept():
+        for choice in (Choice("torch"), *others):
+            try:
+                verdict = _verdict(choice, model, 1, tell)
+            except GqsError as error:
+                tell(f"Engine {choice} is passed over: {error}")
+                continue
+            if verdict.refused:
+                tell(f"Engine {choice} is passed over: {verdict.refused}.")
+            else:
+                speeds[str(choice)] = verdict.a_cpu_second
+    least = _LEAST_GAIN * speeds.pop("torch", 0.0)
+    best = max(speeds, key=lambda name: speeds[name], default="")
+    if not best or speeds[best] < least:
         return plain
     return started(Choice(best), model, threads, tell)
+
+
+@contextlib.contextmanager
+def _torch_threads_kept() -> Iterator[None]:
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def graph_of(model: Model, tell: Tell = nobody) -> ModelProto:
@@ -245,21 +258,40 @@ def _verdict(
     choice: Choice, model: Model, threads: int | None, tell: Tell, engine: Engine | None = None
 ) -> Verdict:
     """Read what came out when the engine was tried here, or try it."""
-    key = files.hash_of([model.key, choice.versions(), processor()])
-    path = model.folder / f"{choice.engine}-{choice.precision}-{key[:16]}.json"
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        return Verdict(**json.loads(path.read_text("utf-8")))
-    seen, reference = _reference(model)
-    found = checking.compared(
-        engine or started(choice, model, threads, tell),
-        choice.precision,
-        seen,
-        reference,
-        model.typical,
-    )
-    with contextlib.suppress(ResourceError):  # a cache that cannot be written is done without
-        files.write_json(path, found.as_dict())
+    if found := _known(choice, model):
+        return found
+    engine = engine or started(choice, model, threads, tell)
+    with _one_at_a_time(model.folder):
+        if found := _known(choice, model):
+            return found
+        tell(f"Engine {choice} is tried on simulated cutouts, once for this model.")
+        seen, reference = _reference(model)
+        found = checking.compared(engine, choice.precision, seen, reference, model.typical)
+        with contextlib.suppress(ResourceError):  # a cache that cannot be written is done without
+            files.write_json(_verdict_path(choice, model), found.as_dict())
     return found
+
+
+def _known(choice: Choice, model: Model) -> Verdict | None:
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return Verdict(**json.loads(_verdict_path(choice, model).read_text("utf-8")))
+    return None
+
+
+def _verdict_path(choice: Choice, model: Model) -> Path:
+    key = files.hash_of([model.key, choice.versions(), processor()])
+    return model.folder / f"{choice.engine}-{choice.precision}-{key[:16]}.json"
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Let processes that would do the same wait for the first; where none can lock, all do it."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = held.enter_context((folder / ".lock").open("a"))
+            fcntl.flock(lock, fcntl.LOCK_EX)  # goes with the file, however the process ends
+        yield
 
 
 @lru_cache(maxsize=2)
@@ -272,19 +304,28 @@ def _reference(model: Model) -> tuple[specimens.Specimens, tuple[Any, Any]]:
 
 def _kept(path: Path, make: Callable[[], ModelProto]) -> ModelProto:
     """Read a graph from the cache, or make it and keep it there; damaged ones are made anew."""
-    onnx = import_module("onnx")
-    hashed = path.with_suffix(".sha256")
+    if (found := _whole(path)) is not None:
+        return found
+    with _one_at_a_time(path.parent):
+        if (found := _whole(path)) is not None:
+            return found
+        made = make()
+        data = made.SerializeToString(deterministic=True)
+        with contextlib.suppress(ResourceError):
+            files.write_bytes(path, data)
+            hashed = hashlib.sha256(data).hexdigest().encode()
+            files.write_bytes(path.with_suffix(".sha256"), hashed)
+    return made
+
+
+def _whole(path: Path) -> ModelProto | None:
     with contextlib.suppress(OSError):
         data = path.read_bytes()
-        if hashed.read_text("ascii").strip() == hashlib.sha256(data).hexdigest():
-            found: ModelProto = onnx.load_model_from_string(data)
+        told = path.with_suffix(".sha256").read_text("ascii").strip()
+        if told == hashlib.sha256(data).hexdigest():
+            found: ModelProto = import_module("onnx").load_model_from_string(data)
             return found
-    made = make()
-    data = made.SerializeToString(deterministic=True)
-    with contextlib.suppress(ResourceError):
-        files.write_bytes(path, data)
-        files.write_bytes(hashed, hashlib.sha256(data).hexdigest().encode())
-    return made
+    return None
 
 
 @lru_cache(maxsize=1)
