@@ -13,8 +13,12 @@ by the clock and by processor time. Matrix products of the same precision, timed
 what the machine can do; an engine's share of it counts its network's multiply-adds alone.
 
 Then every engine judges --cutouts cutouts, some as bright as r = 14, as faint as u = 24, saturated
-or masked: the largest difference of a probability from torch's, classes that flip, accuracy lost.
-With GQS_REAL_DATA the sources of the real frames are judged too, and set the ranges of int8.
+or masked: the largest difference of a probability from torch's, classes that flip, accuracy lost;
+of those of r = 14 and of u = 24 once more alone. With GQS_REAL_DATA the sources of the real frames
+are judged too, and set the ranges of int8; and so are real quasars, whose class is known.
+
+How much a fuller batch would gain is measured too: cutouts a CPU-second by the size of the batch,
+on one thread, as fields are judged.
 
 With --small it takes a minute or two, for a look, and writes nothing.
 """
@@ -24,8 +28,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -36,15 +38,22 @@ import numpy as np
 import torch
 
 import gqs
+from engine_answers import (
+    choices,
+    model_of,
+    on_real,
+    real_quasars,
+    real_sources,
+    rows_of,
+    strays,
+    tell,
+)
 from gqs.classify.classifier import Classifier
-from gqs.classify.engines import checking, choosing, graph, rounded
-from gqs.classify.engines.running import PRECISIONS, Choice, Engine, Graph, Torch, installed
-from gqs.classify.engines.specimens import Specimens, specimens
-from gqs.classify.field import How, prepare
-from gqs.imaging.frames import group_fields
+from gqs.classify.engines import choosing
+from gqs.classify.engines.running import PRECISIONS, Choice, Engine, Torch, installed
+from gqs.classify.engines.specimens import BRIGHT, EVERY, FAINT, Specimens, specimens
 from gqs.model_folder import Card, save_model
 from gqs.networks import zoo
-from gqs.survey import seeing
 from measured import rounded as to_four_digits
 from measured import save
 
@@ -52,28 +61,12 @@ SEED = 2023
 SIZE = 2048  # of the square matrices whose product is timed
 LEAST_S = 0.5  # of one system in one round
 BATCHES = {"shipped": 256, "gqs": 64}
+TRIED = (8, 32, 64, 128, 256)  # cutouts at a time
 
 PAGE = Path(__file__).parents[1] / "docs/engines.md"
 BEGIN, END = "<!-- made by benchmarks/engines.py -->\n", "<!-- end -->\n"
 
 Pass = Callable[[], int]  # judges some cutouts and tells how many
-
-
-def choices() -> list[Choice]:
-    """All engines and precisions that are installed."""
-    return [
-        Choice(engine, precision)
-        for engine, precisions in PRECISIONS.items()
-        if installed(engine)
-        for precision in precisions
-    ]
-
-
-def model_of(classifier: Classifier) -> choosing.Model:
-    """What engines need to know of a classifier."""
-    return choosing.Model(
-        classifier.network, classifier.preprocessing, classifier.hash, classifier.typical
-    )
 
 
 def with_fresh_weights(folder: Path) -> Path:
@@ -152,10 +145,6 @@ def started(model: choosing.Model, wanted: list[Choice], threads: int) -> dict[s
     return {str(choice): choosing.started(choice, model, threads, tell) for choice in wanted}
 
 
-def tell(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)
-
-
 def contiguous(network: torch.nn.Module) -> torch.nn.Module:
     """The same network in torch's first layout."""
     return copy.deepcopy(network).to(memory_format=torch.contiguous_format)
@@ -216,54 +205,18 @@ def summary(rate: dict[str, float], theirs: Classifier) -> dict[str, Any]:
     }
 
 
-def strays(model: choosing.Model, seen: Specimens) -> dict[str, Any]:
-    """Every engine's verdict on the same cutouts."""
-    plain = Torch(model.network, model.preprocessing)
-    logits, embedding, _ = checking.answers(plain, seen)
-    found: dict[str, Any] = {"torch accuracy": (logits.argmax(axis=1) == seen.truth).mean()}
-    for choice in choices():
-        engine = choosing.started(choice, model, None, tell)
-        verdict = checking.compared(
-            engine, choice.precision, seen, (logits, embedding), model.typical
-        )
-        found[str(choice)] = verdict.as_dict()
-    return found
-
-
-def real_sources(classifier: Classifier) -> Specimens | None:
-    """Sources of the real frames, where these are at hand; their classes are those of torch."""
-    root = os.environ.get("GQS_REAL_DATA")
-    if not root or classifier.form != "flux":
-        return None
-    fields, _ = group_fields(sorted((Path(root) / "frames").rglob("frame-*.fits.bz2")))
-    images, widths = [], []
-    for files in fields.values():
-        if set(classifier.bands) <= files.keys():
-            prepared = prepare(files, How.of(classifier))
-            images.append(prepared.images)
-            widths.append(seeing.told(prepared.objects, classifier.bands))
-    every, told = np.concatenate(images), np.concatenate(widths)
-    judged = np.isfinite(classifier.predict_cutouts(every, classifier.bands, seeing=told)[:, 0])
-    every, told = every[judged], told[judged]
-    plain = Torch(classifier.network, classifier.preprocessing)
-    found = Specimens(every, told, np.zeros(len(every), np.int64))
-    return Specimens(every, told, checking.answers(plain, found)[0].argmax(axis=1))
-
-
-def on_real(model: choosing.Model, real: Specimens) -> dict[str, Any]:
-    """Verdicts on real sources, int8 calibrated on half of them too and tried on the rest."""
-    ranges = Specimens(*(value[::2] for value in vars(real).values()))
-    tried = Specimens(*(value[1::2] for value in vars(real).values()))
-    found = strays(model, tried)
-    del found["torch accuracy"]
-    if installed("onnx"):
-        exact, learned = graph.parted(choosing.graph_of(model))
-        eight = rounded.quantised(exact, learned, ranges)
-        logits, embedding, _ = checking.answers(Torch(model.network, model.preprocessing), tried)
-        for name in filter(installed, ("onnx", "openvino")):
-            engine = Graph(Choice(name, "int8"), [exact, eight])
-            verdict = checking.compared(engine, "int8", tried, (logits, embedding), model.typical)
-            found[f"{name}:int8, calibrated on real sources"] = verdict.as_dict()
+def by_batch(model: choosing.Model, sky: Specimens) -> dict[str, dict[int, float]]:
+    """Cutouts a CPU-second of each engine in fp32, by the cutouts that it gets at a time."""
+    torch.set_num_threads(1)
+    found = {}
+    for name in filter(installed, PRECISIONS):
+        systems = {}
+        for batch in TRIED:
+            engine = choosing.started(Choice(name), model, 1, tell)
+            engine.batch = batch
+            systems[str(batch)] = alone(engine, sky, len(sky))
+        measured = rates(systems, 3)
+        found[name] = {int(batch): one["a_cpu_second"] for batch, one in measured.items()}
     return found
 
 
@@ -285,12 +238,16 @@ def table(results: dict[str, Any]) -> str:
         "| engine | model | cutouts | largest difference | flips | accuracy | `unlike` | refused |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for model in ("shipped", "gqs", "shipped, real sources"):
-        for name, one in results.get(model, {}).items():
+    for model in (name for name in results if name == "gqs" or name.startswith("shipped")):
+        for name, one in results[model].items():
             if isinstance(one, dict):
                 row = f"{one['objects']:,} | {one['probability']:.1g} | {one['flips']}"
                 row += f" | {100 * one['accuracy']:+.2f} % | {one['unlike']:.1g}"
                 lines.append(f"| {name} | {model} | {row} | {'yes' if one['refused'] else 'no'} |")
+    lines += ["", "Cutouts a CPU-second on one thread by the size of the batch:", ""]
+    lines += ["| engine | " + " | ".join(map(str, TRIED)) + " |", "|---" * (len(TRIED) + 1) + "|"]
+    for name, one in results["by_batch"].items():
+        lines.append(f"| {name} | " + " | ".join(f"{one[n]:,.0f}" for n in TRIED) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -333,18 +290,29 @@ def main() -> None:
         theirs = gqs.load_classifier(options.gqs or with_fresh_weights(Path(folder)))
         sky = specimens(ours.preprocessing, options.cutouts)
         pictures = specimens(theirs.preprocessing, options.gqs_cutouts)
-        few = Specimens(*(value[: BATCHES["shipped"]] for value in vars(sky).values()))
+        few = rows_of(sky, np.s_[: BATCHES["shipped"]])
         results: dict[str, Any] = {
             "versions": {name: Choice(name).versions() for name in PRECISIONS if installed(name)},
             "model": {"hash": ours.hash, "network": ours.card["network"]},
             "gqs_trained": options.gqs is not None,
             "speeds": speeds(ours, theirs, few, pictures, options),
+            "by_batch": by_batch(model_of(ours), few),
             "shipped": strays(model_of(ours), sky),
+            **{
+                f"shipped, {band} = {magnitude:g}": strays(model_of(ours), rows_of(sky, rows))
+                for (band, magnitude), rows in (
+                    (BRIGHT, np.s_[::EVERY]),
+                    (FAINT, np.s_[1::EVERY]),
+                )
+            },
             "gqs": strays(model_of(theirs), pictures),
         }
     real = None if options.small else real_sources(ours)
     if real is not None:
         results["shipped, real sources"] = on_real(model_of(ours), real)
+    quasars = None if options.small else real_quasars(ours)
+    if quasars is not None:
+        results["shipped, real quasars"] = strays(model_of(ours), quasars)
     if options.small:
         print(json.dumps(to_four_digits(results), indent=1), table(results), sep="\n")
     else:

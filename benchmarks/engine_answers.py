@@ -1,0 +1,108 @@
+"""Every engine's answers beside torch's on the same cutouts, simulated and real; for engines.py."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gqs import labels
+from gqs.classify.classifier import Classifier
+from gqs.classify.engines import checking, choosing, graph, rounded
+from gqs.classify.engines.running import PRECISIONS, Choice, Graph, Torch, installed
+from gqs.classify.engines.specimens import Specimens
+from gqs.classify.field import How, prepare
+from gqs.imaging.frames import group_fields
+from gqs.survey import seeing
+from gqs.survey.sdss import BANDS
+
+
+def choices() -> list[Choice]:
+    """All engines and precisions that are installed."""
+    return [
+        Choice(engine, precision)
+        for engine, precisions in PRECISIONS.items()
+        if installed(engine)
+        for precision in precisions
+    ]
+
+
+def model_of(classifier: Classifier) -> choosing.Model:
+    """What engines need to know of a classifier."""
+    return choosing.Model(
+        classifier.network, classifier.preprocessing, classifier.hash, classifier.typical
+    )
+
+
+def tell(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def rows_of(seen: Specimens, rows: Any) -> Specimens:
+    return Specimens(*(value[rows] for value in vars(seen).values()))
+
+
+def strays(model: choosing.Model, seen: Specimens) -> dict[str, Any]:
+    """Every engine's verdict on the same cutouts."""
+    plain = Torch(model.network, model.preprocessing)
+    logits, embedding, _ = checking.answers(plain, seen)
+    found: dict[str, Any] = {"torch accuracy": (logits.argmax(axis=1) == seen.truth).mean()}
+    for choice in choices():
+        engine = choosing.started(choice, model, None, tell)
+        verdict = checking.compared(
+            engine, choice.precision, seen, (logits, embedding), model.typical
+        )
+        found[str(choice)] = verdict.as_dict()
+    return found
+
+
+def real_sources(classifier: Classifier) -> Specimens | None:
+    """Sources of the real frames, where these are at hand; their classes are those of torch."""
+    root = os.environ.get("GQS_REAL_DATA")
+    if not root or classifier.form != "flux":
+        return None
+    fields, _ = group_fields(sorted((Path(root) / "frames").rglob("frame-*.fits.bz2")))
+    images, widths = [], []
+    for files in fields.values():
+        if set(classifier.bands) <= files.keys():
+            prepared = prepare(files, How.of(classifier))
+            images.append(prepared.images)
+            widths.append(seeing.told(prepared.objects, classifier.bands))
+    every, told = np.concatenate(images), np.concatenate(widths)
+    judged = np.isfinite(classifier.predict_cutouts(every, classifier.bands, seeing=told)[:, 0])
+    every, told = every[judged], told[judged]
+    plain = Torch(classifier.network, classifier.preprocessing)
+    found = Specimens(every, told, np.zeros(len(every), np.int64))
+    return Specimens(every, told, checking.answers(plain, found)[0].argmax(axis=1))
+
+
+def real_quasars(classifier: Classifier) -> Specimens | None:
+    """Cutouts of spectroscopic quasars, where these are at hand; their seeing is not known."""
+    root = os.environ.get("GQS_REAL_DATA")
+    if not root or classifier.form != "flux":
+        return None
+    with np.load(Path(root) / "cutouts" / "quasars_ugriz_50x50.npz") as opened:
+        images = opened["images"].astype(np.float32)
+    judged = np.isfinite(classifier.predict_cutouts(images, BANDS)[:, 0])
+    images = classifier.arranged(images[judged], BANDS)
+    unknown = np.full(images.shape[:2], np.nan)
+    return Specimens(images, unknown, np.full(len(images), labels.index("QSO")))
+
+
+def on_real(model: choosing.Model, real: Specimens) -> dict[str, Any]:
+    """Verdicts on real sources, int8 calibrated on half of them too and tried on the rest."""
+    ranges, tried = rows_of(real, np.s_[::2]), rows_of(real, np.s_[1::2])
+    found = strays(model, tried)
+    del found["torch accuracy"]
+    if installed("onnx"):
+        exact, learned = graph.parted(choosing.graph_of(model))
+        eight = rounded.quantised(exact, learned, ranges)
+        logits, embedding, _ = checking.answers(Torch(model.network, model.preprocessing), tried)
+        for name in filter(installed, ("onnx", "openvino")):
+            engine = Graph(Choice(name, "int8"), [exact, eight])
+            verdict = checking.compared(engine, "int8", tried, (logits, embedding), model.typical)
+            found[f"{name}:int8, calibrated on real sources"] = verdict.as_dict()
+    return found
