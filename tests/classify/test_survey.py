@@ -29,6 +29,7 @@ from gqs.classify.field import classify_field
 from gqs.classify.many import classify_fields
 from gqs.errors import NetworkError, ResourceError, UsageError
 from gqs.files import only_writer
+from gqs.survey.explore import explore_url
 
 from .test_classifier import classifier
 
@@ -103,27 +104,33 @@ def test_a_survey_has_the_rows_of_its_fields_and_does_nothing_twice(
     frames: list[Path], classifier: Classifier, cluster: str, tmp_path: Path
 ) -> None:
     out, links = tmp_path / "survey", []
-    report = classify_survey(classifier, frames, out, scheduler=cluster, opened=links.append)
+    asked = {"links": "17", "made": {"date": "2026-01-02", "command": "gqs classify"}}
+    at = {"scheduler": cluster, "opened": links.append}
+    report = classify_survey(classifier, frames, out, **at, **asked)
     expected = classify_fields(classifier, frames, processes=1).predictions
     equal(rows(out), expected)
     assert links[0].startswith("http")
+    found = rows(out)
+    assert found.meta.items() >= asked["made"].items()
+    assert found["link"][7] == explore_url(found["ra"][7], found["dec"][7], 17)
     assert (report.fields, report.now, report.code, report.set_aside) == (2, 2, 0, [])
     assert report.rows == len(expected) == report.objects  # simulated fields lie apart
     assert sum(report.by_class.values()) == report.objects
     manifest = tables.read(out / "manifest.parquet")
+    assert manifest.meta["command"] == "gqs classify"
     assert manifest["status"].tolist() == ["done", "done"]
     assert manifest["rows"].sum() == len(expected)
     assert not list(out.rglob("*.tmp")) and not (out / "tries").exists()
     # All there: no cluster is needed, and nothing is written again.
     before = {path: path.stat().st_mtime_ns for path in (out / "objects").rglob("*.parquet")}
-    again = classify_survey(classifier, frames, out, scheduler="tcp://127.0.0.1:1")
+    again = classify_survey(classifier, frames, out, scheduler="tcp://127.0.0.1:1", **asked)
     assert (again.fields, again.now, again.objects) == (2, 0, report.objects)
     # One part is lost, of the other the frames are replaced: both are made anew.
     lost, other = sorted(before)
     lost.unlink()
     mine = [path for path in frames if field_of(path) == other.stem]
     os.utime(mine[0])
-    third = classify_survey(classifier, frames, out, scheduler=cluster)
+    third = classify_survey(classifier, frames, out, **at, **asked)
     assert third.now == 2
     equal(rows(out), expected)
 
@@ -140,6 +147,8 @@ def test_rows_of_another_model_or_option_are_not_mixed_in(
         classify_survey(load_classifier(tmp_path / "model"), frames, out, scheduler=cluster)
     with pytest.raises(UsageError, match="made with prior"):
         classify_survey(classifier, frames, out, scheduler=cluster, prior="balanced")
+    with pytest.raises(UsageError, match="made with links"):
+        classify_survey(classifier, frames, out, scheduler=cluster, links="17")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("...")
     with pytest.raises(UsageError, match=r"thesis\.tex.*no survey"):

@@ -218,8 +218,13 @@ class Ledger:
         """Take the manifest away: while work is under way, primary rows are not settled."""
         (self.folder / MANIFEST).unlink(missing_ok=True)
 
-    def settle(self) -> Path:
+    def settle(self, made: Mapping[str, str] | None = None) -> Path:
         """Gather all records into the manifest.
+
+        Parameters
+        ----------
+        made : mapping, optional
+            What its metadata keep of the run that settled it.
 
         Returns
         -------
@@ -239,7 +244,8 @@ class Ledger:
             table[name.lower()] = np.array(counts, dtype=np.int64)
         table["cpu_s"] = np.array([record.get("cpu_s", np.nan) for _, record in rows], dtype=float)
         table["cpu_s"].unit = "s"
-        table.meta["about"] = "a row a field; counts of classes are of primary rows"
+        table.meta |= {"about": "a row a field; counts of classes are of primary rows"}
+        table.meta |= made or {}
         return tables.write(table, self.folder / MANIFEST)
 
 

@@ -10,9 +10,9 @@ import faulthandler
 import resource
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,8 +28,9 @@ from gqs.classify.many import FATAL, Task
 from gqs.classify.overlaps import CHAIN, SAME, edge_distance, near_any, primary, unit_vectors
 from gqs.classify.priors import find_prior
 from gqs.classify.weighing import weigh
-from gqs.errors import GqsError, UsageError
+from gqs.errors import BadInputError, GqsError, IntegrityError, UsageError
 from gqs.files import hash_of, sha256
+from gqs.survey.explore import add_links
 from gqs.survey.sdss import FieldId
 from gqs.workers import TIME_LIMIT_S
 
@@ -54,6 +55,10 @@ class Job:
         As `priors.find_prior` takes it.
     coverage : float or None
         As `weighing.weigh` takes it.
+    links : str or None
+        Data release whose pages the column `link` leads to; None for no such column.
+    made : mapping
+        What each part's metadata keep of how it came about.
     version : str
         Of gqs, on the client's machine.
     """
@@ -63,6 +68,8 @@ class Job:
     run: str
     prior: str | None = None
     coverage: float | None = None
+    links: str | None = None
+    made: Mapping[str, str] = field(default_factory=dict)
     version: str = __version__
 
 
@@ -109,7 +116,9 @@ def classify_part(job: Job, task: Task) -> Record:
             if not isinstance(error, GqsError):
                 reason = f"{task}: {type(error).__name__} ({reason}); set aside."
             if number == TRIES:
-                return _set_aside(job, task, reason, number)
+                contradicts = isinstance(error, IntegrityError)
+                kind = IntegrityError if contradicts else BadInputError
+                return _set_aside(job, task, reason, number, kind.exit_code)
             return {"status": AGAIN, "reason": reason, "tries": number}
 
 
@@ -189,9 +198,12 @@ def _done(job: Job, task: Task, number: int) -> Record:
     classifier = job.model.load()
     prepared = prepare(task.files, How.of(classifier), name=task.name)
     found = judge(classifier, prepared)
+    if job.links is not None:
+        add_links(found, job.links)
     prior = None if job.prior is None else find_prior(job.prior)
     found = weigh(found, classifier, prior, job.coverage)
     found["primary"] = np.ones(len(found), dtype=bool)
+    found.meta |= job.made
     part = tables.write(tables.described(found), job.ledger.part(task.name))
     record = {
         "status": DONE,
@@ -208,8 +220,10 @@ def _done(job: Job, task: Task, number: int) -> Record:
     return job.ledger.keep(task.name, record | _counts(found, part))
 
 
-def _set_aside(job: Job, task: Task, reason: str, tries: int) -> Record:
-    record = {"status": SET_ASIDE, "reason": reason, "tries": tries}
+def _set_aside(
+    job: Job, task: Task, reason: str, tries: int, code: int = BadInputError.exit_code
+) -> Record:
+    record: Record = {"status": SET_ASIDE, "reason": reason, "tries": tries, "code": code}
     with suppress(OSError):  # a vanished frame is told by the reason
         record["frames"] = frames_seen(task)
     # Rows of an earlier run, of frames that were replaced since, would contradict the record.

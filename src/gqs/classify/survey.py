@@ -12,7 +12,7 @@ import signal
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from gqs.classify.loading import ModelName
 from gqs.classify.many import Task, tasks_of
 from gqs.classify.overlaps import overlapping
 from gqs.classify.part import AGAIN, Job, classify_part, frames_seen, settle_part, settled_with
-from gqs.errors import BadInputError, NetworkError, ResourceError, UsageError
+from gqs.errors import BadInputError, NetworkError, ResourceError, UsageError, worst
 from gqs.files import hash_of, only_writer, sha256
 from gqs.survey.sdss import FieldId
 
@@ -62,7 +62,7 @@ class SurveyReport:
     seconds : float
         That this run took.
     code : int
-        3 where anything was set aside.
+        Exit code of what was set aside; 0 where nothing was.
     """
 
     folder: Path
@@ -91,6 +91,8 @@ def classify_survey(
     processes: int | None = None,
     prior: str | None = None,
     coverage: float | None = None,
+    links: str | None = None,
+    made: Mapping[str, str] | None = None,
     progress: workers.Progress = workers.silent,
     opened: Callable[[str], None] = lambda link: None,
 ) -> SurveyReport:
@@ -112,6 +114,10 @@ def classify_survey(
         As `priors.find_prior` takes it.
     coverage : float, optional
         As `weighing.weigh` takes it.
+    links : str, optional
+        Data release to whose pages on each row the column `link` leads; else there is none.
+    made : mapping, optional
+        What the metadata of parts and manifest keep of how they came about.
     progress : callable
         Told how many fields are done.
     opened : callable
@@ -135,26 +141,29 @@ def classify_survey(
     begin = time.monotonic()
     tasks, refused = tasks_of([path.absolute() for path in paths])
     ledger = Ledger(out.absolute())
-    made_with = _made_with(classifier, prior, coverage)
+    made_with = _made_with(classifier, prior, coverage, links)
     if prior is not None and Path(prior).is_file():
         prior = str(Path(prior).absolute())  # workers have other working directories
     with only_writer(ledger.folder):
         ledger.claim(made_with)
         ledger.tidy()
         waiting = [task for task in tasks if not _is_done(ledger, task)]
-        job = Job(ledger, ModelName.of(classifier), uuid.uuid4().hex[:12], prior, coverage)
+        name, run = ModelName.of(classifier), uuid.uuid4().hex[:12]
+        job = Job(ledger, name, run, prior, coverage, links, dict(made or {}))
         if waiting or not (ledger.folder / "manifest.parquet").is_file():
             ledger.unsettle()
             with _Cluster.opened(scheduler, processes) as cluster:
                 opened(cluster.link)
                 _classify(cluster, job, tasks, waiting, progress)
                 _settle(cluster, job, progress)
-        ledger.settle()
+        ledger.settle(made)
         ledger.tidy()
     return _report(ledger, tasks, refused, waiting, time.monotonic() - begin)
 
 
-def _made_with(classifier: Classifier, prior: str | None, coverage: float | None) -> Record:
+def _made_with(
+    classifier: Classifier, prior: str | None, coverage: float | None, links: str | None
+) -> Record:
     told = prior
     if prior is not None and Path(prior).is_file():
         told = f"{Path(prior).name} {sha256(Path(prior))}"
@@ -165,6 +174,7 @@ def _made_with(classifier: Classifier, prior: str | None, coverage: float | None
         "card": hash_of([dict(classifier.card), classifier.typical is not None]),
         "prior": told,
         "coverage": coverage,
+        "links": links,
     }
 
 
@@ -216,6 +226,7 @@ def _report(
     by_class: Counter[str] = Counter()
     fields = rows = objects = now = lacking = 0
     begun, asked, set_aside = {task.name for task in waiting}, {t.name for t in tasks}, [*refused]
+    codes = {BadInputError.exit_code} if refused else set()
     for name, record in ledger.records():
         if record["status"] == DONE:
             fields, now = fields + 1, now + (name in begun)
@@ -224,7 +235,7 @@ def _report(
             lacking += bool(record["lacking"])
         elif name in asked:
             set_aside.append(record["reason"])
-    code = BadInputError.exit_code if set_aside else 0
+            codes.add(record.get("code", BadInputError.exit_code))
     return SurveyReport(
         folder=ledger.folder,
         fields=fields,
@@ -235,7 +246,7 @@ def _report(
         lacking=lacking,
         set_aside=set_aside,
         seconds=seconds,
-        code=code,
+        code=worst(codes),
     )
 
 
@@ -262,7 +273,7 @@ class _Cluster:
                     cluster = distributed.LocalCluster(
                         n_workers=processes or workers.cores(),
                         threads_per_worker=1,
-                        dashboard_address=":0",
+                        dashboard_address="127.0.0.1:0",  # else whole networks may look in
                         silence_logs=logging.ERROR,
                     )
                 stack.callback(cluster.close, timeout=_PATIENCE_S)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gqs.cli.shell import bar, finish, say
-from gqs.errors import UsageError
+from gqs.errors import UsageError, worst
 
 if TYPE_CHECKING:
     from gqs.classify.classifier import Classifier
     from gqs.classify.survey import SurveyReport
+    from gqs.cli.frames import Taken
 
 Scheduler = Annotated[
     str | None,
@@ -81,14 +82,11 @@ def refuse_in_survey(
 
 def classify_into_folder(
     classifier: Classifier,
-    paths: list[Path],
+    taken: Taken,
     out: Path,
     cluster: tuple[str | None, int | None],
-    prior: str | None,
-    coverage: float | None,
+    asked: dict[str, Any],
     more: list[str],
-    missing: list[str],
-    code: int,
     as_json: bool,
 ) -> None:
     """Classify a survey and tell its summary.
@@ -97,20 +95,16 @@ def classify_into_folder(
     ----------
     classifier : Classifier
         The judge.
-    paths : list of Path
-        Frames.
+    taken : Taken
+        Frames, and those that could not be fetched.
     out : Path
         The survey's folder.
     cluster : tuple
         What --scheduler and --workers say.
-    prior, coverage
-        As `classify_survey` takes them.
+    asked : dict
+        `prior`, `coverage`, `links` and `made`, as `classify_survey` takes them.
     more : list of str
         What else is to be said of the probabilities.
-    missing : list of str
-        A sentence for each frame that could not be fetched.
-    code : int
-        Exit code of those.
     as_json : bool
         Whether to tell it for machines.
     """
@@ -122,18 +116,18 @@ def classify_into_folder(
     with bar("Classifying fields") as progress:
         report = classify_survey(
             classifier,
-            paths,
+            taken.paths,
             out,
             scheduler=cluster[0] or LOCAL,
             processes=cluster[1],
-            prior=prior,
-            coverage=coverage,
+            **asked,
             progress=progress,
             opened=opened,
         )
-    set_aside = [*missing, *report.set_aside]
+    set_aside = [*taken.set_aside, *report.set_aside]
     say(_lines(report, more), _result(report, classifier.hash, set_aside), as_json)
-    finish(set_aside, code if missing else report.code, report.folder / "manifest.parquet")
+    codes = {report.code} | ({taken.code} if taken.set_aside else set())
+    finish(set_aside, worst(codes), report.folder / "manifest.parquet")
 
 
 def _lines(report: SurveyReport, more: list[str]) -> list[str]:
@@ -143,6 +137,7 @@ def _lines(report: SurveyReport, more: list[str]) -> list[str]:
     again = report.rows - report.objects
     lacking = f"In {report.lacking:,} fields bands are missing, which the model knows: results are "
     return [
+        *([] if report.fields else ["No field could be classified."]),
         f"{report.objects:,} objects in {report.fields:,} fields: {listed or 'none'}.",
         f"{again:,} more rows show objects again where fields overlap (primary is false).",
         f"{report.now:,} fields now, {len(report.set_aside):,} set aside{rate}.",

@@ -121,7 +121,7 @@ def classify(
     if out.is_dir() and not survey and out.suffix.lower() != tables.HATS:
         raise UsageError(f"{out}: is a folder. Name a file for the catalogue.")
     needs_all: dict[str, object] = {"--catalog": catalog, "--region": region, "--plot": plot}
-    needs_all |= {"--candidates": candidates, "--links": links or None}
+    needs_all |= {"--candidates": candidates}
     if survey:
         refuse_in_survey(needs_all, scheduler, workers)
     made = how_made("classify", context.params)
@@ -129,15 +129,16 @@ def classify(
     wanted = Wanted.of(classifier, out, prior, coverage, candidates, purity, candidates_out)
     bands = classifier.bands + ("gri" if plot else "")
     source = Source(release, cache, mirror, server)
-    taken, missing, code = take(frames, field, ra, dec, bands, source)
+    taken = take(frames, field, ra, dec, bands, source)
     if survey:
         said = wanted.answered(no_rows(), classifier)[1]
+        asked_for = {"prior": prior, "coverage": coverage, "made": made}
+        asked_for["links"] = release if links else None
         at = (scheduler, workers)
-        classify_into_folder(
-            classifier, taken, out, at, prior, coverage, said, missing, code, as_json
-        )
+        classify_into_folder(classifier, taken, out, at, asked_for, said, as_json)
         return
-    paths = [path for path in taken if path.resolve() != out.resolve()]  # of an earlier run
+    missing = taken.set_aside
+    paths = [path for path in taken.paths if path.resolve() != out.resolve()]  # of an earlier run
     positions = None if catalog is None else tables.read(catalog)
     parts = out.parent / f".{out.name}.parts"
     with bar("Classifying fields") as progress:
@@ -151,9 +152,9 @@ def classify(
             progress=progress,
         )
     set_aside = [*missing, *report.set_aside]
-    code = worst({code} if missing else set()) or report.code
+    code = worst({report.code} | ({taken.code} if missing else set()))
     replace(report, set_aside=set_aside, code=code).refuse_none()
-    asked = [*needs_all.values(), prior, coverage]
+    asked = [*needs_all.values(), links or None, prior, coverage]
     if out.suffix.lower() == ".parquet" and not any(one is not None for one in asked):
         counts = write_parts(report, out, made)
         _, more, told = wanted.answered(next(report.each())[:0], classifier)
