@@ -138,5 +138,29 @@ def test_a_prior_that_is_none_is_refused_row_by_row(tmp_path: Path) -> None:
         find_prior("heaven")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("r,galaxy,qso,star\n15,30,10,60\n16,40,10,50\n", "percentages: row 1 sums to 100"),
+        ("r,galaxy,qso,star\n15,.3,.1,.6\n16,.4,.2,.6\n17,.4,.1,.5\n", "row 2 sums to 1.2"),
+        ("r,galaxy,qso,star\n15,.2,.1,.4\n", "shares: row 1 sums to 0.7"),
+        ("r galaxy qso star\n15 1 1 1\n", "not parted by commas"),
+        ("r,R,galaxy,qso,star\n15,15,3,1,3\n", "has the columns r and R"),
+    ],
+)
+def test_a_file_that_may_be_one_thing_or_another_is_refused(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    (tmp_path / "mine.csv").write_text(text)
+    with pytest.raises(UsageError, match=said):
+        find_prior(tmp_path / "mine.csv")
+
+
+def test_names_of_columns_may_be_in_capitals(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("R,GALAXY,Qso,STAR\n15,2,1,30\n18,20,9,70\n")
+    prior = find_prior(tmp_path / "mine.csv")
+    np.testing.assert_allclose(prior.density(*np.full((3, 1), 18.0)), [[20, 9, 70]])
+
+
 def test_places_near_the_plane_are_counted() -> None:
     assert near_plane(np.array([POLE[0], 266.4, np.nan]), np.array([POLE[1], -29.0, 0.0])) == 1

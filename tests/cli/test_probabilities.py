@@ -11,15 +11,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from astropy.table import Table
+import torch
+from astropy.table import Table, vstack
 
 from gqs import labels, tables
 from gqs.classify.classifier import load_classifier
 from gqs.classify.priors import find_prior
-from gqs.classify.weighing import list_candidates, weigh
-from gqs.dataset import split as splits
-from gqs.dataset.store import CutoutStore
-from gqs.evaluation.held_out import sets_of
+from gqs.classify.weighing import bands_given, list_candidates, weigh
+from gqs.cli.probabilities import Wanted
+from gqs.errors import IntegrityError, UsageError
+from gqs.evaluation.held_out import HeldOut, calibrate, table_of
+from gqs.evaluation.shares import learned_shares
+from gqs.files import sha256
+from gqs.imaging.frames import group_fields
+from gqs.model_folder import Card, save_model
+from gqs.networks import zoo
+from gqs.tables import Flag
 
 
 def gqs(*words: object) -> subprocess.CompletedProcess[str]:
@@ -34,28 +41,43 @@ def gqs(*words: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model, trained for a moment on simulated objects in three bands."""
-    folder = tmp_path_factory.mktemp("probabilities")
-    store = folder / "cutouts"
-    made = gqs("simulate", "--out", store, "--into-store", "--objects", 150, "--workers", 1)
-    assert made.returncode == 0, made.stderr
-    opened = CutoutStore.open(store)
-    splits.save(splits.make_split(opened.index, "paper", seed=2), store / "split.parquet")
-    words = ["--set", "arguments.width=4", "--set", "arguments.hidden=16", "--set", "bands=gri"]
-    done = gqs("train", store, "--out", folder / "model", "--epochs", 2, "--batch", 32,
-               "--threads", 1, "--device", "cpu", *words)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return folder / "model"
+    """A small model of three bands. What is tested holds for any weights and held-out objects."""
+    torch.manual_seed(3)
+    arguments = {"width": 4, "hidden": 16}
+    network = zoo.build("compact", channels=6, **arguments).eval()
+    with torch.no_grad():
+        network.head[-1].weight.mul_(20)  # probabilities that differ, as a trained network's do
+    rng = np.random.default_rng(1)
+    n = 1500
+    truth, mag_r = rng.integers(0, 3, n), rng.uniform(13, 24, n)
+    logits = rng.normal(size=(n, 3)) + 5 * np.eye(3)[truth]
+    objid = np.arange(n, dtype=np.uint64)
+    own, less = (HeldOut(objid, truth, mag_r, logits / doubt) for doubt in (1.0, 2.0))
+    folder = tmp_path_factory.mktemp("model")
+    path = tables.write(table_of({"gri": own, "r": less}), folder / "held_out.parquet")
+    card = Card(
+        network="compact",
+        arguments=arguments,
+        bands="gri",
+        form="flux",
+        stretch="linear",
+        data_hash="0" * 64,
+        split_hash="0" * 64,
+        training={"held_out_sha256": sha256(path)},
+        calibration=calibrate(own, learned_shares(truth, mag_r), {"r": less}),
+    )
+    save_model(folder, network.state_dict(), card)
+    return folder
 
 
 @pytest.fixture(scope="module")
 def catalogue(model: Path, survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the model says of two fields, weighed by nothing."""
+    classifier = load_classifier(model)
+    fields, _ = group_fields(sorted(survey.rglob("frame-*.fits.bz2")))
+    found = [classifier.classify_field(list(fields[name].values())) for name in sorted(fields)]
     out = tmp_path_factory.mktemp("plain") / "plain.parquet"
-    done = gqs("classify", survey, "--model", model, "--out", out, "--workers", 1)
-    assert done.returncode == 0, done.stderr
-    assert "the mix of classes that the model learned from" in done.stdout
-    return out
+    return tables.write(vstack(found, metadata_conflicts="silent"), out)
 
 
 def probabilities(table: Table) -> np.ndarray:
@@ -71,6 +93,7 @@ def test_prior_sets_and_candidates_in_one_go(
                "--workers", 1)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "Probabilities hold for the prior sky: published counts" in done.stdout
+    assert "as they do of held-out ones" in done.stdout
     found, before = tables.read(out), tables.read(catalogue)
     assert found.meta["prior"] == "sky"
     assert found.meta["coverage"] == 0.9
@@ -86,16 +109,17 @@ def test_prior_sets_and_candidates_in_one_go(
         assert some == [one for one in labels.CLASSES if one in some]
     listed = tables.read(tmp_path / "sky-galaxy-candidates.fits")
     told = listed.meta["candidates"]
-    assert told["class"] == "GALAXY"
+    assert told["class"] == "GALAXY" and told["bands"] == "gri"
     assert told["purity"]["low"] <= told["purity"]["value"] <= told["purity"]["high"]
+    assert told["reached"] and told["held_out_above"] >= 30
     score = np.asarray(listed["p_galaxy"])
     assert (np.diff(score) <= 0).all()
-    if told["reached"]:
-        assert len(listed) and score.min() >= told["threshold"]
-        assert f"{len(listed)} GALAXY candidates with p_galaxy of" in done.stdout
-    else:
-        assert not len(listed)
-        assert "the purest: p_galaxy of" in done.stdout
+    assert len(listed) and score.min() >= told["threshold"]
+    assert f"{len(listed)} GALAXY candidates with p_galaxy of" in done.stdout
+    assert not np.asarray(listed["flags"]).any()
+    flagged = np.asarray(found["flags"]) & ~int(Flag.NO_PRIOR) > 0
+    left = int((flagged & (np.asarray(found["p_galaxy"]) >= told["threshold"])).sum())
+    assert left and f"{left} more are as probable, but flagged" in done.stdout
 
 
 def test_python_gives_what_the_command_gives(model: Path, catalogue: Path) -> None:
@@ -105,68 +129,109 @@ def test_python_gives_what_the_command_gives(model: Path, catalogue: Path) -> No
     again = weigh(before, classifier, "sky", coverage=0.9)
     assert (weighed["set"] == again["set"]).all()
     listed = list_candidates(weighed, classifier, "QSO", 0.05, sky)
-    if listed.threshold.reached and len(listed.table):
-        assert listed.own == pytest.approx(np.mean(listed.table["p_qso"]))
-    held_out = sets_of(tables.read(model / "held_out.parquet"), "gri", model)["gri"]
-    assert listed.threshold.objects == len(held_out)
+    assert listed.threshold.reached and listed.threshold.objects == 1500
+    assert listed.own == pytest.approx(np.mean(listed.table["p_qso"]))
+    for prior in (None, find_prior("balanced")):
+        with pytest.raises(UsageError, match="depends on how many of each class the sky holds"):
+            list_candidates(weighed, classifier, "QSO", 0.05, prior)
+
+
+def test_sets_and_lists_rest_on_held_out_objects_with_the_same_bands(
+    model: Path, catalogue: Path
+) -> None:
+    classifier, table = load_classifier(model), tables.read(catalogue)
+    names = np.stack([np.asarray(table[name]) for name in tables.FIELD_COLUMNS], axis=1)
+    first = np.asarray((names == names[0]).all(axis=1))
+    for bands, lacking in (("r", "gi"), ("gr", "i")):
+        for name in [f"{kind}_{band}" for kind in ("mag", "seeing") for band in lacking]:
+            table[name][first] = np.nan
+        table["flags"][first] |= int(Flag.MISSING_BAND)
+        for band in set("gri") - set(lacking):
+            table[f"seeing_{band}"][first] = 1.3
+        assert set(bands_given(table, classifier)[first]) == {bands}
+        assert set(bands_given(table, classifier)[~first]) == {"gri"}
+        here = weigh(table, classifier, "sky", coverage=0.9)
+        judged = np.asarray(here["class"]).astype(str) != ""
+        blank = np.asarray(here["set"]).astype(str) == ""
+        np.testing.assert_array_equal(blank, ~judged | (first & (bands == "gr")))
+        listed = list_candidates(here, classifier, "STAR", 0.5, find_prior("sky"))
+        less = bands == "r" and judged[first].sum() > judged[~first].sum()
+        assert listed.bands == ("r" if less else "gri")
+        assert listed.other_bands == judged[~first if less else first].sum()
+    with pytest.raises(UsageError, match="gri and r, not with gr, so a list"):
+        list_candidates(here[first], classifier, "STAR", 0.5, find_prior("sky"))
 
 
 def test_a_purity_that_nothing_reaches_gives_an_empty_list_and_the_best_there_is(
-    model: Path, survey: Path, tmp_path: Path
+    model: Path, catalogue: Path, tmp_path: Path
 ) -> None:
-    listed = tmp_path / "list.ecsv"
-    done = gqs("classify", survey, "--model", model, "--out", tmp_path / "all.ecsv",
-               "--prior", "sky", "--candidates", "QSO", "--purity", 0.999,
-               "--candidates-out", listed, "--workers", 1, "--json")  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)["candidates"]
-    assert told["reached"] is False
-    assert told["objects"] == 0
-    assert 0 < told["purity"]["value"] < 0.999
+    classifier, listed = load_classifier(model), tmp_path / "list.ecsv"
+    asked = ("sky", None, "QSO", 0.9999, listed)
+    wanted = Wanted.of(classifier, tmp_path / "all.ecsv", *asked)
+    _, lines, told = wanted.answered(tables.read(catalogue), classifier)
+    assert told["prior"] == "sky" and "Bahcall" in told["prior_source"]
+    found = told["candidates"]
+    assert found["reached"] is False and found["objects"] == 0
+    assert 0 < found["purity"]["value"] < 0.9999
+    assert found["prior"] == "sky" and found["purity_by_own_probabilities"] is None
+    assert any(f"99.99 % pure can be made: {found['why_not']}" in line for line in lines)
     assert not len(tables.read(listed))
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--prior", "heaven"], "neither balanced nor sky"),
-        (["--coverage", "95"], "above 0 and below 1"),
-        (["--candidates", "QUASAR"], "the classes are GALAXY, QSO, STAR"),
-        (["--candidates", "QSO", "--purity", "90"], "above 0 and below 1"),
-        (["--purity", "0.9"], "go with --candidates"),
-        (["--candidates", "QSO", "--candidates-out", "list.txt"], "list.txt"),
+        ({"prior": "heaven"}, "neither balanced nor sky"),
+        ({"coverage": 95}, "above 0 and below 1"),
+        ({"prior": "sky", "name": "QUASAR"}, "the classes are GALAXY, QSO, STAR"),
+        ({"prior": "sky", "name": "QSO", "purity": 90}, "above 0 and below 1"),
+        ({"purity": 0.9}, "go with --candidates"),
+        ({"name": "QSO"}, "Add --prior sky"),
+        ({"name": "QSO", "prior": "balanced"}, "Add --prior sky"),
+        ({"name": "QSO", "prior": "sky", "candidates_out": Path("list.txt")}, "list.txt"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_the_work(
-    model: Path, survey: Path, tmp_path: Path, words: list[str], said: str
+    model: Path, words: dict[str, object], said: str
+) -> None:
+    asked = dict.fromkeys(("prior", "coverage", "name", "purity", "candidates_out")) | words
+    with pytest.raises(UsageError, match=said):
+        Wanted.of(load_classifier(model), Path("out.csv"), **asked)
+
+
+def test_a_list_without_a_sky_is_refused_as_a_user_sees_it(
+    model: Path, survey: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.csv"
-    done = gqs("classify", survey, "--model", model, "--out", out, *words)
+    done = gqs("classify", survey, "--model", model, "--out", out, "--candidates", "qso")
     assert done.returncode == 2
-    assert said in done.stderr
+    assert "how many of each class the sky holds. Add --prior sky" in done.stderr
     assert "Traceback" not in done.stderr
     assert not out.exists()
 
 
-def test_a_bad_prior_file_and_an_old_model_and_a_changed_one_are_refused(
-    model: Path, survey: Path, tmp_path: Path
-) -> None:
-    bad = tmp_path / "bad.csv"
-    bad.write_text("r,galaxy,qso,star\n18,1,-1,1\n")
-    done = gqs("classify", survey, "--model", model, "--out", tmp_path / "o.csv", "--prior", bad)
-    assert done.returncode == 2
-    assert "row 1: qso is not a number of 0 or more" in done.stderr
+def test_an_old_model_and_a_changed_one_are_refused(model: Path, tmp_path: Path) -> None:
     old = shutil.copytree(model, tmp_path / "old")
     card = json.loads((old / "model.json").read_text())
     (old / "model.json").write_text(json.dumps({**card, "calibration": None}))
-    for words in (["--prior", "sky"], ["--coverage", "0.9"], ["--candidates", "QSO"]):
-        done = gqs("classify", survey, "--model", old, "--out", tmp_path / "o.csv", *words)
-        assert done.returncode == 2
-        assert "Train again with this version" in done.stderr
+    for words in (("sky", None), (None, 0.9), ("sky", None, "QSO", 0.9)):
+        asked = [*words, None, None, None, None][:5]
+        with pytest.raises(UsageError, match="Train again with this version"):
+            Wanted.of(load_classifier(old), tmp_path / "o.csv", *asked)
     changed = shutil.copytree(model, tmp_path / "changed")
     held_out = tables.read(changed / "held_out.parquet")
     tables.write(held_out[1:], changed / "held_out.parquet")
-    done = gqs("classify", survey, "--model", changed, "--out", tmp_path / "o.csv",
-               "--coverage", "0.9")  # fmt: skip
-    assert done.returncode == 7
-    assert "held_out.parquet: its SHA-256" in done.stderr
+    with pytest.raises(IntegrityError, match=r"held_out\.parquet: its SHA-256"):
+        Wanted.of(load_classifier(changed), tmp_path / "o.csv", None, 0.9, None, None, None)
+
+
+def test_bands_of_which_nothing_was_held_out_give_no_sets(
+    model: Path, survey: Path, tmp_path: Path
+) -> None:
+    classifier = load_classifier(model)
+    frames = sorted(survey.rglob("frame-[gr]-*.fits.bz2"))
+    field = frames[0].name.removeprefix("frame-g-")
+    found = classifier.classify_field([path for path in frames if path.name.endswith(field)])
+    wanted = Wanted.of(classifier, tmp_path / "o.csv", None, 0.9, None, None, None)
+    with pytest.raises(UsageError, match="gri and r, not with gr, so --coverage cannot be given"):
+        wanted.answered(found, classifier)

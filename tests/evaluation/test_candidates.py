@@ -135,13 +135,37 @@ def test_what_cannot_be_reached_is_said_with_the_best_that_can() -> None:
     assert found.purity.low < found.purity.value < found.purity.high
 
 
+@pytest.mark.parametrize(
+    ("pure", "held_out", "why"),
+    [
+        (40, 300, ""),
+        (29, 300, "only 29 held-out QSO lie above one that does, and 30 are needed"),
+        (20, 20, "only 20 QSO were held out, and 30 are needed"),
+    ],
+)
+def test_no_list_rests_on_a_handful(pure: int, held_out: int, why: str) -> None:
+    """Of the quasars some lie above all else, and the rest below the stars."""
+    rng = np.random.default_rng(3)
+    truth = np.repeat([0, 1, 2], [300, held_out, 300])
+    score = np.where(truth == 2, 0.5, 0.1) + 0.01 * rng.uniform(size=len(truth))
+    score[np.flatnonzero(truth == 1)[:pure]] = 0.99
+    mix, _ = mixed(truth, np.full(len(truth), np.nan))
+    found = candidates.threshold(mix, score, QSO, 0.96)  # 29 of 30, but not 40 of 42
+    assert (found.reached, found.why) == (not why, why)
+    assert found.to_json()["why_not"] == (why or None)
+    if not why:
+        assert found.above == pure
+        assert found.value == 0.99
+
+
 def test_never_seen_is_not_never(  # half an object a class: no purity of 1 from few objects
 ) -> None:
-    truth = np.repeat([0, 1, 2], 20)
-    mix, _ = mixed(truth, np.full(60, np.nan))
+    truth = np.repeat([0, 1, 2], 40)
+    mix, _ = mixed(truth, np.full(120, np.nan))
     found = candidates.threshold(mix, np.where(truth == 1, 0.99, 0.01), QSO, 0.9)
-    assert found.purity.value == pytest.approx(20 / 21)
-    assert found.purity.low < 0.93
+    assert found.purity.value == pytest.approx(40 / 41)
+    assert found.reached
+    assert found.purity.low < 0.96
     assert found.low == -np.inf
 
 

@@ -6,6 +6,7 @@ Predictions table, so that one classification can be weighed in several ways.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,9 @@ COLUMNS: Final = ("r", *(name.lower() for name in labels.CLASSES))
 PLACES: Final = 64  # positions over which the sky is averaged
 FAINTEST: Final = 40.0  # |r| beyond which a number is no magnitude
 _TELLING: Final = 3  # bad rows named in a refusal
+_ROUNDED: Final = 1e-3  # by which a row of shares may miss 1
+_NEAR: Final = 0.05  # of 1 or 100, where shares or percentages must have been meant
+_EMPTY: Final = 2.0  # sources a square degree and magnitude
 _LEAST: Final = 1e-9  # share that stands for none, so that its logarithm is finite
 
 
@@ -89,8 +93,8 @@ def find_prior(name: str | Path) -> Prior:
     ----------
     name : str or Path
         `balanced` (as many of each class at every magnitude), `sky` (published counts), or a
-        table (.csv, .ecsv, .parquet, .fits, .vot) with columns r, galaxy, qso, star: sources a
-        square degree and magnitude or, where every row sums to 1, shares.
+        table (.csv, .ecsv, .parquet, .fits, .vot) with columns r, galaxy, qso, star, in capitals
+        or not: sources a square degree and magnitude or, where every row sums to 1, shares.
 
     Returns
     -------
@@ -100,7 +104,8 @@ def find_prior(name: str | Path) -> Prior:
     Raises
     ------
     UsageError
-        If there is no such file, or rows of it are no densities; the sentence names them.
+        If there is no such file, rows of it are no densities, or it may be one thing or another,
+        as percentages may; the sentence names the rows.
     BadInputError
         If the file is no table.
     """
@@ -152,11 +157,7 @@ def with_prior(predictions: Table, prior: Prior, learned: Shares, model: object)
             f"The predictions hold for the prior {predictions.meta['prior']!r} already. Classify "
             "again without a prior, and weigh those."
         )
-    if prior.by_magnitude and not learned.by_magnitude:
-        raise UsageError(
-            f"{model}: learned from pictures without magnitudes, so no prior by magnitude, as "
-            f"{prior.name!r} is, can be applied. Use balanced, or a model of the form flux."
-        )
+    require_magnitudes(prior, learned, model)
     found = predictions.copy()
     mag_r = numbers(found, "mag_r")
     before = np.stack([numbers(found, name) for name in labels.PROBABILITY_COLUMNS], axis=1)
@@ -174,6 +175,30 @@ def with_prior(predictions: Table, prior: Prior, learned: Shares, model: object)
     found["flags"] = np.where(missed, flags | int(Flag.NO_PRIOR), flags).astype(np.int32)
     found.meta["prior"], found.meta["prior_source"] = prior.name, prior.about
     return found
+
+
+def require_magnitudes(prior: Prior, learned: Shares, model: object) -> None:
+    """Refuse a prior by magnitude for a model that measures none.
+
+    Parameters
+    ----------
+    prior : Prior
+        What the sky holds.
+    learned : Shares
+        The model's, from its calibration.
+    model : object
+        Named in the refusal.
+
+    Raises
+    ------
+    UsageError
+        If they do not fit.
+    """
+    if prior.by_magnitude and not learned.by_magnitude:
+        raise UsageError(
+            f"{model}: learned from pictures without magnitudes, so no prior by magnitude, as "
+            f"{prior.name!r} is, can be applied. Use balanced, or a model of the form flux."
+        )
 
 
 def near_plane(ra: Array, dec: Array) -> int:
@@ -226,8 +251,7 @@ def _sky_sources() -> str:
 
 
 def _from_file(path: Path) -> Prior:
-    table = tables.read(path)
-    tables.require_columns(table, COLUMNS, path)
+    table = _named(tables.read(path), path)
     r, *densities = (tables.as_float(table[name]) for name in COLUMNS)
     density = np.stack(densities, axis=1)
     bad = [f"row {i + 1}: {reason}" for i, reason in enumerate(_reasons(r, density)) if reason]
@@ -235,10 +259,10 @@ def _from_file(path: Path) -> Prior:
         told = "; ".join(bad[:_TELLING]) or "it has no rows"
         more = f"; and {len(bad) - _TELLING} more rows" if len(bad) > _TELLING else ""
         raise UsageError(f"{path}: is no prior: {told}{more}. Mend the file.")
+    shares = _are_shares(density.sum(axis=1), path)
     order = np.argsort(r)
     r, density = r[order], density[order]
     logs = np.log(np.maximum(density, _LEAST * density.sum(axis=1, keepdims=True)))
-    shares = bool((np.abs(density.sum(axis=1) - 1) < 1e-3).all())
 
     def at(mag_r: Array, ra: Array, dec: Array) -> Array:
         columns = [np.interp(mag_r, r, column) for column in logs.T]
@@ -246,6 +270,41 @@ def _from_file(path: Path) -> Prior:
 
     kind = "shares" if shares else "sources a square degree and magnitude"
     return Prior(path.name, f"{kind} from {path.name}", not shares, True, at)
+
+
+def _named(table: Table, path: Path) -> Table:
+    """Take the columns by their names, whether in capitals or not."""
+    for name in COLUMNS:
+        alike = [one for one in table.colnames if one.strip().lower() == name]
+        if len(alike) > 1:
+            raise UsageError(f"{path}: has the columns {' and '.join(alike)}. Keep one of them.")
+        if alike:
+            table.rename_column(alike[0], name)
+    if len(table.colnames) == 1 and set(COLUMNS) <= set(
+        re.split(r"\W+", table.colnames[0].lower())
+    ):
+        raise UsageError(f"{path}: its columns are not parted by commas. Write r,galaxy,qso,star.")
+    tables.require_columns(table, COLUMNS, path)
+    return table
+
+
+def _are_shares(total: Array, path: Path) -> bool:
+    """Tell shares from densities by what each row sums to; refuse what may be either.
+
+    No sky is as empty as 2 sources a square degree and magnitude at all magnitudes, and counts do
+    not stay within 5 % of 1 or of 100 over most of a file.
+    """
+    if (np.abs(total - 1) < _ROUNDED).all():
+        return True
+    for whole, what in ((1.0, "shares"), (100.0, "percentages")):
+        near = np.abs(total / whole - 1) < _NEAR
+        if near.mean() > 0.5 or (whole == 1 and (total < _EMPTY).all()):
+            odd = int(np.abs(total - 1).argmax())
+            raise UsageError(
+                f"{path}: looks like {what}: row {odd + 1} sums to {total[odd]:g}. Give shares "
+                "of which each row sums to 1, or sources a square degree and magnitude."
+            )
+    return False
 
 
 def _reasons(r: Array, density: Array) -> list[str]:

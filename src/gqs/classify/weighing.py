@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from astropy.table import Table
@@ -11,14 +13,21 @@ from numpy.typing import NDArray
 
 from gqs import labels, tables
 from gqs.classify.classifier import Classifier
-from gqs.classify.held_out import calibration_of, held_out_of
-from gqs.classify.priors import Prior, find_prior, with_prior
+from gqs.classify.held_out import calibration_of, held_out_of, with_bands
+from gqs.classify.priors import Prior, find_prior, require_magnitudes, with_prior
+from gqs.errors import UsageError
 from gqs.evaluation import candidates, conformal
 from gqs.evaluation.judged import numbers
 from gqs.evaluation.mix import mixed
 from gqs.evaluation.shares import reweighed
+from gqs.survey.sdss import BANDS
+from gqs.tables import Flag
 
 Array = NDArray[np.float64]
+
+A_LIST: Final = "a list of candidates"
+# Held-out objects are isolated and whole, so they say nothing of rows with any other flag.
+_HARMLESS: Final = int(Flag.MISSING_BAND)
 
 
 @dataclass(frozen=True)
@@ -31,17 +40,30 @@ class Candidates:
         Rows of the catalogue, the most probable first; its meta has `candidates`.
     threshold : Threshold
         Where the list begins, and what it is then worth.
+    bands : str
+        With which its rows were judged.
     own : float
         Mean probability in the list: the purity by the model's own word; NaN where it is empty.
+    flagged : mapping of str to int
+        Objects probable enough that are not listed since held-out objects are unlike them: how
+        many have each flag; an object may have several.
+    left_out : int
+        How many these are.
     outside : int
-        Objects probable enough that are not listed, since their magnitude is unknown or outside
-        the range in which the threshold was measured.
+        Others that are not listed, since their magnitude is unknown or outside the range in which
+        the threshold was measured.
+    other_bands : int
+        Others, of any probability, that were judged with other bands than most.
     """
 
     table: Table
     threshold: candidates.Threshold
+    bands: str
     own: float
+    flagged: dict[str, int]
+    left_out: int
     outside: int
+    other_bands: int
 
 
 def weigh(
@@ -64,7 +86,8 @@ def weigh(
     prior : Prior, str or Path, optional
         As `priors.find_prior` takes it; by default the mix that the model learned from.
     coverage : float, optional
-        Share of each class whose set must hold it: adds the column `set`, such as "QSO STAR".
+        Share of each class whose set must hold it: adds the column `set`, such as "QSO STAR";
+        blank where the model keeps no held-out objects with the bands that were there.
 
     Returns
     -------
@@ -84,12 +107,62 @@ def weigh(
         chosen = prior if isinstance(prior, Prior) else find_prior(prior)
         found = with_prior(predictions, chosen, learned, classifier.folder)
     if coverage is not None:
-        sets = _conformal(classifier, coverage).sets(
-            _probabilities(predictions), numbers(predictions, "mag_r"), _decided(found)
-        )
-        found["set"] = conformal.written(sets)
+        found["set"] = _sets(predictions, _decided(found), classifier, coverage)
         found.meta["coverage"] = coverage
     return tables.described(found)
+
+
+def _sets(
+    predictions: Table, decided: NDArray[np.int64], classifier: Classifier, coverage: float
+) -> NDArray[np.str_]:
+    """Sets of classes, from thresholds of held-out objects with the same bands."""
+    what = "a coverage"
+    calibration, kept = calibration_of(classifier, what), held_out_of(classifier, what)
+    probability = np.stack([numbers(predictions, p) for p in labels.PROBABILITY_COLUMNS], axis=1)
+    mag_r, bands = numbers(predictions, "mag_r"), bands_given(predictions, classifier)
+    sets = np.zeros(probability.shape, dtype=bool)
+    for some, known in kept.items():
+        p = calibration.at(some).probabilities(known.logits, known.mag_r)
+        limits = conformal.fit(p, known.truth, known.mag_r, coverage)
+        here = bands == some
+        sets[here] = limits.sets(probability[here], mag_r[here], decided[here])
+    return conformal.written(sets)
+
+
+def bands_given(predictions: Table, classifier: Classifier) -> NDArray[np.str_]:
+    """Tell with which of the model's bands each object was judged.
+
+    Parameters
+    ----------
+    predictions : Table
+        As this classifier gave them for whole fields. A band was there where any object of the
+        field has a magnitude, or a seeing, in it.
+    classifier : Classifier
+        The judge.
+
+    Returns
+    -------
+    ndarray
+        (n,) such as "gri".
+    """
+    found = np.full(len(predictions), classifier.bands, dtype=f"U{len(BANDS)}")
+    lacking = np.flatnonzero(np.asarray(predictions["flags"]) & int(Flag.MISSING_BAND))
+    if not len(lacking):
+        return found
+    some = predictions[lacking]
+    names = [name for name in tables.FIELD_COLUMNS if name in some.colnames]
+    keys = np.stack([np.asarray(some[name], dtype=np.int64) for name in names], axis=1)
+    _, field = np.unique(keys, axis=0, return_inverse=True)
+    there = {}
+    for band in classifier.bands:
+        kinds = [name for name in (f"mag_{band}", f"seeing_{band}") if name in some.colnames]
+        seen = np.any([np.isfinite(numbers(some, name)) for name in kinds], axis=0)
+        there[band] = np.bincount(field, np.broadcast_to(seen, len(some))) > 0
+    written = [
+        "".join(band for band in classifier.bands if there[band][i]) for i in range(field.max() + 1)
+    ]
+    found[lacking] = np.array(written)[field]
+    return found
 
 
 def list_candidates(
@@ -112,7 +185,7 @@ def list_candidates(
     purity : float
         Share of the list that shall be of this class, above 0 and below 1.
     prior : Prior, optional
-        What the sky holds; by default the mix that the model was validated on.
+        What the sky holds, in sources a square degree and magnitude.
 
     Returns
     -------
@@ -122,27 +195,38 @@ def list_candidates(
     Raises
     ------
     UsageError
-        If the model does not tell what this needs, or class or purity is none.
+        If the model does not tell what this needs, the prior does not tell how many of each class
+        there are, or class or purity is none.
     IntegrityError
         If the model's held-out objects are not those that its card names.
     """
-    found = threshold_of(
-        classifier, name, purity, prior, numbers(weighed, "ra"), numbers(weighed, "dec")
-    )
-    score = numbers(weighed, labels.PROBABILITY_COLUMNS[labels.index(name)])
-    mag_r = numbers(weighed, "mag_r")
-    probable = score >= found.value  # NaN is not
-    if np.isfinite(found.low):
-        inside = (mag_r >= found.low) & (mag_r <= found.high)
-    else:
-        inside = np.ones(len(score), dtype=bool)
-    rows = np.flatnonzero(probable & inside) if found.reached else np.empty(0, dtype=np.int64)
+    score = numbers(weighed, labels.PROBABILITY_COLUMNS[candidates.checked(name, purity)])
+    bands = bands_given(weighed, classifier)
+    kept = held_out_of(classifier, A_LIST)
+    there = [some for some, _ in Counter(bands[np.isfinite(score)].tolist()).most_common()]
+    given = next((some for some in there if some in kept), (there or [classifier.bands])[0])
+    ra, dec = numbers(weighed, "ra"), numbers(weighed, "dec")
+    found = threshold_of(classifier, name, purity, prior, ra, dec, given)
+    mag_r, flags = numbers(weighed, "mag_r"), np.asarray(weighed["flags"], dtype=np.int64)
+    probable = (score >= found.value) & (bands == given) & found.reached  # NaN is not
+    clean = (flags & ~_HARMLESS & ~int(Flag.NO_PRIOR)) == 0
+    inside = (mag_r >= found.low) & (mag_r <= found.high)
+    rows = np.flatnonzero(probable & clean & inside)
     rows = rows[np.argsort(-score[rows], kind="stable")]
     table = weighed[rows]
-    table.meta["candidates"] = found.to_json()
-    own = float(score[rows].mean()) if len(rows) else float("nan")
-    outside = int((probable & ~inside).sum()) if found.reached else 0
-    return Candidates(table, found, own, outside)
+    table.meta["candidates"] = found.to_json() | {"bands": given}
+    faulty = flags[probable & ~clean]
+    counts = {str(flag.name): int((faulty & int(flag) > 0).sum()) for flag in Flag}
+    return Candidates(
+        table,
+        found,
+        given,
+        float(score[rows].mean()) if len(rows) else float("nan"),
+        {flag: count for flag, count in counts.items() if count and flag != "MISSING_BAND"},
+        len(faulty),
+        int((probable & clean & ~inside).sum()),
+        int((np.isfinite(score) & (bands != given)).sum()),
+    )
 
 
 def threshold_of(
@@ -152,6 +236,7 @@ def threshold_of(
     prior: Prior | None,
     ra: Array,
     dec: Array,
+    bands: str | None = None,
 ) -> candidates.Threshold:
     """Find a threshold on the objects that were held out of a model's training.
 
@@ -164,9 +249,11 @@ def threshold_of(
     purity : float
         Wanted.
     prior : Prior, optional
-        What the sky holds; by default the mix that the model was validated on.
+        What the sky holds, in sources a square degree and magnitude.
     ra, dec : ndarray
         (m,) degrees: places over which the prior is averaged.
+    bands : str, optional
+        With which objects are judged, as `Classifier.given` names them; by default all.
 
     Returns
     -------
@@ -176,31 +263,27 @@ def threshold_of(
     Raises
     ------
     UsageError
-        If the model does not tell what this needs, or class or purity is none.
+        If the model does not tell what this needs, the prior does not tell how many of each class
+        there are, or class or purity is none.
     IntegrityError
         If the model's held-out objects are not those that its card names.
     """
     target = candidates.checked(name, purity)
-    calibration = calibration_of(classifier, "a list of candidates")
-    known = held_out_of(classifier, "a list of candidates")[classifier.bands]
-    score = calibration.temperature.probabilities(known.logits, known.mag_r)
-    density, absolute = None, True
-    if prior is not None:
-        density, absolute = prior.around(ra, dec), prior.absolute
-        score = reweighed(score, density(known.mag_r), calibration.learned.at(known.mag_r))
-    mix, used = mixed(known.truth, known.mag_r, density, absolute)
+    if prior is None or not prior.absolute:
+        told = "without a prior" if prior is None else f"from the prior {prior.name}"
+        raise UsageError(
+            f"How pure {A_LIST} is depends on how many of each class the sky holds, which is not "
+            f"known {told}. Add --prior sky, or a table of sources a square degree and magnitude."
+        )
+    calibration, kept = calibration_of(classifier, A_LIST), held_out_of(classifier, A_LIST)
+    require_magnitudes(prior, calibration.learned, classifier.folder)
+    bands = bands or classifier.bands
+    known = with_bands(kept, bands, classifier, A_LIST)
+    density = prior.around(ra, dec)
+    score = calibration.at(bands).probabilities(known.logits, known.mag_r)
+    score = reweighed(score, density(known.mag_r), calibration.learned.at(known.mag_r))
+    mix, used = mixed(known.truth, known.mag_r, density)
     return candidates.threshold(mix, score[used][:, target], name, purity)
-
-
-def _conformal(classifier: Classifier, coverage: float) -> conformal.Conformal:
-    known = held_out_of(classifier, "a coverage")[classifier.bands]
-    calibration = calibration_of(classifier, "a coverage")
-    probability = calibration.temperature.probabilities(known.logits, known.mag_r)
-    return conformal.fit(probability, known.truth, known.mag_r, coverage)
-
-
-def _probabilities(table: Table) -> Array:
-    return np.stack([numbers(table, name) for name in labels.PROBABILITY_COLUMNS], axis=1)
 
 
 def _decided(table: Table) -> NDArray[np.int64]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gqs.evaluation.intervals import Estimate
 
 PURITY = 0.9
+HELD_OUT = "those of the package's model are isolated and rendered, not the sky's own"
 
 PriorName = Annotated[
     str | None,
@@ -110,6 +111,11 @@ class Wanted:
             tables.check_ending(listed)
             if listed.resolve() == out.resolve() or listed.is_dir():
                 raise UsageError(f"{listed}: name another file for the candidates.")
+            if chosen is None or not chosen.absolute:
+                raise UsageError(
+                    "--candidates needs to know how many of each class the sky holds. Add --prior "
+                    "sky, or a table of sources a square degree and magnitude."
+                )
         wanted = cls(chosen, coverage, name, share, listed or out)
         # A catalogue without rows tells what the model lacks before hours of work.
         nothing = weigh(no_rows(), classifier, chosen, coverage)
@@ -140,19 +146,29 @@ class Wanted:
         """
         from gqs import tables
         from gqs.classify.weighing import list_candidates, weigh
+        from gqs.evaluation.intervals import finite
 
         found = weigh(predictions, classifier, self.prior, self.coverage)
-        lines = [*self._about_prior(found), *self._about_sets(found)]
-        told: dict[str, Any] = {"prior": self.prior.name if self.prior else None}
-        told["coverage"] = self.coverage
+        lines = [*self._about_prior(found), *self._about_sets(found, classifier)]
+        prior = self.prior
+        told: dict[str, Any] = {"prior": prior.name if prior else None}
+        told |= {"prior_source": prior.about if prior else None, "coverage": self.coverage}
         if self.name is not None:
-            listed = list_candidates(found, classifier, self.name, self.purity, self.prior)
+            listed = list_candidates(found, classifier, self.name, self.purity, prior)
             tables.write(listed.table, self.out)
             lines += self._about_list(listed)
             told["candidates"] = {
                 **listed.threshold.to_json(),
                 "objects": len(listed.table),
-                "outside": listed.outside,
+                "bands": listed.bands,
+                "purity_by_own_probabilities": finite(listed.own),
+                "prior": told["prior"],
+                "left_out": {
+                    "flagged": listed.left_out,
+                    "by_flag": listed.flagged,
+                    "outside": listed.outside,
+                    "other_bands": listed.other_bands,
+                },
                 "out": self.out,
             }
         return found, lines, told
@@ -186,40 +202,68 @@ class Wanted:
             )
         return lines
 
-    def _about_sets(self, found: Table) -> list[str]:
+    def _about_sets(self, found: Table, classifier: Classifier) -> list[str]:
+        """Say how sets come about; refuse where none could be given."""
+        import numpy as np
+
+        from gqs.classify.held_out import held_out_of, with_bands
+        from gqs.classify.weighing import bands_given
+
         if self.coverage is None:
             return []
+        kept = held_out_of(classifier, "--coverage")
+        judged = found[np.asarray(found["class"]).astype(str) != ""]
+        bands = bands_given(judged, classifier)
+        without = [some for some in bands if some not in kept]
+        if without and len(without) == len(judged):
+            with_bands(kept, without[0], classifier, "--coverage")
         sizes = [len(str(text).split()) for text in found["set"] if str(text)]
         mean = f" (mean size {sum(sizes) / len(sizes):.2f})" if sizes else ""
-        return [
-            f"Sets{mean} hold the true class of {100 * self.coverage:g} % of each class's objects, "
-            "where these are like the model's validation objects."
+        lines = [
+            f"Sets{mean} are made to hold the true class of {100 * self.coverage:g} % of each "
+            f"class's objects, as they do of held-out ones; {HELD_OUT}."
         ]
+        if without:
+            which = ", ".join(sorted({str(some) for some in without}))
+            lines.append(
+                f"{len(without)} objects have none: they were judged with the bands {which}, and "
+                "the model keeps no held-out objects of these alone."
+            )
+        return lines
 
     def _about_list(self, listed: Candidates) -> list[str]:
         limit = listed.threshold
-        column = f"p_{limit.name.lower()}"
-        prior = f"at the prior {self.prior.name}" if self.prior else "at the model's own mix"
+        assert self.prior is not None  # or it would have been refused
         facts = (
-            f"{column} of {limit.value:.4g} or more: purity {_share(limit.purity)}, completeness "
-            f"{_share(limit.completeness)} {prior}"
+            f"p_{limit.name.lower()} of {limit.value:.4g} or more: purity {_share(limit.purity)}, "
+            f"completeness {_share(limit.completeness)} at the prior {self.prior.name}, "
+            f"{limit.low:.1f} < r < {limit.high:.1f} (95 % intervals from {limit.objects:,} "
+            f"held-out objects, {limit.above:,} {limit.name} of them above it; {HELD_OUT})."
         )
-        if limit.low > float("-inf"):
-            facts += f", {limit.low:.1f} < r < {limit.high:.1f}"
-        facts += f" (95 % intervals from {limit.objects:,} held-out objects)."
         if not limit.reached:
             return [
-                f"No threshold makes {limit.name} candidates {100 * limit.asked:g} % pure; the "
-                f"purest: {facts}",
+                f"No list of {limit.name} candidates that is {100 * limit.asked:g} % pure can be "
+                f"made: {limit.why}. The purest: {facts}",
                 f"Candidates: {self.out}, an empty list. Ask for less by --purity.",
             ]
         lines = [f"{len(listed.table)} {limit.name} candidates with {facts}"]
         if len(listed.table):
             lines.append(f"By their own probabilities {100 * listed.own:.0f} % of them are.")
+        if listed.left_out:
+            named = ", ".join(f"{flag} {count}" for flag, count in listed.flagged.items())
+            lines.append(
+                f"{listed.left_out} more are as probable, but flagged, of which held-out objects "
+                f"tell nothing, and not listed: {named}."
+            )
         if listed.outside:
             lines.append(
                 f"{listed.outside} more are as probable, but their magnitude is unknown or outside "
                 "that range: they are not listed."
+            )
+        if listed.other_bands:
+            lines.append(
+                f"{listed.other_bands} objects were judged with other bands than {listed.bands}: "
+                "they are not listed. Classify their fields by themselves."
             )
         return [*lines, f"Candidates: {self.out}"]
 
@@ -236,6 +280,7 @@ def no_rows() -> Table:
     Table
         With the columns that priors and sets look at.
     """
+    import numpy as np
     from astropy.table import Table
 
     from gqs import labels
@@ -243,5 +288,5 @@ def no_rows() -> Table:
     names = ("ra", "dec", "mag_r", *labels.PROBABILITY_COLUMNS)
     table = Table({name: [] for name in names}, dtype=[float] * len(names))
     table["class"] = [""][:0]
-    table["flags"] = [0][:0]
+    table["flags"] = np.empty(0, dtype=np.int32)
     return table

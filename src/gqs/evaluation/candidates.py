@@ -6,7 +6,8 @@ so that they hold even where probabilities do not.
 
 What was never seen may still happen: each other class counts as if half an object more had passed
 the threshold (Jeffreys' prior of a rate). Intervals are the central 95 % of purities and
-completenesses drawn from the rates' posteriors, a beta distribution a class and bin.
+completenesses drawn from the rates' posteriors, a beta distribution a class and bin. And no list
+rests on a handful: above its threshold lie at least 30 held-out objects of its class.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 DRAWS: Final = 4000
+FEWEST: Final = 30  # held-out objects of the class above a threshold
 _HALF: Final = 0.5  # Jeffreys
 
 
@@ -38,11 +40,14 @@ class Curve:
     threshold, purity, completeness : ndarray
         (k,) the lowest probability in the list, and what the list then is. Purity counts the half
         objects that were not seen.
+    count : ndarray
+        (k,) held-out objects of the class in the list.
     """
 
     threshold: Array
     purity: Array
     completeness: Array
+    count: Index
 
 
 def curve(mix: Mix, score: Array, target: int) -> Curve:
@@ -68,7 +73,8 @@ def curve(mix: Mix, score: Array, target: int) -> Curve:
     last = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
     with np.errstate(invalid="ignore"):
         purity = found[last] / (found[last] + wrong[last] + _unseen(mix, target))
-    return Curve(score[order][last], purity, found[last] / mix.expected[:, target].sum())
+    completeness = found[last] / mix.expected[:, target].sum()
+    return Curve(score[order][last], purity, completeness, np.cumsum(right)[last])
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,8 @@ class Threshold:
     asked : float
         Purity that was asked for.
     reached : bool
-        Whether any threshold reaches it; else this is the one of the highest purity.
+        Whether any threshold reaches it with enough objects; else this is the one of the highest
+        purity.
     value : float
         Least probability of a candidate.
     purity, completeness : Estimate
@@ -91,6 +98,10 @@ class Threshold:
         r magnitudes between which this was measured, and outside of which nothing is a candidate.
     objects : int
         Held-out objects behind it.
+    above : int
+        Those of the class above the threshold.
+    why : str
+        Where it is not reached: what stands in the way, as part of a sentence.
     """
 
     name: str
@@ -102,6 +113,8 @@ class Threshold:
     low: float
     high: float
     objects: int
+    above: int
+    why: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON holds it.
@@ -120,6 +133,8 @@ class Threshold:
             "completeness": self.completeness.to_json(),
             "r": [self.low, self.high] if np.isfinite(self.low) else None,
             "held_out_objects": self.objects,
+            "held_out_above": self.above,
+            "why_not": self.why or None,
         }
 
 
@@ -169,7 +184,8 @@ def threshold(mix: Mix, score: Array, name: str, purity: float, seed: int = 0) -
     Returns
     -------
     Threshold
-        The most complete list of this purity or, where there is none, the purest.
+        The most complete list of this purity with at least 30 held-out objects of the class or,
+        where there is none, the purest.
 
     Raises
     ------
@@ -178,8 +194,19 @@ def threshold(mix: Mix, score: Array, name: str, purity: float, seed: int = 0) -
     """
     target = checked(name, purity)
     found = curve(mix, score, target)
-    good = np.flatnonzero(found.purity >= purity)
-    at = int(good[-1]) if len(good) else int(found.purity.argmax())
+    pure, enough = found.purity >= purity, found.count >= FEWEST
+    good, why = np.flatnonzero(pure & enough), ""
+    if len(good):
+        at = int(good[-1])
+    elif enough.any():
+        at = int(np.where(enough, found.purity, -1).argmax())
+        why = "no threshold reaches it"
+        if pure.any():
+            most = int(found.count[pure].max())
+            why = f"only {most} held-out {name} lie above one that does, and {FEWEST} are needed"
+    else:
+        at = int(found.purity.argmax())
+        why = f"only {int(found.count[-1])} {name} were held out, and {FEWEST} are needed"
     value = float(found.threshold[at])
     purity_found, completeness = worth(mix, score >= value, target, seed)
     return Threshold(
@@ -192,6 +219,8 @@ def threshold(mix: Mix, score: Array, name: str, purity: float, seed: int = 0) -
         float(mix.ends[0]),
         float(mix.ends[-1]),
         len(score),
+        int(found.count[at]),
+        why,
     )
 
 

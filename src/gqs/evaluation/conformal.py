@@ -3,11 +3,12 @@
 Split conformal prediction (Vovk, Gammerman & Shafer 2005; Angelopoulos & Bates 2023, section 2)
 with the score 1 - p of the true class (Sadinle, Lei & Wasserman 2019, least ambiguous sets), and
 a threshold of its own for each class and range of magnitude (Mondrian: Vovk 2012). Of n held-out
-objects of a cell, the ceil((n + 1) coverage)-th smallest score is the threshold; a new object of
-this class and range then has its class in its set with at least this probability, whatever the
-network is worth, provided that it and the held-out objects are exchangeable: drawn alike. They
-are not where seeing, selection or bands differ; shares of the classes may differ freely, since
-each class has its own thresholds.
+objects of a cell, the ceil((n + 1) coverage)-th smallest score is the threshold; of new objects of
+this class and range, drawn alike, about this share then has its class in its set. The theorem that
+makes it "at least" wants held-out objects that nothing else was chosen by; ours chose the epoch and
+the temperature too, so what is found on other objects is what counts. Nor are objects alike where
+seeing, selection or bands differ; shares of the classes may differ freely, since each class has
+its own thresholds.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from gqs.evaluation.strata import merged_edges, placed
 
 Array = NDArray[np.float64]
 
-EDGES: Final = tuple(float(edge) for edge in range(14, 25))  # r magnitudes, where there is enough
+EDGES: Final = tuple(14 + 0.5 * step for step in range(21))  # r magnitudes, where there is enough
 ENOUGH: Final = 100  # held-out objects of a class in a cell
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -109,7 +110,7 @@ def mixed(
     expected = count.astype(np.float64)
     ends = np.array([low, *inner, high])
     if density is not None:
-        whole = np.stack([_integral(density, *ends[i : i + 2]) for i in range(len(ends) - 1)])
+        whole = _integrals(density, ends)
         if not absolute:
             whole *= count.sum(axis=1, keepdims=True) / whole.sum(axis=1, keepdims=True)
         # A class of which a bin has no object stands in its nearest bin that has some.
@@ -119,12 +120,19 @@ def mixed(
     return Mix(truth, stratum, expected, count, ends), used
 
 
-def _integral(density: Callable[[Array], Array], low: float, high: float) -> Array:
-    grid = np.linspace(low, high, max(2, int(np.ceil((high - low) / FINE)) + 1))
-    values = density(grid)
-    if high <= low:
-        return np.asarray(values[0])
-    return np.asarray(np.trapezoid(values, grid, axis=0))
+def _integrals(density: Callable[[Array], Array], ends: Array) -> Array:
+    """Sum densities over each bin, (bin, 3); asked for once, since a sky may be slow to tell."""
+    grids = [
+        np.linspace(low, high, max(2, int(np.ceil((high - low) / FINE)) + 1))
+        for low, high in pairwise(ends.tolist())
+    ]
+    values = np.split(density(np.concatenate(grids)), np.cumsum([len(grid) for grid in grids])[:-1])
+    return np.stack(
+        [
+            np.trapezoid(some, grid, axis=0) if grid[-1] > grid[0] else some[0]
+            for some, grid in zip(values, grids, strict=True)
+        ]
+    )
 
 
 def _moved(whole: Array, count: Index) -> Array:
