@@ -291,8 +291,8 @@ def _painted(
     sources, shown = _paintable(every, len(pick), rng)
     images, told = paint(sky.images[pick], sky.fwhm[pick], sky.offset[pick], sources, SEED + seed)
     rows = sky.rows[pick]["ra", "dec", "x", "y", "run", "camcol", "field", "flags"]
-    for name, width in zip(seeing.COLUMNS, told.T, strict=True):
-        rows[name] = width
+    for column, width in zip(seeing.COLUMNS, told.T, strict=True):
+        rows[column] = width
     for column in ("class", "redshift", *BANDS):
         rows[column] = np.asarray(sources[column])
     rows["objid"] = real_pixels.objids(rows, 20_000)
