@@ -14,6 +14,7 @@ def torch_judges() -> Iterator[None]:
     """Let verbs judge by torch: trying every engine on every small model takes half a minute."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GQS_CLASSIFY_ENGINE", "torch")
+        patch.setenv("GQS_EXPLAIN_ENGINE", "torch")
         yield
 
 

@@ -12,13 +12,18 @@ from typer.testing import CliRunner
 import gqs.cli  # noqa: F401  (registers the verbs)
 from classify.test_classifier import classifier, stars
 from gqs.classify.classifier import Classifier, load_classifier
+from gqs.classify.weighing import weigh
 from gqs.cli.shell import app
 from gqs.dataset.preprocess import Preprocessing
 from gqs.errors import UsageError
 from gqs.evaluation import typical
 from gqs.evaluation.examples import Examples
+from gqs.evaluation.held_out import METHOD
+from gqs.evaluation.shares import Shares
+from gqs.evaluation.temperature import Temperature
 from gqs.explain.sources import WORDS, Wanted, explain
 from gqs.files import sha256
+from gqs.labels import PROBABILITY_COLUMNS
 from gqs.model_folder import CARD, EXAMPLES, TYPICAL
 from gqs.networks.embedding import embed
 from gqs.tables import Flag
@@ -49,6 +54,11 @@ def with_examples(bare: Classifier) -> Classifier:
     }
     card = json.loads((bare.folder / CARD).read_text())
     card["training"] |= {f"{name}_sha256": sha256(path) for name, path in paths.items()}
+    shares = Shares(np.array([15.0, 23.0]), np.array([[0.3, 0.4, 0.3], [0.3, 0.3, 0.4]]))
+    temperature = Temperature(1.3).to_json()
+    fewer = {"fewer_bands": {"griz": {"temperature": Temperature(1.9).to_json()}}}
+    calibration = {"temperature": temperature, "learned_shares": shares.to_json(), **fewer}
+    card["calibration"] = {"method": METHOD, **calibration}
     (bare.folder / CARD).write_text(json.dumps(card))
     return load_classifier(bare.folder)
 
@@ -79,14 +89,27 @@ def test_a_source_is_the_same_by_name_position_and_pixel(
 
     out = tmp_path / "why.html"
     words = ["explain", *map(str, frames(survey)), "--model", str(full.folder), "--json"]
+    words += ["--prior", "sky"]
     done = CliRunner().invoke(app, [*words, "--objid", str(objid), "--out", str(out)])
     assert done.exit_code == 0, done.output
     page, numbers = out.read_text(), json.loads(out.with_suffix(".json").read_text())
     (source,) = numbers["sources"]
-    assert source["objid"] == objid and source["class"] == row["class"]
+    (listed,) = weigh(table[table["objid"] == objid], full, "sky")
+    assert source["objid"] == objid and source["class"] == listed["class"]
+    for name in PROBABILITY_COLUMNS:  # those of the catalogue
+        assert source[name] == pytest.approx(listed[name], abs=1e-6)
+        assert abs(source[name] - row[name]) > 1e-4
+    assert numbers["prior"] == "sky" and numbers["engine"] == "torch"
+    assert "Probabilities hold for the prior sky" in page
     assert sum(source["lead_by_band"].values()) == pytest.approx(source["lead"], abs=0.1, rel=0.1)
     assert page.count("<img") == 3 and "<script" not in page
     assert f"tools/explore/summary.aspx?ra={ra:.6f}" in page
+
+    less = [path for path in frames(survey) if "-u-" not in path.name]
+    without = full.classify_field(less, table["objid", "ra", "dec"])
+    (listed,) = weigh(without[table["objid"] == objid], full, "sky")
+    for name in PROBABILITY_COLUMNS:
+        assert source["without"]["u"][name] == pytest.approx(listed[name], abs=2e-3)
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,30 @@ def with_prior(predictions: Table, prior: Prior, learned: Shares, model: object)
     return found
 
 
+def holds_for(prior: Prior | None) -> str:
+    """Say for which mix of classes probabilities hold.
+
+    Parameters
+    ----------
+    prior : Prior, optional
+        By which they were weighed.
+
+    Returns
+    -------
+    str
+        A sentence.
+    """
+    if prior is None:
+        return (
+            "Probabilities hold for the mix of classes that the model learned from: on an "
+            "ordinary sky few faint QSO are (--prior sky)."
+        )
+    about = prior.about
+    if prior.name == "sky":
+        about = "published counts by r magnitude, of stars by galactic latitude too"
+    return f"Probabilities hold for the prior {prior.name}: {about}."
+
+
 def require_magnitudes(prior: Prior, learned: Shares, model: object) -> None:
     """Refuse a prior by magnitude for a model that measures none.
 

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from gqs.cli.archive import Mirror, Release, Server
-from gqs.cli.frames import Cache, Model, Source, take
+from gqs.cli.frames import Cache, Engine, Model, Source, note, take
+from gqs.cli.probabilities import PriorName
 from gqs.cli.shell import AsJson, app, finish, say
 from gqs.errors import UsageError
 
@@ -45,12 +46,14 @@ def explain(
     mirror: Mirror = None,
     server: Server = None,
     model: Model = None,
+    engine: Engine = "auto",
+    prior: PriorName = None,
     as_json: AsJson = False,
 ) -> None:
     """Say why a source was judged as it was: its bands, what it hangs on, what it is like.
 
     The source is the one detected within 2 arcsec of the position; where none was, the position
-    itself is judged.
+    itself is judged. With the model, engine and prior of a catalogue it says what that says.
 
     Examples:
 
@@ -58,9 +61,12 @@ def explain(
 
       gqs explain frame-*-003918-3-0213.fits.bz2 --x 1024 --y 700 --out why.html
 
+      gqs explain frames/ --objid 2543018311884804 --prior sky --out why.html
+
       gqs explain --field 3918-3-213 --objid 2543018311884804 --out why.html
     """
     from gqs.classify.classifier import load_classifier
+    from gqs.classify.priors import find_prior, holds_for
     from gqs.explain.page import write_page
     from gqs.explain.sources import Wanted
     from gqs.explain.sources import explain as explain_sources
@@ -71,7 +77,8 @@ def explain(
         raise UsageError("--ra goes with --dec, and --x with --y.")
     if [bool(objid), ra is not None, x is not None].count(True) != 1:
         raise UsageError("Name sources by one of --objid, --ra with --dec, and --x with --y.")
-    classifier = load_classifier(model)
+    chosen = None if prior is None else find_prior(prior)
+    classifier = load_classifier(model, engine=engine, tell=note)
     place = (None, None) if frames or field else (ra, dec)  # on these frames, or to fetch
     source = Source(release, cache, mirror, server)
     fields = [field] if field else []
@@ -81,10 +88,11 @@ def explain(
         radec=None if ra is None or dec is None else (ra, dec),
         xy=None if x is None or y is None else (x, y),
     )
-    found = explain_sources(classifier, paths, asked)
-    numbers = write_page(out, classifier, found)
+    found = explain_sources(classifier, paths, asked, chosen)
+    numbers = write_page(out, classifier, found, chosen)
     lines = [
         *(f"objid {one.row['objid']}: {_said(one.as_dict())}" for one in found),
+        holds_for(chosen),
         f"Page: {out}",
     ]
     say(lines, {"out": out, **numbers, "set_aside": missing}, as_json)

@@ -175,19 +175,13 @@ class Wanted:
 
     def _about_prior(self, found: Table) -> list[str]:
         """Say for which mix of classes the probabilities hold."""
-        from gqs.classify.priors import near_plane
+        from gqs.classify.priors import holds_for, near_plane
         from gqs.evaluation.judged import numbers
         from gqs.tables import Flag
 
+        lines = [holds_for(self.prior)]
         if self.prior is None:
-            return [
-                "Probabilities hold for the mix of classes that the model learned from: on an "
-                "ordinary sky few faint QSO are (--prior sky)."
-            ]
-        about = self.prior.about
-        if self.prior.name == "sky":
-            about = "published counts by r magnitude, of stars by galactic latitude too"
-        lines = [f"Probabilities hold for the prior {self.prior.name}: {about}."]
+            return lines
         missed = int(((found["flags"] & int(Flag.NO_PRIOR)) > 0).sum())
         if missed:
             lines.append(

@@ -236,6 +236,8 @@ def _plot(predictions: Table, paths: list[Path], plot: Path, set_aside: list[str
         stack = align({band: read_frame(files[band]) for band in bands}, bands)
         path = plot if len(fields) == 1 else plot.with_stem(f"{plot.stem}-{name}")
         title = f"Field {name}"
+        if "prior" in predictions.meta:
+            title += f", prior {predictions.meta['prior']}"
         figure = classified_field(colour_picture(stack), here, title, wcs=stack.wcs)
         written.append(write_bytes(path, rendered(figure, path.suffix[1:].lower())))
     return written

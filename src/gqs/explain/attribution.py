@@ -48,12 +48,15 @@ def without_each_band(
     for i, band in enumerate(PICTURE_BANDS if paper else bands):
         if band not in classifier.bands or (band == REFERENCE_BAND and not paper):
             continue
-        less = images.copy()
-        less[:, i] = 0 if paper else np.nan
-        told = None if seeing is None else seeing.copy()
-        if told is not None:
-            told[:, i] = np.nan
-        found[band] = classifier.predict_cutouts(less, bands, mag_r, told)
+        if paper:
+            less = images.copy()
+            less[:, i] = 0
+            found[band] = classifier.predict_cutouts(less, bands, mag_r, seeing)
+            continue
+        others = [k for k in range(len(bands)) if k != i]
+        told = None if seeing is None else seeing[:, others]
+        left = bands.replace(band, "")
+        found[band] = classifier.predict_cutouts(images[:, others], left, mag_r, told)
     return found
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from gqs import labels
 from gqs.classify.classifier import Classifier
+from gqs.classify.priors import Prior, holds_for
 from gqs.evaluation.page import Block, Grid, Key, Link, Listing, Paragraph, Section, Shown, page
 from gqs.explain import figures
 from gqs.explain.sources import Explained
@@ -19,7 +20,9 @@ from gqs.survey.explore import explore_url
 from gqs.survey.sdss import BANDS
 
 
-def write_page(out: Path, classifier: Classifier, found: Sequence[Explained]) -> dict[str, Any]:
+def write_page(
+    out: Path, classifier: Classifier, found: Sequence[Explained], prior: Prior | None = None
+) -> dict[str, Any]:
     """Write what is to be said of sources as a page that stands alone, and its numbers beside it.
 
     Parameters
@@ -30,20 +33,30 @@ def write_page(out: Path, classifier: Classifier, found: Sequence[Explained]) ->
         Who judged.
     found : sequence of Explained
         At least one source.
+    prior : Prior, optional
+        With which they were explained.
 
     Returns
     -------
     dict
         The numbers.
     """
-    numbers = {"model": classifier.hash, "sources": [one.as_dict() for one in found]}
+    numbers = {
+        "model": classifier.hash,
+        "engine": classifier.computes.name,
+        "prior": prior.name if prior else None,
+        "prior_source": prior.about if prior else None,
+        "sources": [one.as_dict() for one in found],
+    }
     beside = write_json(out.with_suffix(".json"), numbers)
     sections = [Section(_heading(one), _blocks(one, classifier)) for one in found]
     first = found[0]
     title = _heading(first) if len(found) == 1 else f"Why: {len(found)} sources"
     notes = [
         "A network has no reasons. What is shown is what its answer changes with; where two bands "
-        "say the same, leaving out either may change nothing."
+        "say the same, leaving out either may change nothing.",
+        f"{holds_for(prior)} The parts of pixels are of the network's own answer, before any "
+        f"calibration or prior. Engine: {classifier.computes.name}.",
     ]
     text = page(title, _lead(first), _keys(first), notes, sections, beside.name)
     write_bytes(out, text.encode("utf-8", "replace"))

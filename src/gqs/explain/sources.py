@@ -17,9 +17,14 @@ from numpy.typing import NDArray
 from gqs import labels
 from gqs.classify.classifier import Classifier
 from gqs.classify.field import How, Prepared, judge, prepare
+from gqs.classify.held_out import calibration_of
+from gqs.classify.priors import Prior
+from gqs.classify.weighing import weigh
 from gqs.errors import BadInputError, UsageError
 from gqs.evaluation.examples import Examples
+from gqs.evaluation.judged import numbers
 from gqs.evaluation.pictures import colours
+from gqs.evaluation.shares import reweighed
 from gqs.explain.attribution import evidence, without_each_band
 from gqs.imaging.frames import group_fields, read_frame
 from gqs.model_folder import EXAMPLES, part
@@ -153,7 +158,9 @@ class Wanted:
     xy: tuple[float, float] | None = None
 
 
-def explain(classifier: Classifier, paths: Sequence[Path], wanted: Wanted) -> list[Explained]:
+def explain(
+    classifier: Classifier, paths: Sequence[Path], wanted: Wanted, prior: Prior | None = None
+) -> list[Explained]:
     """Judge sources of one field and say why.
 
     Parameters
@@ -164,6 +171,8 @@ def explain(classifier: Classifier, paths: Sequence[Path], wanted: Wanted) -> li
         Frames of one field.
     wanted : Wanted
         Which of its sources. A position where nothing was detected is judged as it is.
+    prior : Prior, optional
+        By which all probabilities are weighed, as `gqs classify --prior` weighs a catalogue's.
 
     Returns
     -------
@@ -173,7 +182,8 @@ def explain(classifier: Classifier, paths: Sequence[Path], wanted: Wanted) -> li
     Raises
     ------
     UsageError
-        If there is no such source on the field, or the frames are of several fields.
+        If there is no such source on the field, the frames are of several fields, or the model
+        does not tell what a prior needs.
     BadInputError
         If a frame cannot be used.
     """
@@ -201,7 +211,7 @@ def explain(classifier: Classifier, paths: Sequence[Path], wanted: Wanted) -> li
     some = replace(
         found, objects=found.objects[rows], images=found.images[rows], flags=found.flags[rows]
     )
-    return _explained(classifier, some, wcs)
+    return _explained(classifier, some, wcs, prior)
 
 
 def _rows(objects: Table, wanted: Wanted, wcs: Any) -> list[int] | None:
@@ -231,11 +241,18 @@ def _rows(objects: Table, wanted: Wanted, wcs: Any) -> list[int] | None:
     return None
 
 
-def _explained(classifier: Classifier, some: Prepared, wcs: Any) -> list[Explained]:
+def _explained(
+    classifier: Classifier, some: Prepared, wcs: Any, prior: Prior | None
+) -> list[Explained]:
     bands = some.bands if classifier.form == "flux" else classifier.bands
-    table = judge(classifier, some)
+    table = weigh(judge(classifier, some), classifier, prior)
     told = seeing.told(some.objects, bands)
     without = without_each_band(classifier, some.images, bands, told)
+    if prior is not None:
+        r, ra, dec = (numbers(table, name) for name in ("mag_r", "ra", "dec"))
+        learned = calibration_of(classifier, "a prior").learned.at(r)
+        expected = prior.density(r, ra, dec)
+        without = {band: reweighed(p, expected, learned) for band, p in without.items()}
     path = part(classifier.folder, classifier.card, EXAMPLES)
     examples = None if path is None else Examples.load(path)
     pictures = colours(some.images, bands)
