@@ -22,7 +22,7 @@ class UsageError(GqsError):
 
 
 class BadInputError(GqsError):
-    """One item (frame, field, row) that is set aside while the rest goes on."""
+    """One item (frame, field, row) that is set aside while the rest goes on, if any is left."""
 
     exit_code = 3
 
