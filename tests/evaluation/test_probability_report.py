@@ -7,6 +7,7 @@ import pytest
 from scipy.special import softmax
 
 from gqs import labels
+from gqs.evaluation.calibration import measures
 from gqs.evaluation.held_out import Calibration, HeldOut, calibrate
 from gqs.evaluation.judged import judge
 from gqs.evaluation.page import Grid
@@ -39,6 +40,7 @@ def findings() -> object:
     rare = np.array([1.0, 0.02, 1.0])
     skies = {
         "balanced": Sky(lambda r: np.ones((len(r), 3)), absolute=False),
+        "even": Sky(lambda r: np.ones((len(r), 3)), absolute=True),
         "rare": Sky(lambda r: np.tile(rare, (len(r), 1)), absolute=True),
     }
     return examine(judged, test.mag_r, calibration, held_out, skies)
@@ -49,6 +51,25 @@ def test_calibration_takes_out_what_was_too_sure(findings) -> None:
     assert found["before"]["ece"]["low"] > 0.05
     assert found["after"]["ece"]["value"] < 0.02
     assert found["after"]["log_loss"]["value"] < found["before"]["log_loss"]["value"] - 0.05
+
+
+def test_probabilities_are_measured_at_the_mix_of_the_objects_judged() -> None:
+    """Of the faint quasars a tenth is judged: as learned, probabilities expect the rest too."""
+    held_out, test = drawn(4000, 1), drawn(6000, 5)
+    learned = learned_shares(held_out.truth, held_out.mag_r)
+    calibration = Calibration.from_card(calibrate(held_out, learned))
+    assert calibration is not None
+    rng = np.random.default_rng(4)
+    kept = (test.truth != 1) | (test.mag_r < 19) | (rng.uniform(size=6000) < 0.1)
+    p = calibration.temperature.probabilities(test.logits, test.mag_r)[kept]
+    table = predictions(p)
+    judged, mag_r = judge(table, truth_of(table, test.truth[kept])), test.mag_r[kept]
+    found = examine(judged, mag_r, calibration, held_out, {}).numbers["calibration"]
+    as_learned = measures(judged, resamples=2)["log_loss"].value
+    assert found["after"]["log_loss"]["value"] < as_learned - 0.03
+    assert found["after"]["ece"]["low"] < 0.02
+    for part in found["ece_by_magnitude"]:
+        assert part["ece"]["low"] < 0.03 and part["objects"] >= 150
 
 
 def test_sets_hold_what_they_promise_and_shrink_with_the_promise(findings) -> None:
@@ -64,8 +85,9 @@ def test_sets_hold_what_they_promise_and_shrink_with_the_promise(findings) -> No
 
 def test_lists_keep_their_purity_on_the_objects_judged_and_rare_ones_are_harder(findings) -> None:
     lists = findings.numbers["candidates"]
+    assert list(lists) == ["even", "rare"]  # balanced does not say how many there are
     for name in labels.CLASSES:
-        found = lists["balanced"][name]
+        found = lists["even"][name]
         assert found["reached"]
         low, high = found["judged_purity"]["low"], found["judged_purity"]["high"]
         assert low - 0.02 < 0.9 < high + 0.02
@@ -76,12 +98,13 @@ def test_lists_keep_their_purity_on_the_objects_judged_and_rare_ones_are_harder(
 def test_the_section_and_its_figures_are_whole(findings) -> None:
     assert len(findings.figures) == 2
     grids = [block for block in findings.section.blocks if isinstance(block, Grid)]
-    assert len(grids) == 3
+    assert len(grids) == 4
     assert all(len(row) == len(grid.columns) for grid in grids for row in grid.rows)
-    assert "not reached" in findings.section.blocks[2].html()
+    assert "not reached" in findings.section.blocks[3].html()
     for shown in findings.figures:
         assert [ax.get_title(loc="left") for ax in shown.figure.axes] == [
             "Prior: balanced",
+            "Prior: even",
             "Prior: rare",
         ]
 

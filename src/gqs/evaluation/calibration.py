@@ -156,6 +156,7 @@ def measures(
     groups: NDArray[np.int64] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    weight: NDArray[np.float64] | None = None,
 ) -> dict[str, Estimate]:
     """Measure how true probabilities are, with intervals.
 
@@ -167,6 +168,8 @@ def measures(
         (n,) to draw whole groups in the bootstrap.
     resamples, seed : int
         Of the bootstrap.
+    weight : ndarray, optional
+        (n,) objects for which each stands; 1 each by default.
 
     Returns
     -------
@@ -174,8 +177,10 @@ def measures(
         log_loss (nats), brier, ece.
     """
     table, loss, brier = gaps(judged), log_losses(judged), brier_scores(judged)
+    worth = np.ones(len(judged)) if weight is None else weight
 
-    def statistics(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    def statistics(drawn: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        weights = drawn * worth
         total = weights.sum(axis=1)
         return {
             "log_loss": weights @ loss / total,

@@ -20,7 +20,7 @@ from scipy.special import softmax
 from gqs import labels, tables
 from gqs.evaluation import temperature
 from gqs.evaluation.intervals import finite
-from gqs.evaluation.shares import Shares, learned_shares, shift
+from gqs.evaluation.shares import Shares, own_shares, shift
 from gqs.evaluation.temperature import FLOOR, Temperature
 
 Array = NDArray[np.float64]
@@ -247,8 +247,8 @@ def calibrate(
 
 
 def _fitted(held_out: HeldOut, learned: Shares) -> dict[str, Any]:
-    mag_r = held_out.mag_r if learned.by_magnitude else np.full(len(held_out), np.nan)
-    moved = shift(learned_shares(held_out.truth, mag_r), learned, held_out.mag_r)
+    here = own_shares(held_out.truth, held_out.mag_r, learned)
+    moved = shift(here, learned, held_out.mag_r)
     found = temperature.fit(held_out.logits, held_out.truth, held_out.mag_r, moved)
     before = softmax(held_out.logits + moved, axis=1)
     after = softmax(held_out.logits / found.at(held_out.mag_r)[:, None] + moved, axis=1)

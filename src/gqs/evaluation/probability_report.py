@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -20,7 +21,7 @@ from gqs.evaluation.judged import Judged
 from gqs.evaluation.mix import Mix, mixed
 from gqs.evaluation.page import Block, Cell, Grid, Paragraph, Section, Shown
 from gqs.evaluation.report import NAMES, percent, shown
-from gqs.evaluation.shares import reweighed
+from gqs.evaluation.shares import own_shares, reweighed
 from gqs.evaluation.strata import merged_edges
 
 Array = NDArray[np.float64]
@@ -90,37 +91,86 @@ def examine(
         }
         listed, numbers["candidates"] = _lists(here, calibration, held_out, skies)
         blocks += listed
-        figures = _figures(here)
+        figures = _figures(here) if here else []
     return Findings(Section("Probabilities", blocks), figures, numbers)
 
 
 def _calibration(
     judged: Judged, mag_r: Array, calibration: Calibration, groups: NDArray[np.int64] | None
 ) -> tuple[list[Block], dict[str, Any]]:
+    """Hold probabilities against the truth, both at the mix of the objects that are judged."""
+    wanted = own_shares(judged.truth, mag_r, calibration.learned).at(mag_r)
+    learned = calibration.learned.at(mag_r)
     plain = calibration.temperature.undone(judged.probability, mag_r)
-    before = measured.measures(replace(judged, probability=plain), groups)
-    after = measured.measures(judged, groups)
+    before, after = (
+        _at(judged, reweighed(p, wanted, learned)) for p in (plain, judged.probability)
+    )
+    found = {
+        when: measured.measures(one, groups) for when, one in (("before", before), ("after", after))
+    }
     rows: list[list[str | Cell]] = [
-        [NAMES[name], shown(name, before[name]), shown(name, after[name])] for name in after
+        [NAMES[name], *(shown(name, one[name]) for one in found.values())]
+        for name in found["after"]
     ]
     caption = (
         "Before and after calibration, by a temperature that follows the magnitude and was fitted "
-        "on other objects. Small: 95 % bootstrap intervals."
+        "on other objects. Probabilities are weighed for the mix of classes of the objects judged "
+        "here, magnitude by magnitude, for without a prior they are as of the mix that was "
+        "learned. Small: 95 % bootstrap intervals."
     )
-    numbers = {
-        when: {name: value.to_json() for name, value in found.items()}
-        for when, found in (("before", before), ("after", after))
+    blocks: list[Block] = [Grid(caption, ["Measure", "Plain softmax", "Calibrated"], rows)]
+    numbers: dict[str, Any] = {
+        when: {name: value.to_json() for name, value in one.items()} for when, one in found.items()
     }
-    return [Grid(caption, ["Measure", "Plain softmax", "Calibrated"], rows)], numbers
+    parts = _by_magnitude(after, mag_r, groups)
+    if parts:
+        lines: list[list[str | Cell]] = [
+            [f"{low:.1f} to {high:.1f}", f"{count:,}", shown("ece", error)]
+            for low, high, count, error in parts
+        ]
+        blocks.append(
+            Grid("Calibration error by r magnitude.", ["r (mag)", "Objects", NAMES["ece"]], lines)
+        )
+        numbers["ece_by_magnitude"] = [
+            {"r": [low, high], "objects": count, "ece": error.to_json()}
+            for low, high, count, error in parts
+        ]
+    return blocks, numbers
+
+
+def _at(judged: Judged, probability: Array) -> Judged:
+    return replace(judged, probability=probability, decided=probability.argmax(axis=1))
+
+
+def _by_magnitude(
+    judged: Judged, mag_r: Array, groups: NDArray[np.int64] | None
+) -> list[tuple[float, float, int, Estimate]]:
+    found = []
+    for low, high in pairwise(_edges(judged.truth, mag_r).tolist()):
+        inside = (mag_r >= low) & (mag_r < high)
+        own = None if groups is None else np.unique(groups[inside], return_inverse=True)[1]
+        error = measured.measures(_some(judged, inside), own)["ece"]
+        found.append((low, high, int(inside.sum()), error))
+    return found
+
+
+def _some(judged: Judged, rows: NDArray[np.bool_]) -> Judged:
+    columns = ("objid", "truth", "decided", "probability", "r", "redshift", "place")
+    return replace(judged, **{name: getattr(judged, name)[rows] for name in columns})
+
+
+def _edges(truth: NDArray[np.int64], mag_r: Array) -> Array:
+    """Ranges of magnitude that hold enough of each class."""
+    inner = merged_edges(mag_r, truth, R_EDGES, FEWEST)
+    seen = mag_r[np.isfinite(mag_r)]
+    return np.array([seen.min(), *inner, np.nextafter(seen.max(), np.inf)]) if len(seen) else inner
 
 
 def _sets(
     judged: Judged, mag_r: Array, calibration: Calibration, held_out: HeldOut
 ) -> tuple[list[Block], dict[str, Any]]:
     known = calibration.temperature.probabilities(held_out.logits, held_out.mag_r)
-    inner = merged_edges(mag_r, judged.truth, R_EDGES, FEWEST)
-    seen = mag_r[np.isfinite(mag_r)]
-    edges = np.array([seen.min(), *inner, np.nextafter(seen.max(), np.inf)]) if len(seen) else inner
+    edges = _edges(judged.truth, mag_r)
     found = {}
     for coverage in COVERAGES:
         made = conformal.fit(known, held_out.truth, held_out.mag_r, coverage)
@@ -138,7 +188,8 @@ def _sets(
         rows.append(row)
     caption = (
         "Sets of classes (conformal, thresholds from held-out objects): how often they hold the "
-        "true class, and how many classes they name. Small: Wilson's 95 % intervals."
+        "true class, and how many classes they name. The held-out objects chose the epoch and the "
+        "temperature too, so what is found here is what counts. Small: Wilson's 95 % intervals."
     )
     numbers = {
         f"{coverage:g}": [
@@ -185,12 +236,14 @@ def _lists(
     rows: list[list[str | Cell]] = []
     numbers: dict[str, Any] = {}
     for prior, sky in skies.items():
+        if not sky.absolute:
+            continue  # how pure a list is depends on how many of each class there are
         mix, p = _weighed(known, held_out.truth, held_out.mag_r, calibration, sky)
         judged_mix, judged_p = here[prior]
         for i, name in enumerate(labels.CLASSES):
             limit = threshold(mix, p[:, i], name, PURITY)
             pure, complete = worth(judged_mix, judged_p[:, i] >= limit.value, i)
-            promised = _cell(limit.purity) if limit.reached else Cell("not reached")
+            promised = _cell(limit.purity) if limit.reached else Cell("not reached", limit.why)
             cells = [promised, _cell(limit.completeness), _cell(pure), _cell(complete)]
             rows.append([name, prior, f"{limit.value:.4g}", *cells])
             numbers.setdefault(prior, {})[name] = {
@@ -207,9 +260,12 @@ def _lists(
     note = (
         "Where no threshold reaches it, that of the purest list is shown. Objects are weighed "
         "until they stand for the prior's sky; purity counts half an object of each other class "
-        "that was not seen, so that few objects never promise a pure list."
+        "that was not seen, and 30 of the class lie above a threshold, so that few objects never "
+        "promise a pure list. Objects of the sky that are blended, or unlike all that was held "
+        "out, are not in these numbers."
     )
-    return [Grid(caption, columns, rows), Paragraph(note, note=True)], numbers
+    blocks: list[Block] = [Grid(caption, columns, rows), Paragraph(note, note=True)]
+    return blocks if rows else [], numbers
 
 
 def _cell(found: Estimate) -> Cell:

@@ -150,6 +150,27 @@ def learned_shares(truth: NDArray[np.int64], mag_r: Array, weights: Array | None
     return Shares(r, found)
 
 
+def own_shares(truth: NDArray[np.int64], mag_r: Array, learned: Shares) -> Shares:
+    """Count the classes of other objects as the learned ones were: by magnitude, or all at once.
+
+    Parameters
+    ----------
+    truth : ndarray
+        (n,) positions in `labels.CLASSES`.
+    mag_r : ndarray
+        (n,) aperture magnitudes; NaN where not measured.
+    learned : Shares
+        Of a model.
+
+    Returns
+    -------
+    Shares
+        To which `reweighed` and `shift` take what the model says of these objects.
+    """
+    unknown = np.full(len(truth), np.nan)
+    return learned_shares(truth, mag_r if learned.by_magnitude else unknown)
+
+
 def reweighed(probabilities: Array, wanted: Array, learned: Array) -> Array:
     """Give probabilities for other shares of the classes than were learned. Saerens et al. 2002.
 
