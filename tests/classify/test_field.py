@@ -84,7 +84,7 @@ def test_frames_of_two_fields_are_not_mixed(survey: Path, classifier: Classifier
 
 
 def test_a_missing_band_is_flagged_and_a_missing_r_refused(
-    survey: Path, classifier: Classifier
+    survey: Path, classifier: Classifier, tmp_path: Path
 ) -> None:
     without = [path for path in frames(survey, 0) if "frame-u" not in path.name]
     report = classify_fields(classifier, without, processes=1)
@@ -94,6 +94,19 @@ def test_a_missing_band_is_flagged_and_a_missing_r_refused(
     assert (np.asarray(found["class"]) != "").any()
     with pytest.raises(BadInputError, match="r frame is missing"):
         classifier.classify_field([p for p in frames(survey, 0) if "frame-r" not in p.name])
+    # A band of zeros is no better than none, and said to be so.
+    blank = tmp_path / "frame-u.fits"
+    with fits.open(next(p for p in frames(survey, 0) if "frame-u" in p.name)) as opened:
+        opened[0].data[:] = 0
+        opened.writeto(blank)
+    with pytest.warns(UserWarning, match=r"frame-u\.fits: shows no signal"):
+        again = classifier.classify_field([*without, blank])
+    for name in ("objid", "p_galaxy", "flags", "psf_mag_r", "psf_mag_u"):
+        np.testing.assert_array_equal(np.asarray(again[name]), np.asarray(found[name]))
+    report = classify_fields(classifier, [*without, blank], processes=1)
+    assert list(report.lacking.values()) == ["u"] and not report.set_aside
+    assert np.isfinite(found["psf_mag_r"]).mean() > 0.9
+    assert np.isnan(np.asarray(found["psf_mag_u"])).all()
 
 
 def test_a_damaged_field_is_set_aside_and_the_other_classified(

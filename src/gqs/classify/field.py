@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,14 @@ from gqs.classify.positions import NO_FIELD, checked_positions, placed
 from gqs.dataset.judgeable import faults
 from gqs.errors import BadInputError
 from gqs.imaging.align import align
+from gqs.imaging.bad_pixels import NoSignalError
 from gqs.imaging.composite import colour_picture
 from gqs.imaging.cutouts import cut_flux, cut_picture
-from gqs.imaging.detect import detect
-from gqs.imaging.frames import group_fields, read_frame
-from gqs.imaging.photometry import aperture_magnitudes
-from gqs.imaging.seeing import field_seeing
+from gqs.imaging.detect import find
+from gqs.imaging.frames import Frame, group_fields, read_frame
+from gqs.imaging.photometry import aperture_magnitudes, local_sky
+from gqs.imaging.psf import psf_magnitudes
+from gqs.imaging.seeing import field_stars, seeing_of
 from gqs.survey import seeing
 from gqs.survey.sdss import REFERENCE_BAND, FieldId
 from gqs.tables import Flag
@@ -76,7 +79,7 @@ class Prepared:
     Attributes
     ----------
     objects : Table
-        `objid ra dec x y run camcol field` and aperture magnitudes, (n,) rows.
+        `objid ra dec x y run camcol field`, aperture and PSF magnitudes, (n,) rows.
     images : ndarray
         (n, band, 50, 50) float32 nanomaggies, or (n, 3, 50, 50) uint8 for the form `paper`.
     bands : str
@@ -111,7 +114,8 @@ def prepare(
     files : mapping of str to Path
         A frame for each band; r among them.
     how : How
-        What the model takes; bands without a frame are missing from the cutouts.
+        What the model takes; bands without a frame, or without a signal in it, are missing from
+        the cutouts.
     positions : Table, optional
         With `objid ra dec`; by default sources are detected.
     keep_outside : bool
@@ -129,21 +133,22 @@ def prepare(
     BadInputError
         If a frame cannot be used.
     """
-    here = "".join(band for band in how.bands if band in files)
     if REFERENCE_BAND not in files:
         raise BadInputError(
             f"{_where(files)}: the {REFERENCE_BAND} frame is missing, onto whose grid the "
             "other bands go. Add it."
         )
-    frames = {band: read_frame(files[band]) for band in here}
+    frames = _frames(files, how.bands)
+    here = "".join(frames)
     if name is not None and (found := frames[REFERENCE_BAND].field) != name:
         raise BadInputError(
             f"{files[REFERENCE_BAND]}: its name says field {name}, its header {found}. Rename it."
         )
     stack = align(frames, here, star_shift=how.star_shift)
-    sources = detect(stack)
-    objects = sources if positions is None else placed(stack, positions)
-    for band, width in zip(here, field_seeing(stack, sources), strict=True):
+    sources, light = find(stack)
+    stars = field_stars(stack, sources)
+    objects = sources.copy() if positions is None else placed(stack, positions)
+    for band, width in zip(here, seeing_of(stars), strict=True):
         objects[f"seeing_{band}"] = np.full(len(objects), width)
         objects[f"seeing_{band}"].unit = "arcsec"
     if not keep_outside:
@@ -151,12 +156,15 @@ def prepare(
     x, y = np.asarray(objects["x"]), np.asarray(objects["y"])
     images, flags = cut_flux(stack, x, y, how.edge)
     flags = flags | faults(images, here)
-    flags = flags | np.asarray(objects["flags"], dtype=np.int32)
+    flags = flags | np.asarray(objects["flags"], dtype=np.int32) | light.flags(x, y)
     if len(here) < len(how.bands):
         flags = flags | np.int32(Flag.MISSING_BAND)
-    magnitudes, errors = aperture_magnitudes(images, here)
+    sky = local_sky(images, here)
+    aperture = aperture_magnitudes(images, here, sky=sky)
+    point = psf_magnitudes(stack, objects, sky.level, sources, stars)
     for i, band in enumerate(here):
-        objects[f"mag_{band}"], objects[f"magerr_{band}"] = magnitudes[:, i], errors[:, i]
+        objects[f"mag_{band}"], objects[f"magerr_{band}"] = (a[:, i] for a in aperture)
+        objects[f"psf_mag_{band}"], objects[f"psf_mag_err_{band}"] = (p[:, i] for p in point)
     if how.form == "paper":
         picture, covered = colour_picture(stack), np.asarray(stack.covered.all(axis=0))
         shown: NDArray[Any] = cut_picture(picture, covered, x, y, how.edge)[0]
@@ -204,7 +212,12 @@ def classify_field(
         )
     (files,) = fields.values()
     checked = None if positions is None else checked_positions(positions, "positions")
-    return judge(classifier, prepare(files, How.of(classifier), checked))
+    prepared = prepare(files, How.of(classifier), checked)
+    for band in classifier.bands:
+        if band in files and band not in prepared.bands:
+            told = f"{files[band]}: shows no signal, so that its band counts as missing."
+            warnings.warn(told, stacklevel=3)
+    return judge(classifier, prepared)
 
 
 def judge(classifier: Classifier, prepared: Prepared) -> Table:
@@ -251,6 +264,18 @@ def flagged(flags: NDArray[np.int32], unlike: NDArray[np.float64]) -> NDArray[np
     """
     with np.errstate(invalid="ignore"):
         return np.where(unlike > 1, flags | int(Flag.UNLIKE), flags).astype(np.int32)
+
+
+def _frames(files: FrameFiles, bands: str) -> dict[str, Frame]:
+    """Read a field's frames; a band that shows nothing is as good as missing, but for r."""
+    frames = {}
+    for band in (band for band in bands if band in files):
+        try:
+            frames[band] = read_frame(files[band])
+        except NoSignalError:
+            if band == REFERENCE_BAND:
+                raise
+    return frames
 
 
 def _where(files: FrameFiles) -> str:

@@ -66,7 +66,8 @@ class PartsReport:
     set_aside : list of str
         A sentence for each file or field left out.
     lacking : dict of FieldId to str
-        Bands that the model takes and that a field has no frame of, where there are such.
+        Bands that the model takes and that a field has no frame of, or none with a signal, where
+        there are such.
     code : int
         Exit code of what was set aside; 0 where nothing was.
     """
@@ -117,7 +118,8 @@ class FieldsReport:
     set_aside : list of str
         A sentence for each file or field left out.
     lacking : dict of FieldId to str
-        Bands that the model takes and that a field has no frame of, where there are such.
+        Bands that the model takes and that a field has no frame of, or none with a signal, where
+        there are such.
     """
 
     predictions: Table
@@ -224,23 +226,25 @@ def classify_parts(
     done = {name for name, path in named.items() if path.is_file()}
     waiting = [replace(task, part=named[task.name]) for task in tasks if task.name not in done]
     work = partial(_classify, model=ModelName.of(classifier), positions=checked)
+    blank: dict[FieldId, str] = {}
     progress(len(done), len(tasks), "fields")
     for outcome in workers.run(work, waiting, workers=processes):
         if isinstance(outcome.error, FATAL):
             raise outcome.error
         if outcome.error is None:
             done.add(outcome.item.name)
+            blank[outcome.item.name] = outcome.result or ""
         else:
             set_aside.append(str(outcome.error))
             contradicts = isinstance(outcome.error, IntegrityError)
             codes.add((IntegrityError if contradicts else BadInputError).exit_code)
         progress(len(done), len(tasks), "fields")
     files = {task.name: task.files for task in tasks}
-    lacking = {
-        name: missing
-        for name in sorted(done)
-        if (missing := "".join(band for band in classifier.bands if band not in files[name]))
-    }
+    lacking = {}
+    for name in sorted(done):
+        seen = set(files[name]) - set(blank.get(name, ""))
+        if missing := "".join(band for band in classifier.bands if band not in seen):
+            lacking[name] = missing
     return PartsReport(
         {name: named[name] for name in sorted(done)}, set_aside, lacking, worst(codes)
     )
@@ -351,15 +355,15 @@ def _named(path: Path) -> FrameName | None:
     return FrameName.of_file(path.name)
 
 
-def _classify(task: Task, model: ModelName, positions: Table | None) -> int:
-    """In a child: one field from its frames to its part on disk; returns the number of rows."""
+def _classify(task: Task, model: ModelName, positions: Table | None) -> str:
+    """In a child: one field from its frames to its part on disk; returns its blank bands."""
     classifier = model.load()
     how = How.of(classifier)
     prepared = prepare(task.files, how, positions, keep_outside=False, name=task.name)
     found = judge(classifier, prepared)
     assert task.part is not None
     tables.write(found, task.part)
-    return len(found)
+    return "".join(band for band in task.files if band in how.bands and band not in prepared.bands)
 
 
 def _parts(

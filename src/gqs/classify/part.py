@@ -209,7 +209,7 @@ def _done(job: Job, task: Task, number: int) -> Record:
         "status": DONE,
         "tries": number,
         "frames": seen,
-        "lacking": "".join(band for band in classifier.bands if band not in task.files),
+        "lacking": "".join(band for band in classifier.bands if band not in prepared.bands),
         "shape": list(prepared.shape),
         "corners": prepared.corners.round(7).tolist(),
         "made": sha256(part),

@@ -2,7 +2,9 @@
 
 A source is 5 connected pixels above 5 sigmas of the sky, both smoothed with a Gaussian of 2.5 px:
 SDSS photo's own threshold. On real frames this reaches r of about 22.5, and on the same frames with
-their sign reversed it finds next to nothing.
+their sign reversed it finds next to nothing. Where sources crowd, what their blends hide is
+searched for once more (`crowds`); satellites' trails are taken off first (`trails`); what lies in
+their light or in a bright star's halo is flagged (`stray_light`).
 """
 
 from __future__ import annotations
@@ -15,7 +17,10 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from gqs.errors import BadInputError
+from gqs.imaging import crowds, stray_light, trails
 from gqs.imaging.align import BandStack
+from gqs.imaging.stray_light import StrayLight
+from gqs.imaging.trails import Trail
 from gqs.survey.sdss import CUTOUT_SIZE, REFERENCE_BAND, detection_objid
 from gqs.tables import UNITS, Flag
 
@@ -24,14 +29,16 @@ AREA: Final = 5  # pixels
 FILTER_FWHM: Final = 2.5  # pixels: narrower than the seeing, so that close pairs stay two
 BACKGROUND: Final = 128  # pixels a side of the meshes in which what is left of the sky is measured
 LEVELS: Final = 64  # deblending: thresholds between an object's own and its peak
-CONTRAST: Final = 0.001  # deblending: least share of the flux that makes a source of its own
+# Deblending: least share of a blend's flux that makes a source of its own. With 0.001 a third of
+# the stars of r = 19 in a crowd are lost; with 0.00001 bright stars and galaxies fall to pieces.
+CONTRAST: Final = 0.0001
 SUB_OBJECTS: Final = 16384  # sep's default, 1024, overflows on globular clusters
 WINDOW: Final = 1.7  # px, sigma of the window that refines centroids
 # Diffraction spikes: elongated detections along a row or column through a star so bright.
-SPIKE_STAR: Final = 1500.0  # nanomaggies: r of 14.6
 _SPIKE_ROUND: Final = 0.6
 _SPIKE_SHARE: Final = 0.01
 _SPIKE_REACH: Final = 300.0  # pixels
+MOST_TRAILS: Final = 6  # of one field; more are a texture, not satellites
 
 
 def detect(stack: BandStack) -> Table:
@@ -45,11 +52,34 @@ def detect(stack: BandStack) -> Table:
     Returns
     -------
     Table
+        As `find` gives it.
+
+    Raises
+    ------
+    BadInputError
+        If there is no r band, or no valid pixel in it.
+    """
+    return find(stack)[0]
+
+
+def find(stack: BandStack) -> tuple[Table, StrayLight]:
+    """Find a field's sources, and what else shines on it.
+
+    Parameters
+    ----------
+    stack : BandStack
+        With the r band.
+
+    Returns
+    -------
+    sources : Table
         One row a source, in the order of `objid`, which depends on nothing but the r frame:
         `objid ra dec x y run camcol field flags`, with x and y the windowed centroid (0-based
-        pixels) and flags BLENDED, SATURATED and EDGE; and as `sep` measures them `flux_r`
-        (nanomaggies above the threshold's isophote), `a b` (px), `theta` (rad), `npix`, and
-        `radius` (px, half of the light).
+        pixels) and flags BLENDED, SATURATED, EDGE, HALO and TRAIL; and as `sep` measures them
+        `flux_r` (nanomaggies above the threshold's isophote), `a b` (px), `theta` (rad), `npix`,
+        and `radius` (px, half of the light).
+    light : StrayLight
+        Halos and trails, by which other positions can be flagged too.
 
     Raises
     ------
@@ -65,23 +95,42 @@ def detect(stack: BandStack) -> Table:
     masked = ~stack.covered[index]
     if masked.all():
         raise BadInputError(f"Field {stack.field}: its {REFERENCE_BAND} band has no valid pixel.")
+    noise = float(stack.noise[index])
     flux = np.where(masked, np.float32(0), stack.flux[index])
     flux -= sep.Background(flux, mask=masked, bw=BACKGROUND, bh=BACKGROUND).back()
     flux[masked] = 0
-    found, segments = _extract(flux, masked, float(stack.noise[index]))
-    saturated = np.zeros(len(found) + 1, dtype=bool)
-    saturated[segments[stack.saturated.any(axis=0)]] = True
+    saturated = np.asarray(stack.saturated.any(axis=0))
+    found, full = _extract(flux, masked, noise, saturated)
+    lines: list[Trail] = []
+    while len(lines) < MOST_TRAILS and (line := trails.find_line(_off_spikes(found))) is not None:
+        trail = trails.take_off(flux, masked, line, noise)
+        if trail is None:
+            break
+        lines.append(trail)
+        found, full = _extract(flux, masked, noise, saturated)
+    if crowds.crowded(found).sum() >= crowds.FEWEST:
+        found, full = _with_hidden(flux, masked, noise, saturated, (found, full))
+    light = StrayLight(tuple(lines), stray_light.halos(found, full))
     keep = ~_on_spikes(found)
-    return _table(stack, flux, found[keep], saturated[1:][keep])
+    return _table(stack, flux, found[keep], full[keep], light), light
 
 
 def _extract(
-    flux: NDArray[np.float32], masked: NDArray[np.bool_], noise: float
-) -> tuple[NDArray[Any], NDArray[np.int32]]:
-    """Run sep's extraction with room for crowded fields; where it overflows, deblend nothing."""
+    flux: NDArray[np.float32],
+    masked: NDArray[np.bool_],
+    noise: float,
+    saturated: NDArray[np.bool_],
+    surroundings: float | None = None,
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Run sep's extraction with room for crowded fields; where it overflows, deblend nothing.
+
+    Returns what was found, and which of it has saturated pixels.
+    """
     sep.set_extract_pixstack(flux.size)
     sep.set_sub_object_limit(SUB_OBJECTS)
     kernel = _gaussian(FILTER_FWHM)
+    if surroundings is not None:
+        kernel = _gaussian(FILTER_FWHM, 15) - _gaussian(surroundings, 15)
     threshold = THRESHOLD * noise * float(np.sqrt((kernel**2).sum()))
     options = {
         "mask": masked,
@@ -100,7 +149,23 @@ def _extract(
         found, segments = sep.extract(
             flux, threshold, deblend_nthresh=1, deblend_cont=1.0, **options
         )
-    return found, segments
+    full = np.zeros(len(found) + 1, dtype=bool)
+    full[segments[saturated]] = True
+    return found, full[1:]
+
+
+def _with_hidden(
+    flux: NDArray[np.float32],
+    masked: NDArray[np.bool_],
+    noise: float,
+    saturated: NDArray[np.bool_],
+    known: tuple[NDArray[Any], NDArray[np.bool_]],
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Add the peaks that blends hide, as blended ones."""
+    peaks, full = _extract(flux, masked, noise, saturated, crowds.SURROUNDINGS)
+    new = crowds.hidden(known[0], peaks)
+    peaks["flag"] |= sep.OBJ_MERGED
+    return np.concatenate([known[0], peaks[new]]), np.concatenate([known[1], full[new]])
 
 
 def _gaussian(fwhm: float, size: int = 9) -> NDArray[np.float32]:
@@ -110,11 +175,15 @@ def _gaussian(fwhm: float, size: int = 9) -> NDArray[np.float32]:
     return np.asarray(kernel / kernel.sum(), dtype=np.float32)
 
 
+def _off_spikes(found: NDArray[Any]) -> NDArray[Any]:
+    return found[~_on_spikes(found)]
+
+
 def _on_spikes(found: NDArray[Any]) -> NDArray[np.bool_]:
     """Tell which detections are pieces of a bright star's diffraction spikes."""
     on = np.zeros(len(found), dtype=bool)
     thin = found["b"] < _SPIKE_ROUND * found["a"]
-    for star in np.flatnonzero(found["flux"] > SPIKE_STAR):
+    for star in np.flatnonzero(found["flux"] > stray_light.BRIGHT):
         dx, dy = found["x"] - found["x"][star], found["y"] - found["y"][star]
         along, across = np.maximum(abs(dx), abs(dy)), np.minimum(abs(dx), abs(dy))
         # theta runs from the x axis: a vertical spike's pieces are vertical themselves.
@@ -126,7 +195,11 @@ def _on_spikes(found: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _table(
-    stack: BandStack, flux: NDArray[np.float32], found: NDArray[Any], saturated: NDArray[np.bool_]
+    stack: BandStack,
+    flux: NDArray[np.float32],
+    found: NDArray[Any],
+    saturated: NDArray[np.bool_],
+    light: StrayLight,
 ) -> Table:
     x, y = _centroids(flux, found)
     ra, dec = stack.wcs.all_pix2world(x, y, 0) if len(x) else (x, y)
@@ -134,14 +207,16 @@ def _table(
     first_x, first_y = np.ceil(x - CUTOUT_SIZE // 2), np.ceil(y - CUTOUT_SIZE // 2)
     over = (first_x < 0) | (first_y < 0)
     over |= (first_x + CUTOUT_SIZE > nx) | (first_y + CUTOUT_SIZE > ny)
-    flags = np.where(over, Flag.EDGE, 0) | np.where(saturated, Flag.SATURATED, 0)
-    flags |= np.where(found["flag"] & sep.OBJ_MERGED, Flag.BLENDED, 0)
+    flags = light.flags(x, y)
+    flags[over] |= int(Flag.EDGE)
+    flags[saturated] |= int(Flag.SATURATED)
+    flags[(found["flag"] & sep.OBJ_MERGED) > 0] |= int(Flag.BLENDED)
     table = Table(
         {"objid": detection_objid(stack.field, x, y), "ra": ra, "dec": dec, "x": x, "y": y}
     )
     for name, value in stack.field._asdict().items():
         table[name] = np.full(len(table), value, dtype=np.int32)
-    table["flags"] = flags.astype(np.int32)
+    table["flags"] = flags
     table["flux_r"] = found["flux"].astype(np.float32)
     for name in ("a", "b", "theta", "npix"):
         table[name] = found[name].astype(np.int32 if name == "npix" else np.float32)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from gqs.errors import BadInputError, IntegrityError
 from gqs.imaging import unpack
 from gqs.imaging.astrometry import celestial_wcs
+from gqs.imaging.bad_pixels import bad_pixels
 from gqs.survey.detectors import FRAME_OFFSET, SATURATION, dark_variance, gain
 from gqs.survey.sdss import BANDS, CUTOUT_SIZE, FieldId, FrameName
 
@@ -33,7 +34,6 @@ MAX_PIXELS: Final = 1 << 24
 _UNITS: Final = ("nanomaggy", "nanomaggies", "nmgy")
 _SDSS_HDUS: Final = 4
 _TELLING: Final = frozenset(b"RUN CAMCOL FRAME FILTER RERUN BUNIT ORIGIN NMGY".split())
-_DEAD: Final = 0.9  # share of equal neighbours from which a row or column counts as constant
 # What 16 bits, bias, flat field and interpolation can make of a pixel; beyond it is damage.
 _COUNTS: Final = (-1000.0, 120_000.0)
 
@@ -55,7 +55,7 @@ class Frame:
     saturated : ndarray
         (ny, nx) bool. Such pixels keep their value.
     bad : ndarray
-        (ny, nx) bool: not finite, impossible as counts, or in a row or column of one value.
+        (ny, nx) bool: not finite, impossible as counts, or in a row, column or patch of one value.
     variance : ndarray
         (ny, nx) float32 nanomaggies squared: photon noise of source and sky, read noise, dark
         current. For frames without calibration: the sky's, the same everywhere.
@@ -239,7 +239,7 @@ def _assembled(data: bytes, parts: list[unpack.Hdu], path: Path) -> Frame:
                 f"{path}: has {len(parts)} of the {_SDSS_HDUS} HDUs of SDSS's frames, so it was "
                 "cut. Fetch the frame again."
             )
-        bad = _bad_pixels(flux, path)
+        bad = bad_pixels(flux, path)
         if sdss:
             calibration, sky = _calibration(opened[1].data, opened[2].data, flux.shape, path)
             with np.errstate(invalid="ignore"):
@@ -248,7 +248,8 @@ def _assembled(data: bytes, parts: list[unpack.Hdu], path: Path) -> Frame:
             variance = _variance(counts, name) * calibration**2
             saturated = counts >= SATURATION
         else:
-            variance = np.full(flux.shape, _pixel_noise(flux) ** 2, dtype=np.float32)
+            noise = _pixel_noise(np.where(bad, np.float32(np.nan), flux))
+            variance = np.full(flux.shape, noise**2, dtype=np.float32)
             level = header.get("SATURATE")  # SExtractor's and many observatories' keyword
             known = isinstance(level, int | float) and level > 0
             saturated = flux >= level if known else np.zeros(flux.shape, dtype=bool)
@@ -334,23 +335,6 @@ def _identity(header: fits.Header, path: Path) -> tuple[FrameName, str]:
             "to nanomaggies (22.5 mag) and say so there."
         )
     return FrameName(band, FieldId(whole["RUN"], whole["CAMCOL"], number)), rerun
-
-
-def _bad_pixels(flux: NDArray[np.float32], path: Path) -> NDArray[np.bool_]:
-    """Pixels that are not finite, and rows and columns that hold one value throughout."""
-    bad = ~np.isfinite(flux)
-    if bad.all():
-        raise BadInputError(f"{path}: holds no valid pixel. Fetch the frame again.")
-    with np.errstate(invalid="ignore"):
-        # Noise makes one pixel in ten equal to its neighbour; a dead line, nearly all of them.
-        rows = (np.diff(flux, axis=1) == 0).mean(axis=1) > _DEAD
-        columns = (np.diff(flux, axis=0) == 0).mean(axis=0) > _DEAD
-    if rows.all() or columns.all():
-        raise BadInputError(
-            f"{path}: is constant, so there is no signal in it. Fetch the frame again."
-        )
-    bad |= rows[:, None] | columns[None, :]
-    return bad
 
 
 def _calibration(

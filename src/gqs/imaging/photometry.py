@@ -9,7 +9,7 @@ sky.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,22 @@ ELECTRON: Final = {"u": 6.0e-3, "g": 0.95e-3, "r": 1.04e-3, "i": 1.38e-3, "z": 7
 _SUBPIXELS: Final = 25
 
 
+class Sky(NamedTuple):
+    """The sky around sources; (n, band) each.
+
+    Attributes
+    ----------
+    level, noise, wobble : ndarray
+        Nanomaggies a pixel: its level, the noise of a pixel, and the level's own uncertainty.
+    """
+
+    level: NDArray[np.float64]
+    noise: NDArray[np.float64]
+    wobble: NDArray[np.float64]
+
+
 def aperture_flux(
-    images: NDArray[np.floating], bands: str, radius: float = RADIUS
+    images: NDArray[np.floating], bands: str, radius: float = RADIUS, sky: Sky | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Flux inside a circle around each cutout's source, above the local sky.
 
@@ -40,6 +54,8 @@ def aperture_flux(
         A letter for each band.
     radius : float
         Pixels.
+    sky : Sky, optional
+        As `local_sky` measures it; measured here where it is not given.
 
     Returns
     -------
@@ -64,8 +80,8 @@ def aperture_flux(
     weights = aperture_weights(radius).ravel()
     used = weights > 0
     pixels = np.ascontiguousarray(images).reshape(*images.shape[:2], CUTOUT_SIZE**2)
-    sky, noise, wobble = _sky(pixels, bands)
-    inside = pixels[..., used].astype(np.float64) - sky[..., None]
+    level, noise, wobble = local_sky(images, bands) if sky is None else sky
+    inside = pixels[..., used].astype(np.float64) - level[..., None]
     masked = np.isnan(inside)
     if masked.any():
         mirror = inside[..., ::-1]  # the circle's pixels run from one end to the other
@@ -80,7 +96,7 @@ def aperture_flux(
 
 
 def aperture_magnitudes(
-    images: NDArray[np.floating], bands: str, radius: float = RADIUS
+    images: NDArray[np.floating], bands: str, radius: float = RADIUS, sky: Sky | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Asinh magnitudes inside a circle around each cutout's source.
 
@@ -92,6 +108,8 @@ def aperture_magnitudes(
         A letter for each band.
     radius : float
         Pixels.
+    sky : Sky, optional
+        As `local_sky` measures it; measured here where it is not given.
 
     Returns
     -------
@@ -106,7 +124,26 @@ def aperture_magnitudes(
     UsageError
         If shape and bands do not fit, or the radius does not fit into a cutout.
     """
-    flux, error = aperture_flux(images, bands, radius)
+    return magnitudes(*aperture_flux(images, bands, radius, sky), bands)
+
+
+def magnitudes(
+    flux: NDArray[np.float64], error: NDArray[np.float64], bands: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Asinh magnitudes of fluxes, and their errors. Lupton, Gunn & Szalay 1999, eq. 3 and 4.
+
+    Parameters
+    ----------
+    flux, error : ndarray
+        (n, band) nanomaggies.
+    bands : str
+        A letter for each band.
+
+    Returns
+    -------
+    magnitude, error : ndarray
+        (n, band); NaN where the flux is.
+    """
     magnitude, spread = np.empty_like(flux), np.empty_like(flux)
     for i, band in enumerate(bands):
         magnitude[:, i] = asinh_magnitude(flux[:, i], band)
@@ -194,13 +231,24 @@ def aperture_weights(radius: float) -> NDArray[np.float64]:
     return np.asarray(cells.mean(axis=(1, 3)))
 
 
-def _sky(
-    pixels: NDArray[np.floating], bands: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Level, noise a pixel and uncertainty of the level of the sky around each source.
+def local_sky(images: NDArray[np.floating], bands: str) -> Sky:
+    """Measure the sky around each cutout's source.
 
-    From the median of a cutout's rim, which holds against a neighbour or two; (n, band) each.
+    From the median of a cutout's rim, which holds against a neighbour or two.
+
+    Parameters
+    ----------
+    images : ndarray
+        (n, band, 50, 50) nanomaggies a pixel, NaN where masked.
+    bands : str
+        A letter for each band.
+
+    Returns
+    -------
+    Sky
+        Where fewer than 100 pixels of the rim are valid, 0 and the usual noise.
     """
+    pixels = np.ascontiguousarray(images).reshape(*images.shape[:2], CUTOUT_SIZE**2)
     step = np.arange(CUTOUT_SIZE) - CENTRE
     rim = np.flatnonzero((np.hypot(step[:, None], step) > SKY_RADIUS).ravel())
     outer = np.sort(pixels[..., rim].astype(np.float32), axis=-1)  # NaN go to the end
@@ -216,4 +264,4 @@ def _sky(
     noise = np.where(few | ~(level > low), usual, level - low)
     # A median's scatter is sqrt(pi / 2) of a mean's.
     wobble = np.where(few, 0.0, noise * np.sqrt(np.pi / 2 / np.maximum(count, 1)))
-    return np.where(few, 0.0, level), noise, wobble
+    return Sky(np.where(few, 0.0, level), noise, wobble)

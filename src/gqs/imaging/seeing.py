@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import sep
@@ -20,11 +20,23 @@ _STEP: Final = 0.08  # arcsec: bins in which the crowd of stars is looked for
 _NEAR: Final = 0.12  # arcsec from its middle
 
 
+class Stars(NamedTuple):
+    """Which of a field's sources are stars, as their widths show it.
+
+    Attributes
+    ----------
+    chosen : ndarray
+        (n,) bool: single, whole, and in the crowd of the narrowest widths in r.
+    widths : ndarray
+        (band, n) arcsec, as `gqs.survey.seeing` defines it; NaN where a band shows too little.
+    """
+
+    chosen: NDArray[np.bool_]
+    widths: NDArray[np.float64]
+
+
 def field_seeing(stack: BandStack, sources: Table) -> NDArray[np.float64]:
     """Measure the seeing in every band of a field.
-
-    Stars are the crowd of the narrowest widths in r: no galaxy is narrower than they, and their
-    widths agree. Each band's seeing is the median of those of them that it shows well.
 
     Parameters
     ----------
@@ -38,7 +50,45 @@ def field_seeing(stack: BandStack, sources: Table) -> NDArray[np.float64]:
     ndarray
         (band,) arcsec, as `gqs.survey.seeing` defines it; NaN where fewer than five stars tell.
     """
-    found = np.full(len(stack.bands), np.nan)
+    return seeing_of(field_stars(stack, sources))
+
+
+def seeing_of(stars: Stars) -> NDArray[np.float64]:
+    """Each band's seeing: the median of the stars that it shows well.
+
+    Parameters
+    ----------
+    stars : Stars
+        Of a field.
+
+    Returns
+    -------
+    ndarray
+        (band,) arcsec; NaN where fewer than five stars tell.
+    """
+    found = np.full(len(stars.widths), np.nan)
+    for i, widths in enumerate(stars.widths):
+        own = widths[stars.chosen & np.isfinite(widths)]
+        if len(own) >= FEWEST:
+            found[i] = np.median(own)
+    return found
+
+
+def field_stars(stack: BandStack, sources: Table) -> Stars:
+    """Find the stars of a field: no galaxy is narrower than they, and their widths agree.
+
+    Parameters
+    ----------
+    stack : BandStack
+        The field, r among its bands.
+    sources : Table
+        As `gqs.imaging.detect.detect` finds them.
+
+    Returns
+    -------
+    Stars
+        In the order of `sources`.
+    """
     widths = np.full((len(stack.bands), len(sources)), np.nan)
     plain = np.asarray(sources["flags"]) & int(Flag.EDGE | Flag.SATURATED | Flag.BLENDED) == 0
     x, y = np.asarray(sources["x"]), np.asarray(sources["y"])
@@ -48,12 +98,7 @@ def field_seeing(stack: BandStack, sources: Table) -> NDArray[np.float64]:
         inner, outer = (sep.sum_circle(plane, x, y, r, subpix=5)[0] for r in (INNER, OUTER))
         bright = plain & (outer > SIGNAL * float(noise) * np.sqrt(np.pi) * OUTER)
         widths[i, bright] = seeing(inner[bright], outer[bright])
-    stars = _stars(widths[stack.bands.index(REFERENCE_BAND)])
-    for i in range(len(stack.bands)):
-        own = widths[i, stars & np.isfinite(widths[i])]
-        if len(own) >= FEWEST:
-            found[i] = np.median(own)
-    return found
+    return Stars(_stars(widths[stack.bands.index(REFERENCE_BAND)]), widths)
 
 
 def _stars(width: NDArray[np.float64]) -> NDArray[np.bool_]:

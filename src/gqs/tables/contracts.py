@@ -31,6 +31,8 @@ class Flag(enum.IntFlag):
     NOT_JUDGED = 128  # no class: centre invalid (3 px, r band), or over half of it masked
     UNLIKE = 256  # unlike what the model learned: an artefact, a blend, a halo, or something new
     NO_PRIOR = 512  # its r magnitude is not known, so the prior that was asked for did not reach it
+    HALO = 1024  # in the halo of a bright star
+    TRAIL = 2048  # a satellite's trail crosses it in r, or it is a piece of one
 
 
 def exact_objid(values: object, where: object = "catalogue") -> NDArray[np.uint64]:

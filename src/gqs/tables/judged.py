@@ -24,8 +24,8 @@ def predictions(
     Parameters
     ----------
     objects : Table
-        With `objid ra dec x y run camcol field`, and `mag_*`, `magerr_*` and `seeing_*` where
-        measured.
+        With `objid ra dec x y run camcol field`, and `mag_*`, `magerr_*`, `psf_mag_*`,
+        `psf_mag_err_*` and `seeing_*` where measured.
     probabilities : ndarray
         (n, 3) in the order of the labels; rows of NaN where nothing could be judged.
     flags : ndarray
@@ -64,7 +64,7 @@ def predictions(
         table[name] = np.where(judged, probabilities[:, i], np.nan)
     table["class"] = np.where(judged, best, "").astype("U6")
     nothing = np.full(len(table), np.nan)
-    for name in (*_pairs("mag", "magerr"), *_pairs("seeing")):
+    for name in (*_pairs("mag", "magerr"), *_pairs("psf_mag", "psf_mag_err"), *_pairs("seeing")):
         table[name] = objects[name] if name in objects.colnames else nothing
     table["flags"] = np.where(judged, flags, flags | int(Flag.NOT_JUDGED)).astype(np.int32)
     table["model"] = np.full(len(table), model[:12], dtype="U12")

@@ -1,0 +1,83 @@
+"""Pixels that tell nothing: not finite, in a dead row or column, or in a patch of one value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from gqs.errors import BadInputError
+
+_DEAD: Final = 0.9  # share of equal neighbours from which a row or column counts as constant
+_PATCH: Final = 8  # pixels a side: noise never makes so many equal
+_MOST: Final = 16  # values whose patches are followed to their rims
+
+
+class NoSignalError(BadInputError):
+    """A frame without a single pixel that tells something: constant, or nowhere finite."""
+
+
+def bad_pixels(flux: NDArray[np.float32], path: Path) -> NDArray[np.bool_]:
+    """Tell which pixels of a frame tell nothing.
+
+    Parameters
+    ----------
+    flux : ndarray
+        (ny, nx), in any unit.
+    path : Path
+        Named in errors.
+
+    Returns
+    -------
+    ndarray
+        (ny, nx) bool: not finite, in a row or column that holds one value throughout, or in a patch
+        of zeros or another value. A patch of the frame's highest value is the flat top of a
+        saturated star, and stays.
+
+    Raises
+    ------
+    NoSignalError
+        If that is all of them.
+    """
+    bad = ~np.isfinite(flux)
+    if bad.all():
+        raise NoSignalError(f"{path}: holds no valid pixel. Fetch the frame again.")
+    with np.errstate(invalid="ignore"):
+        # Noise makes one pixel in ten equal to its neighbour; a dead line, nearly all of them.
+        across, down = np.diff(flux, axis=1) == 0, np.diff(flux, axis=0) == 0
+    rows, columns = across.mean(axis=1) > _DEAD, down.mean(axis=0) > _DEAD
+    if rows.all() or columns.all():
+        raise NoSignalError(
+            f"{path}: is constant, so there is no signal in it. Fetch the frame again."
+        )
+    bad |= rows[:, None] | columns[None, :]
+    _add_patches(bad, flux, across)
+    if bad.all():
+        raise NoSignalError(
+            f"{path}: is constant in patches, so there is no signal in it. Fetch the frame again."
+        )
+    return bad
+
+
+def _add_patches(
+    bad: NDArray[np.bool_], flux: NDArray[np.float32], across: NDArray[np.bool_]
+) -> None:
+    """Mark patches of one value, found by their whole blocks of 8 x 8 and then to their rims."""
+    ny, nx = (n // _PATCH for n in across.shape)
+    blocks = across[: ny * _PATCH, : nx * _PATCH].reshape(ny, _PATCH, nx, _PATCH)
+    whole = blocks.all(axis=(1, 3))
+    whole &= ~bad[: ny * _PATCH : _PATCH, : nx * _PATCH : _PATCH]
+    if not whole.any():
+        return
+    values = flux[: ny * _PATCH : _PATCH, : nx * _PATCH : _PATCH]
+    whole &= values < np.nanmax(flux)
+    known = np.unique(values[whole])
+    if len(known) > _MOST:
+        patches = whole.repeat(_PATCH, axis=0).repeat(_PATCH, axis=1)
+        bad[: ny * _PATCH, : nx * _PATCH] |= patches
+        return
+    for value in known:
+        bad |= ndimage.binary_opening(flux == value, np.ones((_PATCH, _PATCH)))

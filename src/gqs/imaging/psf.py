@@ -1,0 +1,320 @@
+"""Magnitudes of sources as if they were stars: each band weighed by the profile of its own stars.
+
+What photo's PSF magnitudes are (Lupton et al. 2001, ASP Conf. Ser. 238, 269; Stoughton et al.
+2002, section 4.4.5), made simply: the profile is one for a field and band; every source's flux is
+the best for that profile at its place in r, for all sources of the field at once, so that
+neighbours share their light; and an aperture correction that changes over the field brings it to
+the light within 7.43 arcsec. For a point source it is the magnitude with the least noise; of a
+galaxy it misses what lies outside the profile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.linalg import cg
+from scipy.spatial import cKDTree
+
+from gqs.imaging.align import BandStack
+from gqs.imaging.photometry import ELECTRON, magnitudes
+from gqs.imaging.profile import APERTURE, HALF, STARS, Profile, fitted
+from gqs.imaging.seeing import Stars, seeing_of
+from gqs.survey.sdss import PIXEL_SCALE
+
+FEWEST: Final = 5  # stars from which a band's profile is fitted
+WHOLE: Final = 7.43 / PIXEL_SCALE  # pixels: SDSS's magnitudes count the light within
+SAME: Final = 1.5  # pixels: nearer, a position and a detection are one source
+NEAR: Final = 12.0  # pixels to which sources share light
+LEAST_SEEN: Final = 0.5  # of a profile's weight that must not be masked
+_CLEAN: Final = 0.02  # neighbours' share of the light around a star that corrections are made by
+_MOST: Final = 80  # stars by which corrections are made
+_RING: Final = (30.0, 40.0)  # pixels: sky around those stars
+_STAMP: Final = 40
+_CHUNK: Final = 4096  # sources whose pixels are held at once
+_FLOOR: Final = 0.003  # share of a flux: no correction is truer
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Sources of a field, and the windows of 15 pixels around them."""
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+
+    @property
+    def column(self) -> NDArray[np.intp]:
+        return np.rint(self.x).astype(np.intp)
+
+    @property
+    def row(self) -> NDArray[np.intp]:
+        return np.rint(self.y).astype(np.intp)
+
+    def windows(self, plane: NDArray[np.float32], half: int) -> NDArray[np.float32]:
+        """Cut (n, 2 half + 1, 2 half + 1), NaN off the frame."""
+        step = np.arange(-half, half + 1)
+        rows, columns = self.row[:, None] + step, self.column[:, None] + step
+        ny, nx = plane.shape
+        off_rows, off_columns = (rows < 0) | (rows >= ny), (columns < 0) | (columns >= nx)
+        cut = plane[np.clip(rows, 0, ny - 1)[:, :, None], np.clip(columns, 0, nx - 1)[:, None, :]]
+        cut[off_rows] = np.nan
+        cut.transpose(0, 2, 1)[off_columns] = np.nan
+        return np.asarray(cut)
+
+    def light(self, profile: Profile) -> NDArray[np.float32]:
+        """Return the profile of each source on its window, (n, 15, 15)."""
+        step = np.arange(-HALF, HALF + 1)
+        x = step - (self.x - self.column)[:, None]
+        y = step - (self.y - self.row)[:, None]
+        return profile.at(x[:, None, :], y[:, :, None])
+
+    def __getitem__(self, some: NDArray[np.generic] | slice) -> _Places:
+        return _Places(self.x[some], self.y[some])
+
+
+def psf_magnitudes(
+    stack: BandStack,
+    objects: Table,
+    sky: NDArray[np.float64],
+    sources: Table,
+    stars: Stars,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """PSF magnitudes of a field's objects in every band, forced at their places in r.
+
+    Parameters
+    ----------
+    stack : BandStack
+        The field.
+    objects : Table
+        With `x y`, (n,) 0-based pixels; NaN is nowhere.
+    sky : ndarray
+        (n, band) nanomaggies a pixel around each.
+    sources : Table
+        As `detect` finds them: those near an object share its light, stars among them tell the
+        profile. It may be the same table.
+    stars : Stars
+        As `field_stars` tells them of `sources`.
+
+    Returns
+    -------
+    magnitude, error : ndarray
+        (n, band) asinh magnitudes; NaN where a band has fewer than five stars, or more than half
+        of a source's profile is masked. The error has the noise of sky and photons, what
+        neighbours add to it, and the scatter of the field's own stars.
+    """
+    all_places, all_sky, calibrators = _together(objects, sky, sources, stars)
+    n = len(objects)
+    flux = np.full((n, len(stack.bands)), np.nan)
+    error = np.full_like(flux, np.nan)
+    here = np.flatnonzero(np.isfinite(np.asarray(objects["x"], dtype=float)))
+    if len(calibrators) >= FEWEST:
+        pairs = _pairs(all_places)
+        for i, band in enumerate(stack.bands):
+            width = float(seeing_of(stars)[i]) / PIXEL_SCALE
+            seen = np.isfinite(stars.widths[i][stars.chosen])
+            if not np.isfinite(width) or seen.sum() < FEWEST:
+                continue
+            frame = _Band(stack.flux[i], float(stack.noise[i]), ELECTRON[band])
+            found, sigma = frame.measured(
+                all_places, all_sky[:, i], calibrators[seen], pairs, width
+            )
+            flux[here, i], error[here, i] = found[: len(here)], sigma[: len(here)]
+    return magnitudes(flux, error, stack.bands)
+
+
+def _together(
+    objects: Table, sky: NDArray[np.float64], sources: Table, stars: Stars
+) -> tuple[_Places, NDArray[np.float64], NDArray[np.intp]]:
+    """Objects and the detections that are none of them; and which of these are chosen stars."""
+    x, y = (np.asarray(objects[name], dtype=np.float64) for name in ("x", "y"))
+    here = np.isfinite(x) & np.isfinite(y)
+    own = np.column_stack([x[here], y[here]])
+    theirs = np.column_stack([sources["x"], sources["y"]]).astype(np.float64).reshape(-1, 2)
+    if not len(own) or not len(theirs):
+        return _Places(*own.T), sky[here], np.empty(0, dtype=np.intp)
+    apart, nearest = cKDTree(own).query(theirs)
+    others = np.flatnonzero(apart > SAME)
+    at = np.asarray(nearest, dtype=np.intp)
+    at[others] = len(own) + np.arange(len(others))
+    both = np.concatenate([own, theirs[others]])
+    # Frames are sky-subtracted: what is left is far below a source's light.
+    level = np.concatenate([np.nan_to_num(sky[here]), np.zeros((len(others), sky.shape[1]))])
+    return _Places(*both.T), level, at[stars.chosen]
+
+
+def _pairs(places: _Places) -> NDArray[np.intp]:
+    """Pairs of sources that share light, (m, 2)."""
+    tree = cKDTree(np.column_stack([places.x, places.y]))
+    return np.asarray(tree.query_pairs(NEAR, output_type="ndarray"), dtype=np.intp).reshape(-1, 2)
+
+
+@dataclass(frozen=True)
+class _Band:
+    """One band of a field."""
+
+    plane: NDArray[np.float32]
+    noise: float
+    electron: float
+
+    def measured(
+        self,
+        places: _Places,
+        sky: NDArray[np.float64],
+        stars: NDArray[np.intp],
+        pairs: NDArray[np.intp],
+        width: float,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Flux and error of all sources, within 7.43 arcsec."""
+        profile = self._profile(places[stars], sky[stars], width)
+        own, photons, seen = self._weighed(places, sky, profile)
+        dx, dy = (axis[pairs[:, 1]] - axis[pairs[:, 0]] for axis in (places.x, places.y))
+        square = float(profile.overlap(np.zeros(1), np.zeros(1))[0])
+        shared = profile.overlap(dx, dy) / square
+        flux, inflation = _solved(own, pairs, shared)
+        correct, scatter = self._corrections(places, stars, pairs, flux)
+        # Inflation: what is known of two neighbours together is less known of each.
+        sigma = np.sqrt(inflation * (self.noise**2 / square + photons))
+        sigma = np.hypot(sigma, scatter * flux)
+        flux, sigma = flux * correct, sigma * correct
+        flux[seen < LEAST_SEEN], sigma[seen < LEAST_SEEN] = np.nan, np.nan
+        return flux, sigma
+
+    def _profile(self, stars: _Places, sky: NDArray[np.float64], width: float) -> Profile:
+        """Fit the profile to the brightest of the stars."""
+        stamps = stars.windows(self.plane, HALF) - sky[:, None, None].astype(np.float32)
+        light = np.nan_to_num(stamps).sum(axis=(1, 2))
+        best = np.argsort(-light, kind="stable")[:STARS]
+        best = best[light[best] > 0]
+        dx, dy = stars.x - stars.column, stars.y - stars.row
+        return fitted(stamps[best], dx[best], dy[best], self.noise, self.electron, width)
+
+    def _weighed(
+        self, places: _Places, sky: NDArray[np.float64], profile: Profile
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Flux of each source by itself, its photons' variance, and how much of it is seen."""
+        flux, photons, seen = (np.empty(len(places.x)) for _ in range(3))
+        for start in range(0, len(places.x), _CHUNK):
+            some = slice(start, start + _CHUNK)
+            model = places[some].light(profile)
+            pixels = places[some].windows(self.plane, HALF)
+            pixels -= sky[some, None, None].astype(np.float32)
+            known = np.isfinite(pixels)
+            pixels = np.where(known, pixels, 0)
+            squares = (model * model).sum(axis=(1, 2))
+            valid = model * known
+            norm = np.maximum((valid * model).sum(axis=(1, 2)), 1e-12)
+            seen[some] = norm / squares
+            flux[some] = (valid * pixels).sum(axis=(1, 2)) / norm
+            light = (valid * valid * pixels).sum(axis=(1, 2))
+            photons[some] = self.electron * np.maximum(light, 0) / norm**2
+        return flux, photons, seen
+
+    def _corrections(
+        self,
+        places: _Places,
+        stars: NDArray[np.intp],
+        pairs: NDArray[np.intp],
+        flux: NDArray[np.float64],
+    ) -> tuple[NDArray[np.float64], float]:
+        """Light within 7.43 arcsec over the profile's, at each source, and its scatter."""
+        dirt = np.zeros(len(flux))
+        light = np.maximum(flux, 0)
+        np.add.at(dirt, pairs[:, 0], light[pairs[:, 1]])
+        np.add.at(dirt, pairs[:, 1], light[pairs[:, 0]])
+        dirt = dirt[stars] / np.maximum(light[stars], 1e-9)
+        clean = stars[np.argsort(dirt, kind="stable")]
+        clean = clean[: max(int((dirt < _CLEAN).sum()), FEWEST)]
+        clean = clean[np.argsort(-flux[clean], kind="stable")][:_MOST]
+        clean = clean[flux[clean] > 0]
+        inner, whole = self._apertures(places[clean])
+        noise = self.noise * np.sqrt(np.pi) / flux[clean]  # of a pixel's radius
+        with np.errstate(invalid="ignore"):
+            # The ring takes a seventh of the aureole away and faint neighbours add as much.
+            growth = _middle(whole / inner, noise * WHOLE)
+            ratio = inner / flux[clean]
+        spread = np.sqrt((noise * APERTURE) ** 2 + self.electron / flux[clean] + 1e-4**2)
+        ny, nx = self.plane.shape
+        at = np.column_stack([places.x / nx - 0.5, places.y / ny - 0.5])
+        smooth, scatter = _surface(at[clean], ratio, spread, at)
+        return growth * smooth, max(scatter, _FLOOR)
+
+    def _apertures(self, stars: _Places) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Light within 7.5 and within 18.8 pixels of stars, above the sky around them."""
+        stamps = stars.windows(self.plane, _STAMP).astype(np.float64)
+        step = np.arange(-_STAMP, _STAMP + 1)
+        x = step - (stars.x - stars.column)[:, None]
+        y = step - (stars.y - stars.row)[:, None]
+        radius = np.hypot(x[:, None, :], y[:, :, None])
+        ring = (radius > _RING[0]) & (radius < _RING[1])
+        stamps -= np.nanmedian(np.where(ring, stamps, np.nan), axis=(1, 2), keepdims=True)
+        inner, whole = (np.clip(limit + 0.5 - radius, 0, 1) for limit in (APERTURE, WHOLE))
+        # NaN of a masked pixel stays: such a star tells nothing.
+        return (
+            np.where(inner > 0, inner * stamps, 0).sum(axis=(1, 2)),
+            np.where(whole > 0, whole * stamps, 0).sum(axis=(1, 2)),
+        )
+
+
+def _solved(
+    own: NDArray[np.float64], pairs: NDArray[np.intp], shared: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fluxes that together give what each source's window shows, and how much their noise grows."""
+    n = len(own)
+    inflation = np.ones(n)
+    if not len(pairs):
+        return own, inflation
+    rows, columns = (np.concatenate([pairs[:, a], pairs[:, 1 - a]]) for a in (0, 1))
+    values = np.concatenate([shared, shared])
+    np.subtract.at(inflation, rows, values**2)  # exact for two sources, nearly so for more
+    matrix = sparse.csr_matrix((values, (rows, columns)), shape=(n, n))
+    # The thousandth keeps two detections of one source from taking from each other.
+    matrix = matrix + sparse.identity(n) * 1.001
+    flux, _ = cg(matrix, own, x0=own, rtol=1e-6, maxiter=200)
+    return np.asarray(flux), 1 / np.clip(inflation, 0.02, 1)
+
+
+def _middle(values: NDArray[np.float64], sigma: NDArray[np.float64]) -> float:
+    """Weighted median; 1 where nothing tells."""
+    known = np.isfinite(values) & np.isfinite(sigma) & (sigma > 0)
+    if not known.any():
+        return 1.0
+    order = np.argsort(values[known])
+    weight = np.cumsum(1 / (sigma[known][order] ** 2 + 0.005**2))
+    return float(values[known][order][np.searchsorted(weight, 0.5 * weight[-1])])
+
+
+def _surface(
+    at: NDArray[np.float64],
+    ratio: NDArray[np.float64],
+    sigma: NDArray[np.float64],
+    where: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], float]:
+    """Fit a low polynomial of the place to stars' ratios; its values elsewhere, and the scatter."""
+    known = np.isfinite(ratio)
+    at, ratio, sigma = at[known], ratio[known], np.hypot(sigma[known], 0.005)
+    if len(ratio) < FEWEST:
+        return np.ones(len(where)), 0.0
+    terms = 1 if len(ratio) < 12 else 3 if len(ratio) < 30 else 5
+
+    def powers(p: NDArray[np.float64]) -> NDArray[np.float64]:
+        one = np.ones(len(p))
+        return np.column_stack([one, p[:, 0], p[:, 1], p[:, 0] ** 2, p[:, 1] ** 2])[:, :terms]
+
+    keep = np.asarray(np.abs(ratio - np.median(ratio)) < 0.25)
+    fit: NDArray[Any] = np.zeros(terms)
+    for _ in range(4):
+        weight = keep / sigma
+        fit = np.linalg.lstsq(powers(at) * weight[:, None], ratio * weight, rcond=None)[0]
+        off = (ratio - powers(at) @ fit) / sigma
+        spread = 1.4826 * float(np.median(np.abs(off[keep]))) if keep.any() else 1.0
+        keep = np.asarray(np.abs(off) < 3 * max(spread, 1.0))
+    # What the stars scatter beyond their own noise.
+    excess = (off[keep] * sigma[keep]) ** 2 - sigma[keep] ** 2 + 0.005**2
+    weight = 1 / sigma[keep] ** 4
+    scatter = np.sqrt(max(float((excess * weight).sum() / weight.sum()), 0.0))
+    inside = np.clip(where, -0.5, 0.5)
+    return powers(inside) @ fit, scatter
