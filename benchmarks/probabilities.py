@@ -3,16 +3,20 @@
     python benchmarks/probabilities.py build/shipped --model build/seed-1 --model build/seed-2 \\
         --model build/seed-3
 
-On the test side of the package's store, which is balanced, for each model: accuracy and
-calibration error in five bands and in three; how often the sets of a coverage hold the true class,
-by class and magnitude; and the same objects weighed until they stand for another sky, judged with
-that sky's prior and without it.
+On the test side of the package's store, which is balanced, for each model: accuracy with each
+usual set of bands; calibration error with the probabilities weighed for the mix of classes of these
+very objects, magnitude by magnitude, at all magnitudes and in ranges; how often the sets of a
+coverage hold the true class, by class and magnitude; and the same objects weighed until they stand
+for another sky, judged with that sky's prior and without it. All with 95 % intervals; those of
+calibration errors are the basic bootstrap's of whole fields, which takes out what chance adds. The
+objects are isolated and rendered: of a real sky this says what its isolated objects would do.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +25,14 @@ import numpy as np
 import gqs
 from gqs import labels, tables
 from gqs.appraisal import predict_rows
-from gqs.classify.held_out import calibration_of, held_out_of
+from gqs.classify.held_out import calibration_of, held_out_of, with_bands
 from gqs.classify.priors import find_prior
 from gqs.dataset.store import CutoutStore
 from gqs.evaluation import calibration, conformal
 from gqs.evaluation.judged import Judged, judge, numbers
 from gqs.evaluation.metrics import measure
 from gqs.evaluation.mix import mixed
-from gqs.evaluation.shares import reweighed
+from gqs.evaluation.shares import own_shares, reweighed
 from ladder import SEED, Narrowed
 from measured import save
 
@@ -56,29 +60,55 @@ def main() -> None:
 
 
 def examined(path: Path | None, store: CutoutStore, rows: np.ndarray) -> dict[str, Any]:
-    """Measure one model."""
+    """Measure one model with each set of bands that it was tried with; other skies with all."""
     classifier = gqs.load_classifier(path)
     truth = store.index[rows]
     found: dict[str, Any] = {"model": classifier.hash, "bands": {}}
-    for bands in ("gri", "ugriz"):
+    for bands in held_out_of(classifier, "sets"):
         predictions = predict_rows(classifier, Narrowed(store, bands), rows)
         judged = judge(predictions, truth)
         metrics = measure(judged, group="field", seed=SEED)
+        place = {objid: row for row, objid in enumerate(predictions["objid"].tolist())}
+        mag_r = numbers(predictions, "mag_r")[[place[objid] for objid in judged.objid.tolist()]]
         found["bands"][bands] = {
-            name: metrics.overall[name].to_json() for name in ("accuracy", "log_loss", "ece")
+            "accuracy": metrics.overall["accuracy"].to_json(),
+            "as_learned": {name: metrics.overall[name].to_json() for name in ("log_loss", "ece")},
+            "at_own_mix": at_own_mix(classifier, judged, mag_r),
+            "sets": coverage(classifier, judged, mag_r, bands),
         }
-        mag_r = numbers(predictions, "mag_r")[: len(judged)]
-        found["bands"][bands]["sets"] = coverage(classifier, judged, mag_r)
-    found["skies"] = {
-        name: shifted(classifier, judged, mag_r, density) for name, density in skies().items()
-    }
+        if bands == classifier.bands:
+            found["skies"] = {
+                name: shifted(classifier, judged, mag_r, sky) for name, sky in skies().items()
+            }
     return found
 
 
-def coverage(classifier: gqs.Classifier, judged: Judged, mag_r: np.ndarray) -> dict[str, Any]:
+def held_to_truth(judged: Judged, weight: np.ndarray | None = None) -> dict[str, Any]:
+    """Log loss and calibration error, whole fields drawn again."""
+    found = calibration.measures(judged, judged.groups("field"), seed=SEED, weight=weight)
+    return {name: found[name].to_json() for name in ("log_loss", "ece")}
+
+
+def at_own_mix(classifier: gqs.Classifier, judged: Judged, mag_r: np.ndarray) -> dict[str, Any]:
+    """Hold probabilities against the truth for the mix of classes that the objects are of."""
+    learned = calibration_of(classifier, "a calibration error").learned
+    own = own_shares(judged.truth, mag_r, learned)
+    here = judged.told(reweighed(judged.probability, own.at(mag_r), learned.at(mag_r)))
+    ranges = []
+    for low, high in pairwise(EDGES.tolist()):
+        inside = (mag_r >= low) & (mag_r < high)
+        if inside.any():
+            of = {"r": [low, high], "of": int(inside.sum())}
+            ranges.append(of | held_to_truth(here.some(inside)))
+    return {**held_to_truth(here), "by_magnitude": ranges}
+
+
+def coverage(
+    classifier: gqs.Classifier, judged: Judged, mag_r: np.ndarray, bands: str
+) -> dict[str, Any]:
     """Count how often sets hold the true class, by class and by range of magnitude."""
-    held_out = held_out_of(classifier, "sets")[classifier.bands]
-    temperature = calibration_of(classifier, "sets").temperature
+    held_out = with_bands(held_out_of(classifier, "sets"), bands, classifier, "sets")
+    temperature = calibration_of(classifier, "sets").at(bands)
     known = temperature.probabilities(held_out.logits, held_out.mag_r)
     found = {}
     for asked in COVERAGES:
@@ -127,22 +157,13 @@ def shifted(
         "quasars_in_sky": weight[mix.truth == quasar].sum() / weight.sum(),
     }
     for name, p in (("without_prior", plain), ("with_prior", told)):
-        right = p.argmax(axis=1) == mix.truth
-        chance = p[np.arange(len(p)), mix.truth]
+        here = judged.some(used).told(p)
         found[name] = {
-            "accuracy": np.average(right, weights=weight),
-            "log_loss": np.average(-np.log(np.maximum(chance, 1e-12)), weights=weight),
-            "ece": calibration_error(p.max(axis=1), right, weight),
+            "accuracy": np.average(here.correct, weights=weight),
+            **held_to_truth(here, weight),
             "mean_p_qso": np.average(p[:, quasar], weights=weight),
         }
     return found
-
-
-def calibration_error(confidence: np.ndarray, right: np.ndarray, weight: np.ndarray) -> float:
-    """Mean gap between confidence and accuracy over bins of confidence, objects weighed."""
-    place = np.minimum((confidence * calibration.BINS).astype(int), calibration.BINS - 1)
-    gap = np.bincount(place, weight * (right - confidence), calibration.BINS)
-    return float(np.abs(gap).sum() / weight.sum())
 
 
 if __name__ == "__main__":

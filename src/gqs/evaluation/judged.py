@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -67,6 +67,37 @@ class Judged:
             (n,) bool.
         """
         return np.asarray(self.truth == self.decided)
+
+    def some(self, rows: NDArray[np.bool_]) -> Judged:
+        """Keep some of the objects; what is counted beside them stays.
+
+        Parameters
+        ----------
+        rows : ndarray
+            (n,) bool.
+
+        Returns
+        -------
+        Judged
+            In the same order.
+        """
+        columns = ("objid", "truth", "decided", "probability", "r", "redshift", "place")
+        return replace(self, **{name: getattr(self, name)[rows] for name in columns})
+
+    def told(self, probability: NDArray[np.float64]) -> Judged:
+        """Judge the same objects by other probabilities.
+
+        Parameters
+        ----------
+        probability : ndarray
+            (n, 3), each row sums to 1.
+
+        Returns
+        -------
+        Judged
+            Decided by the largest of each row.
+        """
+        return replace(self, probability=probability, decided=probability.argmax(axis=1))
 
     def groups(self, by: str | None) -> NDArray[np.int64] | None:
         """Number the groups whose objects are drawn together in a grouped bootstrap.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final
 
@@ -103,7 +103,7 @@ def _calibration(
     learned = calibration.learned.at(mag_r)
     plain = calibration.temperature.undone(judged.probability, mag_r)
     before, after = (
-        _at(judged, reweighed(p, wanted, learned)) for p in (plain, judged.probability)
+        judged.told(reweighed(p, wanted, learned)) for p in (plain, judged.probability)
     )
     found = {
         when: measured.measures(one, groups) for when, one in (("before", before), ("after", after))
@@ -138,10 +138,6 @@ def _calibration(
     return blocks, numbers
 
 
-def _at(judged: Judged, probability: Array) -> Judged:
-    return replace(judged, probability=probability, decided=probability.argmax(axis=1))
-
-
 def _by_magnitude(
     judged: Judged, mag_r: Array, groups: NDArray[np.int64] | None
 ) -> list[tuple[float, float, int, Estimate]]:
@@ -149,14 +145,9 @@ def _by_magnitude(
     for low, high in pairwise(_edges(judged.truth, mag_r).tolist()):
         inside = (mag_r >= low) & (mag_r < high)
         own = None if groups is None else np.unique(groups[inside], return_inverse=True)[1]
-        error = measured.measures(_some(judged, inside), own)["ece"]
+        error = measured.measures(judged.some(inside), own)["ece"]
         found.append((low, high, int(inside.sum()), error))
     return found
-
-
-def _some(judged: Judged, rows: NDArray[np.bool_]) -> Judged:
-    columns = ("objid", "truth", "decided", "probability", "r", "redshift", "place")
-    return replace(judged, **{name: getattr(judged, name)[rows] for name in columns})
 
 
 def _edges(truth: NDArray[np.int64], mag_r: Array) -> Array:
