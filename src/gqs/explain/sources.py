@@ -48,6 +48,8 @@ WORDS: Final[dict[Flag, str]] = {
     Flag.NOT_JUDGED: "not judged: centre invalid, or over half of it masked",
     Flag.UNLIKE: "unlike all that the model learned",
     Flag.NO_PRIOR: "no r magnitude, so no prior",
+    Flag.HALO: "in the halo of a bright star",
+    Flag.TRAIL: "a satellite's trail crosses it, or it is a piece of one",
 }
 
 
