@@ -26,6 +26,7 @@ from astropy.table import Table, vstack
 from gqs import tables
 from gqs.classify.classifier import Classifier, load_classifier
 from gqs.classify.field import classify_field
+from gqs.classify.ledger import Ledger
 from gqs.classify.many import classify_fields
 from gqs.errors import NetworkError, ResourceError, UsageError
 from gqs.files import only_writer
@@ -139,7 +140,9 @@ def test_rows_of_another_model_or_option_are_not_mixed_in(
     frames: list[Path], classifier: Classifier, cluster: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "survey"
+    assert Ledger(out).engine() is None
     classify_survey(classifier, frames, out, scheduler=cluster)
+    assert Ledger(out).engine() == "torch"
     shutil.copytree(classifier.folder, tmp_path / "model")
     card = json.loads((tmp_path / "model" / "model.json").read_text())
     (tmp_path / "model" / "model.json").write_text(json.dumps({**card, "edge": "paper"}))

@@ -54,6 +54,18 @@ class Ledger:
 
     folder: Path
 
+    def engine(self) -> str | None:
+        """Name the engine that rows were made with so far.
+
+        Returns
+        -------
+        str or None
+            As `load_classifier` takes it; None where no survey was begun here.
+        """
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return str(json.loads((self.folder / ABOUT).read_text("utf-8"))["engine"])
+        return None
+
     def claim(self, made_with: Mapping[str, Any]) -> None:
         """Begin a survey in an empty folder, or go on with one that was made with the same.
 

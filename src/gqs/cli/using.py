@@ -109,6 +109,7 @@ def classify(
     """
     from gqs import tables
     from gqs.classify.classifier import load_classifier
+    from gqs.classify.ledger import Ledger
     from gqs.classify.many import classify_parts, gathered, write_parts
     from gqs.classify.region import write_region
     from gqs.survey.explore import add_links
@@ -124,6 +125,8 @@ def classify(
     needs_all |= {"--candidates": candidates}
     if survey:
         refuse_in_survey(needs_all, scheduler, workers)
+        if engine == "auto":  # what is fastest here may not be what a survey was begun with
+            engine = Ledger(out).engine() or engine
     made = how_made("classify", context.params)
     classifier = load_classifier(model, engine=engine, tell=note)
     wanted = Wanted.of(classifier, out, prior, coverage, candidates, purity, candidates_out)
