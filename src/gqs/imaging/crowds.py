@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from gqs.imaging.stray_light import BRIGHT
 
@@ -61,7 +61,7 @@ def hidden(found: NDArray[Any], peaks: NDArray[Any]) -> NDArray[np.bool_]:
         return np.zeros(len(peaks), dtype=bool)
     at = _places(peaks)
     new = _neighbours(_places(found), at) >= CROWD
-    new &= cKDTree(_places(found)).query(at)[0] > APART
+    new &= KDTree(_places(found)).query(at)[0] > APART
     for star in found[found["flux"] > BRIGHT]:
         reach = np.sqrt(star["npix"] / np.pi)
         new &= np.hypot(peaks["x"] - star["x"], peaks["y"] - star["y"]) > reach
@@ -73,5 +73,5 @@ def _places(found: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _neighbours(of: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.intp]:
-    counts = cKDTree(of).query_ball_point(at, RADIUS, return_length=True)
+    counts = KDTree(of).query_ball_point(at, RADIUS, return_length=True)
     return np.asarray(counts, dtype=np.intp)

@@ -18,7 +18,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import cg
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from gqs.imaging.align import BandStack
 from gqs.imaging.photometry import ELECTRON, magnitudes
@@ -136,7 +136,7 @@ def _together(
     theirs = np.column_stack([sources["x"], sources["y"]]).astype(np.float64).reshape(-1, 2)
     if not len(own) or not len(theirs):
         return _Places(*own.T), sky[here], np.empty(0, dtype=np.intp)
-    apart, nearest = cKDTree(own).query(theirs)
+    apart, nearest = KDTree(own).query(theirs)
     others = np.flatnonzero(apart > SAME)
     at = np.asarray(nearest, dtype=np.intp)
     at[others] = len(own) + np.arange(len(others))
@@ -148,7 +148,7 @@ def _together(
 
 def _pairs(places: _Places) -> NDArray[np.intp]:
     """Pairs of sources that share light, (m, 2)."""
-    tree = cKDTree(np.column_stack([places.x, places.y]))
+    tree = KDTree(np.column_stack([places.x, places.y]))
     return np.asarray(tree.query_pairs(NEAR, output_type="ndarray"), dtype=np.intp).reshape(-1, 2)
 
 
