@@ -16,7 +16,7 @@ from gqs.classify.field import flagged
 from gqs.classify.held_out import calibration_of, held_out_of, with_bands
 from gqs.classify.priors import NAMES as PRIORS
 from gqs.classify.priors import find_prior
-from gqs.dataset.sky_groups import sky_groups
+from gqs.dataset.sky_groups import known_objects
 from gqs.dataset.split import check_split
 from gqs.dataset.store import CutoutStore
 from gqs.errors import IntegrityError, UsageError
@@ -281,12 +281,8 @@ def _seen(classifier: Classifier, store: CutoutStore, rows: NDArray[np.int64], s
     if not path.is_file():
         return "of the test side (the model does not tell what it learned from)"
     check_hash(path, classifier.card["training"]["learned_sha256"])
-    learned, judged = tables.read(path), store.index[rows]
-    ra = np.concatenate([np.asarray(learned["ra"]), np.asarray(judged["ra"])])
-    dec = np.concatenate([np.asarray(learned["dec"]), np.asarray(judged["dec"])])
-    sky = sky_groups(ra, dec)
-    again = np.isin(sky[len(learned) :], sky[: len(learned)])
-    again |= np.isin(np.asarray(judged["objid"]), np.asarray(learned["objid"]))
+    judged = store.index[rows]
+    again = known_objects(tables.read(path), judged)
     if again.any():
         raise IntegrityError(
             f"The model learned from {int(again.sum())} of the {len(rows)} objects to be judged, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from astropy.table import Table
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -44,3 +45,22 @@ def sky_groups(
     rank = np.empty(len(first), dtype=np.int64)
     rank[np.argsort(first, kind="stable")] = np.arange(len(first))
     return np.asarray(rank[inverse])
+
+
+def known_objects(known: Table, rows: Table) -> NDArray[np.bool_]:
+    """Tell which rows show an object that is known already.
+
+    Parameters
+    ----------
+    known, rows : Table
+        With `objid`, `ra` and `dec` (degrees).
+
+    Returns
+    -------
+    ndarray
+        (rows,) bool: of the same objid, or within 1 arcsec, in a chain, of a known one.
+    """
+    ra, dec = (np.append(np.asarray(known[name]), np.asarray(rows[name])) for name in ("ra", "dec"))
+    sky = sky_groups(ra, dec)
+    near = np.isin(sky[len(known) :], sky[: len(known)])
+    return np.asarray(near | np.isin(np.asarray(rows["objid"]), np.asarray(known["objid"])))

@@ -10,7 +10,7 @@ from astropy.table import Table, vstack
 from numpy.typing import NDArray
 
 from gqs import labels, tables
-from gqs.dataset.sky_groups import sky_groups
+from gqs.dataset.sky_groups import known_objects
 from gqs.errors import IntegrityError, UsageError
 from gqs.evaluation.held_out import calibrate, table_of
 from gqs.evaluation.shares import Shares
@@ -134,10 +134,7 @@ def _learned(model: Path, card: Card, store: Cutouts, rows: NDArray[np.int64]) -
     check_hash(path, card.training["learned_sha256"])
     seen, mine = tables.read(path), store.index["objid", "ra", "dec"][rows]
     trained = seen[np.asarray(seen["split"]).astype(str) == "train"]
-    ra, dec = (np.append(trained[name], mine[name]) for name in ("ra", "dec"))
-    sky = sky_groups(ra, dec)
-    again = np.isin(sky[len(trained) :], sky[: len(trained)])
-    again |= np.isin(np.asarray(mine["objid"]), np.asarray(trained["objid"]))
+    again = known_objects(trained, mine)
     if again.any():
         raise IntegrityError(
             f"The model learned from {int(again.sum())} of the {len(rows)} objects, "
