@@ -16,10 +16,10 @@ from gqs.classify.field import flagged
 from gqs.classify.held_out import calibration_of, held_out_of, with_bands
 from gqs.classify.priors import NAMES as PRIORS
 from gqs.classify.priors import find_prior
-from gqs.dataset.sky_groups import known_objects
+from gqs.dataset.sky_groups import unknown_rows
 from gqs.dataset.split import check_split
 from gqs.dataset.store import CutoutStore
-from gqs.errors import IntegrityError, UsageError
+from gqs.errors import UsageError
 from gqs.evaluation import pictures
 from gqs.evaluation.baseline import boosted_trees
 from gqs.evaluation.comparison import Comparison, compare
@@ -213,7 +213,7 @@ def appraise(
     rows = np.flatnonzero([sides.get(objid) == side for objid in store.index["objid"].tolist()])
     if not len(rows):
         raise UsageError(f"The split has no {side} objects in {store.path}.")
-    seen = _seen(classifier, store, rows, side)
+    rows, seen = _unseen(classifier, store, rows, side)
     found = predict_rows(classifier, store, rows, progress)
     tables.write(found, out / "predictions.parquet")
     truth = store.index[rows]
@@ -270,26 +270,25 @@ def _mistakes(out: Path, store: CutoutStore, found: Table, judged: Judged) -> Li
     return Link("All of the worst mistakes, with their pixels", page.name)
 
 
-def _seen(classifier: Classifier, store: CutoutStore, rows: NDArray[np.int64], side: str) -> str:
-    """Refuse to call unseen what a model learned from, in this store or another; say it in words.
-
-    An object is the same where its objid is, or its place on the sky within 1 arcsec.
-    """
+def _unseen(
+    classifier: Classifier, store: CutoutStore, rows: NDArray[np.int64], side: str
+) -> tuple[NDArray[np.int64], str]:
+    """Leave out what a model learned from, in this store or another, and say it in words."""
     if side != "test":
-        return "that chose its epoch" if side == "validation" else "that it was trained on"
+        return rows, "that chose its epoch" if side == "validation" else "that it was trained on"
     path = classifier.folder / LEARNED
     if not path.is_file():
-        return "of the test side (the model does not tell what it learned from)"
+        return rows, "of the test side (the model does not tell what it learned from)"
     check_hash(path, classifier.card["training"]["learned_sha256"])
-    judged = store.index[rows]
-    again = known_objects(tables.read(path), judged)
-    if again.any():
-        raise IntegrityError(
-            f"The model learned from {int(again.sum())} of the {len(rows)} objects to be judged, "
-            f"{judged['objid'][again][0]} among them (same objid, or within 1 arcsec). Name the "
-            "split that trained it (--split), or fields that it never saw."
-        )
-    return "never seen before"
+    keep = unknown_rows(
+        tables.read(path),
+        store.index[rows],
+        "Name the split that trained it (--split), or fields that it never saw.",
+    )
+    words = "never seen before"
+    if not keep.all():
+        words += f" ({int((~keep).sum())} more are left out: the model learned from them)"
+    return rows[keep], words
 
 
 def _probabilities(

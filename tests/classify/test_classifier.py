@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from astropy import units
 
 from gqs import labels
 from gqs.classify.classifier import Classifier, load_classifier
@@ -91,14 +92,29 @@ def test_nothing_gives_nothing(classifier: Classifier) -> None:
     assert classifier.predict_cutouts(stars(1)[:0]).shape == (0, 3)
 
 
+def test_masks_and_units_count(classifier: Classifier) -> None:
+    flux = stars(3)
+    plain = classifier.predict_cutouts(flux)
+    mask = np.zeros(flux.shape, dtype=bool)
+    mask[1, 2, 24, 24] = True  # in the middle of r
+    masked = classifier.predict_cutouts(np.ma.array(flux, mask=mask))
+    np.testing.assert_allclose(masked[[0, 2]], plain[[0, 2]], atol=1e-5)
+    assert np.isnan(masked[1]).all()
+    same = classifier.predict_cutouts((flux * 1e-9) * units.mgy)
+    np.testing.assert_allclose(same, plain, atol=1e-5)
+    with pytest.raises(UsageError, match="in Jy"):
+        classifier.predict_cutouts(flux * units.Jy)
+
+
 @pytest.mark.parametrize(
     ("flux", "bands", "said"),
     [
-        (np.zeros((2, 5, 50, 49), np.float32), "ugriz", "Cutouts must be"),
-        (np.zeros((2, 3, 50, 50), np.float32), "ugriz", "Cutouts must be"),
+        (np.zeros((2, 5, 50, 49), np.float32), "ugriz", "must be numbers"),
+        (np.zeros((2, 3, 50, 50), np.float32), "ugriz", "must be numbers"),
         (np.zeros((2, 3, 50, 50), np.float32), "giz", "r must be among"),
         (np.zeros((2, 3, 50, 50), np.float32), "grv", "Unknown band 'v'"),
-        (np.full((2, 5, 50, 50), "x"), "ugriz", "Cutouts must be"),
+        (np.zeros((2, 5, 50, 50), np.uint8), "ugriz", "8-bit pictures"),
+        (np.full((2, 5, 50, 50), "x"), "ugriz", "must be numbers"),
     ],
 )
 def test_what_is_no_cutout_is_refused_with_a_sentence(

@@ -71,6 +71,16 @@ def test_given_positions_have_one_row_each_in_their_order(
     assert np.isnan(np.asarray(found["p_star"])[lost]).all()
 
 
+def test_a_position_has_the_flags_of_the_detection_there(
+    survey: Path, classifier: Classifier
+) -> None:
+    found = classifier.classify_field(frames(survey, 0))
+    again = classifier.classify_field(frames(survey, 0), found["objid", "ra", "dec"])
+    both = int(Flag.SATURATED | Flag.BLENDED | Flag.COSMIC_RAY | Flag.HALO)
+    assert (np.asarray(found["flags"]) & both).any()
+    assert ((np.asarray(again["flags"]) & both) == (np.asarray(found["flags"]) & both)).all()
+
+
 def test_positions_twice_the_same_are_refused(survey: Path, classifier: Classifier) -> None:
     known = truth(survey, 0)[["objid", "ra", "dec"]]
     known["objid"][1] = known["objid"][0]

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gqs import tables
+from gqs import __version__, tables
+from gqs.cli import shell
 
 GQS = [sys.executable, "-m", "gqs.cli"]
 
@@ -59,6 +60,24 @@ def test_help_lists_the_verbs_in_the_order_of_the_work() -> None:
         assert "Examples:" in gqs(verb, "--help").stdout
 
 
+def test_the_version_needs_no_verb() -> None:
+    told = gqs("--version")
+    assert (told.returncode, told.stdout) == (0, f"gqs {__version__}\n")
+
+
+def test_time_left_is_told_from_what_this_run_did(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A rerun that begins at 900 of 1,000 and does one a minute has 99 minutes left."""
+    seconds = iter([0.0, 60.0, 6000.0])
+    monkeypatch.setattr(shell.time, "monotonic", lambda: next(seconds))
+    with shell.bar("Training") as tell:
+        for done in (900, 901, 1000):
+            tell(done, 1000, "epoch 9")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(", ")[1].split(";")[0] for line in lines] == ["begun", "5940 s left", "done"]
+
+
 def test_help_imports_no_heavy_library() -> None:
     code = (
         "import sys, gqs.cli; print([m for m in ('torch','astropy','scipy') if m in sys.modules])"
@@ -96,6 +115,17 @@ def test_a_model_is_not_appraised_on_what_it_learned_from(work: Path, survey: Pa
         "--bands", "gri")  # fmt: skip
     gqs("split", again, "--scheme", "paper", "--seed", 3)
     refused(gqs("evaluate", work / "model", again, "--out", work / "r"), 7, "learned from")
+
+
+def test_the_packages_model_is_judged_on_any_simulated_sky(tmp_path: Path) -> None:
+    """Its own training was on another stretch of it, whatever the seed."""
+    store = tmp_path / "store"
+    made = gqs("simulate", "--out", store, "--into-store", "--objects", 240, "--seed", 11)
+    assert made.returncode == 0, made.stderr
+    gqs("split", store, "--scheme", "paper")
+    done = gqs("evaluate", "package", store, "--out", tmp_path / "report", "--no-trees")
+    assert done.returncode == 0, done.stderr
+    assert "never seen before" in done.stdout
 
 
 def test_the_answer_names_the_side_that_was_judged(work: Path) -> None:

@@ -95,6 +95,21 @@ def test_grouped_is_near_its_shares(by: str) -> None:
         assert len(set(side[index[by] == group])) == 1
 
 
+def test_a_chain_holds_though_balancing_drops_its_middle() -> None:
+    """Three sightings 0.6 arcsec apart; whichever balancing keeps lie on one side."""
+    index = sky(np.repeat(CLASSES, [20, 60, 20]), 12, runs=9)
+    quasars = np.flatnonzero(index["class"] == "QSO")
+    for middle in quasars[1:-1:3]:
+        for other, step in ((middle - 1, -0.6), (middle + 1, 0.6)):
+            index["ra"][other] = index["ra"][middle] + step * ARCSEC
+            index["dec"][other] = index["dec"][middle]
+    group = sky_groups(np.asarray(index["ra"]), np.asarray(index["dec"]))
+    for seed in range(20):
+        side = sides(make_split(index, "paper", "field", seed, balance=True), index)
+        for name in np.unique(group):
+            assert len(set(side[(group == name) & (side != "")])) <= 1
+
+
 def test_a_seed_gives_the_same_split_and_another_another() -> None:
     index = many(600, 40)
     for scheme in ("paper", "grouped"):

@@ -66,6 +66,38 @@ def test_flags_tell_edge_blend_and_saturation(make_sky, tmp_path):
     )
 
 
+def test_a_star_whose_flat_top_has_two_peaks_is_one_star(make_sky, tmp_path):
+    """As photo leaves saturated stars: interpolated over, uneven. A close pair stays a pair."""
+    sky = make_sky(n_stars=3, flux=3000.0)
+    sky.stars[:] = [[100.0, 80.0], [107.0, 80.0], [40.0, 60.0]]
+    stack = align({"r": read_frame(sky.write(tmp_path, "r"))}, "r")
+    pair = detect(stack)
+    assert len(pair) == 3
+    flux = stack.flux.copy()
+    flux[0, 76:85, 97:111] = 60.0
+    flux[0, 79:82, 98:101] = 90.0
+    flux[0, 79:82, 107:110] = 70.0
+    nowhere = np.zeros(flux[0].shape, dtype=bool)
+    pieces, _ = module._extract(flux[0], nowhere, float(stack.noise[0]), nowhere)
+    assert (pieces["x"] > 90).sum() > 1  # so that there is something to join
+    joined = detect(dataclasses.replace(stack, flux=flux))
+    assert len(joined) == 2
+    star = joined[np.argmax(joined["x"])]
+    assert (star["x"], star["y"]) == (pytest.approx(103, abs=1.5), pytest.approx(80, abs=0.3))
+    assert star["flags"] & Flag.SATURATED
+
+
+def test_what_is_sharper_than_the_seeing_is_a_cosmic_ray(make_sky, tmp_path):
+    sky = make_sky(n_stars=8, flux=60.0)
+    stack = align({"r": read_frame(sky.write(tmp_path, "r"))}, "r")
+    flux = stack.flux.copy()
+    flux[0, 30:32, 150] += [30.0, 4.0]
+    found = detect(dataclasses.replace(stack, flux=flux))
+    hit = np.hypot(found["x"] - 150, found["y"] - 30) < 2
+    assert hit.sum() == 1
+    assert (np.asarray(found["flags"] & Flag.COSMIC_RAY) > 0).tolist() == hit.tolist()
+
+
 def test_an_empty_sky_gives_an_empty_table(make_sky, tmp_path):
     sky = make_sky(n_stars=0)
     found = detect(align({"r": read_frame(sky.write(tmp_path, "r"))}, "r"))

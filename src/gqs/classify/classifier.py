@@ -15,7 +15,7 @@ from scipy.special import softmax
 from gqs import labels
 from gqs.classify.engines import choosing
 from gqs.classify.engines.running import Engine, Torch
-from gqs.dataset.judgeable import faults
+from gqs.dataset.judgeable import faults, plain_flux
 from gqs.dataset.preprocess import Preprocessing
 from gqs.errors import ModelError, UsageError
 from gqs.evaluation.held_out import Calibration
@@ -147,7 +147,8 @@ class Classifier:
         UsageError
             If shape, type or bands do not fit.
         """
-        images = self.arranged(np.asarray(flux), bands)
+        flux = plain_flux(flux)
+        images = self.arranged(flux, bands)
         told = self.told(len(images), bands, seeing)
         if mag_r is None and self.calibration is not None:
             mag_r = self.magnitudes(flux, bands)
@@ -188,7 +189,7 @@ class Classifier:
         if self.form == "paper" or REFERENCE_BAND not in bands:
             return np.full(len(flux), np.nan)
         r = bands.index(REFERENCE_BAND)
-        plane = np.asarray(flux)[:, r : r + 1].astype(np.float32, copy=False)
+        plane = plain_flux(flux)[:, r : r + 1].astype(np.float32, copy=False)
         plane = np.where(np.isfinite(plane), plane, np.nan)
         return aperture_magnitudes(plane, REFERENCE_BAND)[0][:, 0]
 
@@ -266,8 +267,12 @@ class Classifier:
         wanted = (len(bands), CUTOUT_SIZE, CUTOUT_SIZE)
         if flux.ndim != 4 or flux.shape[1:] != wanted or flux.dtype.kind not in "fiu":
             raise UsageError(
-                f"Cutouts must be numbers (n, {wanted}) for bands {bands!r}; "
+                f"Cutouts for bands {bands!r} must be numbers (n, {', '.join(map(str, wanted))}); "
                 f"got {flux.dtype} {flux.shape}."
+            )
+        if flux.dtype == np.uint8:
+            raise UsageError(
+                "Cutouts are 8-bit pictures, of which no flux can be told. Give nanomaggies."
             )
         if REFERENCE_BAND not in bands or REFERENCE_BAND not in self.bands:
             raise UsageError(f"Bands {bands!r}: {REFERENCE_BAND} must be among them.")

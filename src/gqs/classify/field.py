@@ -13,7 +13,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from gqs import tables
-from gqs.classify.positions import NO_FIELD, checked_positions, placed
+from gqs.classify.positions import NO_FIELD, checked_positions, flags_there, placed
 from gqs.dataset.judgeable import faults
 from gqs.errors import BadInputError
 from gqs.imaging.align import align
@@ -156,7 +156,10 @@ def prepare(
     x, y = np.asarray(objects["x"]), np.asarray(objects["y"])
     images, flags = cut_flux(stack, x, y, how.edge)
     flags = flags | faults(images, here)
-    flags = flags | np.asarray(objects["flags"], dtype=np.int32) | light.flags(x, y)
+    flags = flags | light.flags(x, y)
+    flags |= np.asarray(
+        flags_there(sources, objects) if positions is not None else sources["flags"]
+    )
     if len(here) < len(how.bands):
         flags = flags | np.int32(Flag.MISSING_BAND)
     sky = local_sky(images, here)

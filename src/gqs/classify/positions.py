@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from astropy.table import Table, vstack
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from gqs import tables
 from gqs.errors import UsageError
@@ -12,6 +14,7 @@ from gqs.imaging.cutouts import pixel_positions
 from gqs.tables import Flag
 
 NO_FIELD = -1  # run, camcol and field of a position that lies on none
+_SAME = 3.0  # pixels: 1.2 arcsec
 
 
 def checked_positions(positions: Table, where: object) -> Table:
@@ -98,6 +101,31 @@ def placed(stack: BandStack, positions: Table) -> Table:
         objects[name] = np.where(here, value, NO_FIELD).astype(np.int32)
     objects["flags"] = np.zeros(len(objects), dtype=np.int32)
     return objects
+
+
+def flags_there(sources: Table, objects: Table) -> NDArray[np.int32]:
+    """Tell what detection says of the sources on which positions lie.
+
+    Parameters
+    ----------
+    sources : Table
+        As `gqs.imaging.detect` finds them.
+    objects : Table
+        As `placed` gives them.
+
+    Returns
+    -------
+    ndarray
+        (n,) sums of `Flag`; 0 where no source lies within 3 px.
+    """
+    flags = np.zeros(len(objects), dtype=np.int32)
+    here = np.flatnonzero(np.asarray(objects["run"]) != NO_FIELD)
+    if len(sources) and len(here):
+        places = [np.column_stack([table["x"], table["y"]]) for table in (sources, objects[here])]
+        away, nearest = KDTree(places[0]).query(places[1])
+        at = away < _SAME
+        flags[here[at]] = np.asarray(sources["flags"])[nearest[at]]
+    return flags
 
 
 def one_row_each(found: Table, positions: Table, model: str) -> Table:

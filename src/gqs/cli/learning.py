@@ -15,6 +15,7 @@ from gqs.cli.shell import AsJson, Seed, SplitFile, Store, app, bar, say
 from gqs.errors import UsageError
 
 PANEL = "Learning"
+A_MODEL = "Model folder, as `gqs train` writes it, or `package`: the one that comes with gqs."
 ModelOut = Annotated[Path, typer.Option(help="Model folder to write; a rerun continues there.")]
 
 
@@ -176,6 +177,13 @@ def train(
     say(lines, {"model": out, "sha256": result.model, "validation": found}, as_json)
 
 
+def _folder(model: Path) -> Path:
+    """Return a model's folder, that of the package's own for the word `package`."""
+    from gqs.classify.classifier import SHIPPED
+
+    return SHIPPED if str(model) == "package" and not model.exists() else model
+
+
 def _assignment(text: str) -> tuple[str, Any]:
     """Read KEY=VALUE; a value that is no TOML is taken as text, so quotes need not be typed."""
     key, equals, value = text.partition("=")
@@ -189,7 +197,7 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 @app.command(rich_help_panel=PANEL)
 def calibrate(
-    model: Annotated[Path, typer.Argument(help="Model folder, as `gqs train` writes it.")],
+    model: Annotated[Path, typer.Argument(help=A_MODEL)],
     store: Store,
     out: Annotated[Path, typer.Option(help="Model folder to write; the weights are the same.")],
     split: SplitFile = None,
@@ -207,7 +215,7 @@ def calibrate(
 
     Examples:
 
-      gqs calibrate model deeper-cutouts --out calibrated
+      gqs calibrate package deeper-cutouts --out calibrated
 
       gqs calibrate model cutouts --split calibration.parquet --out calibrated --json
     """
@@ -220,21 +228,23 @@ def calibrate(
     opened, divided = CutoutStore.open(store), load(split or store / "split.parquet")
     chosen = divided["objid"][np.asarray(divided["split"]).astype(str) == side]
     rows = np.flatnonzero(np.isin(opened.index["objid"], chosen))
-    card = calibrate_model(model, opened, rows, out, device)
+    card = calibrate_model(_folder(model), opened, rows, out, device)
     found = card.calibration or {}
     loss = found["log_loss"]
     lines = [
         f"Calibrated on {found['objects']:,} objects of the {side} side of {store.name}: log loss "
         f"{loss['before']:.4f} before, {loss['after']:.4f} after.",
         f"Model: {out}",
-        f"Next: gqs evaluate {out} {store} --out report",
+        f"Next: gqs classify --model {out}, or gqs evaluate {out} on objects that it never saw",
     ]
+    if left_out := len(rows) - card.training["calibrated_on"]["objects"]:
+        lines.insert(1, f"Left out: {left_out} objects that the model learned from.")
     say(lines, {"model": out, "objects": found["objects"], "log_loss": loss}, as_json)
 
 
 @app.command(rich_help_panel=PANEL)
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Model folder, as `gqs train` writes it.")],
+    model: Annotated[Path, typer.Argument(help=A_MODEL)],
     store: Store,
     out: Annotated[Path, typer.Option(help="Folder of the report.")],
     split: SplitFile = None,
@@ -254,6 +264,8 @@ def evaluate(
       gqs evaluate model cutouts --out report
 
       gqs evaluate model cutouts --out report --no-trees --json
+
+      gqs evaluate package cutouts --out report
     """
     from gqs import tables
     from gqs.appraisal import appraise
@@ -261,7 +273,8 @@ def evaluate(
     from gqs.dataset.split import load
     from gqs.dataset.store import CutoutStore
 
-    opened, history = CutoutStore.open(store), model / "history.csv"
+    model, opened = _folder(model), CutoutStore.open(store)
+    history = model / "history.csv"
     with bar("Evaluating") as progress:
         found = appraise(
             load_classifier(model),

@@ -79,17 +79,22 @@ def _refuse(sentence: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"gqs {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     context: typer.Context,
     config: Annotated[
         Path | None, typer.Option(help="TOML file with a table for each verb.", dir_okay=False)
     ] = None,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
+    ] = False,
 ) -> None:
-    if version:
-        print(f"gqs {__version__}")
-        raise typer.Exit
     verbs: dict[str, Any] = getattr(context.command, "commands", {})
     known = {verb: _options_of(command) for verb, command in verbs.items()}
     settings = {} if config is None else _read_config(config, known)
@@ -180,15 +185,22 @@ class _Lines:
     """Progress as lines on standard error: the first, the last, and one every half minute."""
 
     def __init__(self, what: str) -> None:
-        self.what, self.begin, self.told = what, time.monotonic(), float("-inf")
+        self.what, self.told = what, float("-inf")
+        # A rerun begins with what is done already, which is no measure of speed.
+        self.first: tuple[float, int] | None = None
 
     def __call__(self, done: int, total: int, note: str) -> None:
         now = time.monotonic()
+        begin, before = self.first = self.first or (now, done)
         if now - self.told < LINE_EVERY_S and done < total:
             return
         self.told = now
-        left = (now - self.begin) * (total - done) / done if done else float("nan")
-        rest = f"{left:.0f} s left" if done else "begun"
+        if done == total:
+            rest = "done"
+        elif done == before:
+            rest = "begun"
+        else:
+            rest = f"{(now - begin) * (total - done) / (done - before):.0f} s left"
         print(f"{self.what}: {done}/{total}, {rest}; {note}", file=sys.stderr, flush=True)
 
 

@@ -18,7 +18,7 @@ from astropy.table import Table
 from gqs import files, labels, tables
 from gqs.dataset.cutting import CutTask, cut_field
 from gqs.dataset.matching import rows_by_field
-from gqs.dataset.rendering import CHUNK, RenderTask, render_chunk
+from gqs.dataset.rendering import CHUNK, RenderTask, render_chunk, stretch_of
 from gqs.dataset.shards import OPTIONAL
 from gqs.dataset.sky_groups import sky_groups
 from gqs.dataset.store import CutoutStore
@@ -314,9 +314,10 @@ def build_from_simulation(
         made["catalogue_sha256"] = files.sha256(Path(catalog))
         if counts is not None:
             sources, set_aside = _some(sources, made["counts"], rng, catalog), []
+    sky = stretch_of(seed)
     with StoreWriter(Path(out), bands, form, "pad", made) as writer:
         tasks = [
-            RenderTask(Path(out), number, sources[start : start + CHUNK], bands, form, seed)
+            RenderTask(Path(out), number, sources[start : start + CHUNK], bands, form, seed, sky)
             for number, start in enumerate(range(0, len(sources), CHUNK))
         ]
         shards, failed = _run(render_chunk, tasks, workers, progress)

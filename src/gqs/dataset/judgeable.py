@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gqs.errors import UsageError
 from gqs.survey.sdss import CUTOUT_SIZE, REFERENCE_BAND
 from gqs.tables import Flag
 
@@ -64,3 +65,32 @@ def why(flags: int) -> str:
     if flags & Flag.NO_SIGNAL:
         return "has no signal in the r band"
     return "has a masked centre, or over half of its cutout masked"
+
+
+def plain_flux(flux: Any) -> NDArray[Any]:
+    """Return cutouts as a plain array of nanomaggies, NaN where they are masked.
+
+    Parameters
+    ----------
+    flux : ndarray, masked array or Quantity
+        Cutouts; plain numbers are nanomaggies.
+
+    Returns
+    -------
+    ndarray
+        Of the same shape.
+
+    Raises
+    ------
+    UsageError
+        If the unit is none of flux.
+    """
+    if (unit := getattr(flux, "unit", None)) is not None:
+        try:
+            flux = flux.to("nmgy")
+        except Exception as error:  # astropy has several, some of them made at run time
+            raise UsageError(f"Cutouts are in {unit}. Give nanomaggies.") from error
+        flux = getattr(flux, "filled", lambda _: flux)(np.nan).value  # astropy's Masked has it
+    if np.ma.isMaskedArray(flux):
+        return np.asarray(np.ma.filled(flux.astype(float), np.nan))
+    return np.asarray(flux)

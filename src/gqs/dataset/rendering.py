@@ -15,6 +15,7 @@ from gqs.imaging.composite import colour_cutouts
 from gqs.survey.simulated.drawn_by import renderer_hash
 from gqs.survey.simulated.stamps import OBJECTS_A_FIELD, render_cutouts
 
+_OTHERS: Final = 4000  # fields from which stores of one's own begin
 CHUNK: Final = 512  # objects a shard: four fields
 
 
@@ -36,6 +37,8 @@ class RenderTask:
         "flux", or "paper" for the colour picture.
     seed : int
         The store's.
+    stretch : int
+        Fields of the simulated sky that lie before the store's first.
     """
 
     store: Path
@@ -44,9 +47,29 @@ class RenderTask:
     bands: str
     form: str
     seed: int
+    stretch: int = 0
 
     def __str__(self) -> str:
         return f"Simulated objects from {self.number * CHUNK + 1} on"
+
+
+def stretch_of(seed: int) -> int:
+    """Choose a stretch of the simulated sky, so that stores of two seeds show two skies.
+
+    Parameters
+    ----------
+    seed : int
+        A store's.
+
+    Returns
+    -------
+    int
+        Fields before its first: beyond those of the package's own model, and 50 or more away from
+        where most other seeds begin.
+    """
+    return _OTHERS + 50 * int(
+        np.random.SeedSequence(seed, spawn_key=(22,)).generate_state(1)[0] % 1200
+    )
 
 
 def render_chunk(task: RenderTask) -> Shard:
@@ -68,15 +91,14 @@ def render_chunk(task: RenderTask) -> Shard:
         If the disk refuses.
     """
     name = f"simulated-{task.number:06d}"
-    source = files.hash_of(
-        [rows_hash(task.sources), task.bands, task.form, task.seed, name, renderer_hash()]
-    )
+    parts_of = [rows_hash(task.sources), task.bands, task.form, task.seed, name, renderer_hash()]
+    source = files.hash_of(parts_of + [task.stretch] * (task.stretch > 0))
     there = committed(task.store, name, source)
     if there is not None:
         return there
     # Fields are numbered through the whole store, and each has its own stream of chance, so that
     # a shard is the same whoever renders it and when.
-    first = task.number * CHUNK // OBJECTS_A_FIELD
+    first = task.stretch + task.number * CHUNK // OBJECTS_A_FIELD
     parts = list(render_cutouts(task.sources, task.seed, task.bands, first_field=first))
     images = np.concatenate([part for part, _ in parts])
     if task.form == "paper":

@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from astropy.coordinates import SkyCoord
 from astropy.table import Table
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from gqs.errors import IntegrityError
+
 SAME_OBJECT_ARCSEC: Final = 1.0
+SAME_NUMBER_ARCSEC: Final = 5.0
+MOST_KNOWN: Final = 0.05
 
 
 def sky_groups(
@@ -58,9 +63,47 @@ def known_objects(known: Table, rows: Table) -> NDArray[np.bool_]:
     Returns
     -------
     ndarray
-        (rows,) bool: of the same objid, or within 1 arcsec, in a chain, of a known one.
+        (rows,) bool: within 1 arcsec, in a chain, of a known one; or within 5 of the one of the
+        same objid. Numbers alone are no proof: catalogues, and simulated skies, use them again.
     """
     ra, dec = (np.append(np.asarray(known[name]), np.asarray(rows[name])) for name in ("ra", "dec"))
     sky = sky_groups(ra, dec)
-    near = np.isin(sky[len(known) :], sky[: len(known)])
-    return np.asarray(near | np.isin(np.asarray(rows["objid"]), np.asarray(known["objid"])))
+    found = np.isin(sky[len(known) :], sky[: len(known)])
+    number, first = np.unique(np.asarray(known["objid"]), return_index=True)
+    at = np.minimum(np.searchsorted(number, rows["objid"]), max(len(number) - 1, 0))
+    named = np.flatnonzero(number[at] == rows["objid"]) if len(number) else at[:0]
+    twins = first[at[named]]
+    step = [
+        SkyCoord(table["ra"], table["dec"], unit="deg") for table in (known[twins], rows[named])
+    ]
+    found[named] |= step[0].separation(step[1]).arcsec < SAME_NUMBER_ARCSEC
+    return np.asarray(found)
+
+
+def unknown_rows(known: Table, rows: Table, advice: str) -> NDArray[np.bool_]:
+    """Leave out the few rows that are known already; refuse where they are more than a few.
+
+    Parameters
+    ----------
+    known, rows : Table
+        With `objid`, `ra` and `dec` (degrees).
+    advice : str
+        What to do, for the error: a sentence.
+
+    Returns
+    -------
+    ndarray
+        (rows,) bool: those to keep.
+
+    Raises
+    ------
+    IntegrityError
+        If over 5 % are known: then they were not meant to be new.
+    """
+    again = known_objects(known, rows)
+    if again.mean() > MOST_KNOWN:
+        raise IntegrityError(
+            f"The model learned from {int(again.sum())} of the {len(rows)} objects, "
+            f"{rows['objid'][again][0]} among them (the same place on the sky). {advice}"
+        )
+    return ~again

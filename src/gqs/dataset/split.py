@@ -79,7 +79,9 @@ def make_split(
     classes, kind = np.unique(np.asarray(index["class"]).astype(str), return_inverse=True)
     kept = _balanced(kind, rng) if balance else np.arange(len(index))
     unbalanced = len(index) - len(kept)
-    sky = sky_groups(np.asarray(index["ra"])[kept], np.asarray(index["dec"])[kept])
+    # Of all rows: one that balancing leaves out may be the link between two that it keeps.
+    sky = sky_groups(np.asarray(index["ra"]), np.asarray(index["dec"]))[kept]
+    _, sky = np.unique(sky, return_inverse=True)
     if scheme == "paper":
         side = allot_at_random(kind[kept], sky, FRACTIONS, rng)
         group = _first_objid(index["objid"][kept], sky)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from gqs.imaging.stray_light import BRIGHT
+from gqs.imaging.cores import BRIGHT
 
 CROWD: Final = 15  # sources within RADIUS, itself among them; a usual field has 2
 RADIUS: Final = 64.0  # pixels

@@ -4,7 +4,8 @@ A source is 5 connected pixels above 5 sigmas of the sky, both smoothed with a G
 SDSS photo's own threshold. On real frames this reaches r of about 22.5, and on the same frames with
 their sign reversed it finds next to nothing. Where sources crowd, what their blends hide is
 searched for once more (`crowds`); satellites' trails are taken off first (`trails`); what lies in
-their light or in a bright star's halo is flagged (`stray_light`).
+their light or in a bright star's halo is flagged (`stray_light`), and so are saturated stars, known
+by their flat tops, and cosmic rays, by their sharpness (`cores`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from gqs.errors import BadInputError
-from gqs.imaging import crowds, stray_light, trails
+from gqs.imaging import cores, crowds, stray_light, trails
 from gqs.imaging.align import BandStack
 from gqs.imaging.stray_light import StrayLight
 from gqs.imaging.trails import Trail
@@ -75,9 +76,9 @@ def find(stack: BandStack) -> tuple[Table, StrayLight]:
     sources : Table
         One row a source, in the order of `objid`, which depends on nothing but the r frame:
         `objid ra dec x y run camcol field flags`, with x and y the windowed centroid (0-based
-        pixels) and flags BLENDED, SATURATED, EDGE, HALO and TRAIL; and as `sep` measures them
-        `flux_r` (nanomaggies above the threshold's isophote), `a b` (px), `theta` (rad), `npix`,
-        and `radius` (px, half of the light).
+        pixels) and flags BLENDED, SATURATED, COSMIC_RAY, EDGE, HALO and TRAIL; and as `sep`
+        measures them `flux_r` (nanomaggies above the threshold's isophote), `a b` (px),
+        `theta` (rad), `npix`, and `radius` (px, half of the light).
     light : StrayLight
         Halos and trails, by which other positions can be flagged too.
 
@@ -110,9 +111,13 @@ def find(stack: BandStack) -> tuple[Table, StrayLight]:
         found, full = _extract(flux, masked, noise, saturated)
     if crowds.crowded(found).sum() >= crowds.FEWEST:
         found, full = _with_hidden(flux, masked, noise, saturated, (found, full))
+    found, full = cores.join_pieces(flux, found, full)
+    flat, sharp = cores.judge_cores(stack, found["x"], found["y"])
+    full |= flat
     light = StrayLight(tuple(lines), stray_light.halos(found, full))
     keep = ~_on_spikes(found)
-    return _table(stack, flux, found[keep], full[keep], light), light
+    sources = _table(stack, flux, found[keep], (full[keep], sharp[keep]), light)
+    return sources, light
 
 
 def _extract(
@@ -183,7 +188,7 @@ def _on_spikes(found: NDArray[Any]) -> NDArray[np.bool_]:
     """Tell which detections are pieces of a bright star's diffraction spikes."""
     on = np.zeros(len(found), dtype=bool)
     thin = found["b"] < _SPIKE_ROUND * found["a"]
-    for star in np.flatnonzero(found["flux"] > stray_light.BRIGHT):
+    for star in np.flatnonzero(found["flux"] > cores.BRIGHT):
         dx, dy = found["x"] - found["x"][star], found["y"] - found["y"][star]
         along, across = np.maximum(abs(dx), abs(dy)), np.minimum(abs(dx), abs(dy))
         # theta runs from the x axis: a vertical spike's pieces are vertical themselves.
@@ -198,9 +203,10 @@ def _table(
     stack: BandStack,
     flux: NDArray[np.float32],
     found: NDArray[Any],
-    saturated: NDArray[np.bool_],
+    tops: tuple[NDArray[np.bool_], NDArray[np.bool_]],
     light: StrayLight,
 ) -> Table:
+    saturated, sharp = tops
     x, y = _centroids(flux, found)
     ra, dec = stack.wcs.all_pix2world(x, y, 0) if len(x) else (x, y)
     ny, nx = flux.shape
@@ -210,6 +216,7 @@ def _table(
     flags = light.flags(x, y)
     flags[over] |= int(Flag.EDGE)
     flags[saturated] |= int(Flag.SATURATED)
+    flags[sharp] |= int(Flag.COSMIC_RAY)
     flags[(found["flag"] & sep.OBJ_MERGED) > 0] |= int(Flag.BLENDED)
     table = Table(
         {"objid": detection_objid(stack.field, x, y), "ra": ra, "dec": dec, "x": x, "y": y}

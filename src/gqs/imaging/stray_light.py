@@ -14,10 +14,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gqs.imaging.cores import BRIGHT
 from gqs.imaging.trails import Trail
 from gqs.tables import Flag
 
-BRIGHT: Final = 1500.0  # nanomaggies: r of 14.6, from which stars saturate
 REACH: Final = 2.0  # radii of a star's isophote to which its halo is flagged
 _ROUND: Final = 0.4  # minor over major axis: what is thinner has no round halo
 

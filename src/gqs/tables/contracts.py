@@ -23,7 +23,7 @@ class Flag(enum.IntFlag):
 
     EDGE = 1  # the cutout reaches over the frame's edge and is padded there
     MASKED = 2  # some of its pixels are bad or not covered in some band
-    SATURATED = 4  # some of its pixels are saturated in some band
+    SATURATED = 4  # some of its pixels are saturated in some band, or photo interpolated over them
     MISSING_BAND = 8  # a band that the model takes is not there
     BLENDED = 16  # detection had to part it from a neighbour
     OUTSIDE = 32  # the position lies on none of the frames, or is no position
@@ -33,6 +33,7 @@ class Flag(enum.IntFlag):
     NO_PRIOR = 512  # its r magnitude is not known, so the prior that was asked for did not reach it
     HALO = 1024  # in the halo of a bright star
     TRAIL = 2048  # a satellite's trail crosses it in r, or it is a piece of one
+    COSMIC_RAY = 4096  # sharper in r than any point source is
 
 
 def exact_objid(values: object, where: object = "catalogue") -> NDArray[np.uint64]:

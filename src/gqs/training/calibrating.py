@@ -10,8 +10,8 @@ from astropy.table import Table, vstack
 from numpy.typing import NDArray
 
 from gqs import labels, tables
-from gqs.dataset.sky_groups import known_objects
-from gqs.errors import IntegrityError, UsageError
+from gqs.dataset.sky_groups import unknown_rows
+from gqs.errors import UsageError
 from gqs.evaluation.held_out import calibrate, table_of
 from gqs.evaluation.shares import Shares
 from gqs.files import check_hash, disk_errors, sha256, write_json
@@ -71,7 +71,7 @@ def calibrate_model(
         If the model does not tell what it learned from, a class has no object, the store lacks
         bands, or the folder holds another model.
     IntegrityError
-        If the model learned from some of the objects.
+        If the model learned from more than 5 % of the objects; fewer are left out.
     """
     card = read_card(model)
     if card.calibration is None or not (model / LEARNED).is_file():
@@ -90,7 +90,7 @@ def calibrate_model(
             f"The model takes {card.form} cutouts of {card.bands}, the store has {store.form} of "
             f"{store.bands}. Cut them anew from the same frames."
         )
-    learned = _learned(model, card, store, rows)
+    rows, learned = _learned(model, card, store, rows)
     data = Data(store, rows[:0], rows, classes, card.preprocessing(), card.split_hash)
     recipe = Recipe.model_validate(card.recipe)
     where = str(device_of(device))
@@ -125,23 +125,21 @@ def _require_other(out: Path, model: Path, card: Card) -> None:
         raise UsageError(f"{out}: holds another model. Name another folder (--out).")
 
 
-def _learned(model: Path, card: Card, store: Cutouts, rows: NDArray[np.int64]) -> Table:
-    """Refuse what was learned from; else list the objects with what the model has seen.
-
-    An object is the same where its objid is, or its place on the sky within 1 arcsec.
-    """
+def _learned(
+    model: Path, card: Card, store: Cutouts, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], Table]:
+    """Leave out what was learned from; list the others with what the model has seen."""
     path = model / LEARNED
     check_hash(path, card.training["learned_sha256"])
     seen, mine = tables.read(path), store.index["objid", "ra", "dec"][rows]
     trained = seen[np.asarray(seen["split"]).astype(str) == "train"]
-    again = known_objects(trained, mine)
-    if again.any():
-        raise IntegrityError(
-            f"The model learned from {int(again.sum())} of the {len(rows)} objects, "
-            f"{mine['objid'][again][0]} among them (same objid, or within 1 arcsec): on these it "
-            "is surer than on any other. Name a split without them (--split)."
-        )
+    keep = unknown_rows(
+        trained,
+        mine,
+        "On these it is surer than on any other. Name a split without them (--split).",
+    )
+    mine = mine[keep]
     new = mine[~np.isin(np.asarray(mine["objid"]), np.asarray(seen["objid"]))]
     new = Table(new, copy=True)
     new["split"] = np.full(len(new), "validation")
-    return vstack([seen, new], metadata_conflicts="silent")
+    return rows[keep], vstack([seen, new], metadata_conflicts="silent")
