@@ -5,8 +5,8 @@
 Three measurements on real fields of five bands, in one run:
 
 - the limit: processor-seconds that the standard library's bz2 takes for a field's five archives;
-- ours: processor-seconds a field, whole and by stage, on one thread; then `classify_parts` on many fields
-  (the real ones renumbered, see many_fields.py) with a child a core: fields a minute;
+- ours: processor-seconds a field, whole and by stage, on one thread; then `classify_parts` on many
+  fields (the real ones renumbered, see many_fields.py) with a child a core: fields a minute;
 - theirs, as a user would write it: astropy opens each .bz2, reproject_interp (bicubic) brings each
   band onto r, photutils finds and deblends sources, Cutout2D cuts each band of each, and
   ResNet50-GQS in eager torch judges them, torch using all cores: fields a minute.
