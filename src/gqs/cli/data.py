@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 PANEL = "Data"
 OBJECTS = 30_000
+FEW_GROUPS = 20
 
 
 @app.command(rich_help_panel=PANEL)
@@ -203,6 +204,8 @@ def split(
 
       gqs split cutouts --scheme paper --balance --out random.parquet
     """
+    import numpy as np
+
     from gqs.dataset.split import split_store
     from gqs.dataset.store import CutoutStore
 
@@ -217,6 +220,14 @@ def split(
         for side, found in counts.items()
     ]
     lines += [f"  left out: {count} ({why})" for why, count in dropped.items() if count]
+    groups = len(np.unique(np.asarray(divided["group"]).astype(str)))
+    if scheme == "grouped" and groups < FEW_GROUPS:
+        shares = [sum(found.values()) / max(len(divided), 1) for found in counts.values()]
+        told = ":".join(f"{10 * share:.1f}" for share in shares)
+        lines.append(
+            f"  Of {groups} {by or 'field'}s, each whole, 8:1:1 came out as {told}, and what is "
+            f"judged rests on few of them. More {by or 'field'}s would settle both."
+        )
     recipe = " --recipe paper" if opened.form == "paper" else ""
     lines.append(f"Next: gqs train {store} --out model{recipe}")
     say(lines, {"split": path, **divided.meta}, as_json)
