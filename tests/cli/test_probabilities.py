@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,8 @@ from gqs.imaging.frames import group_fields
 from gqs.model_folder import Card, save_model
 from gqs.networks import zoo
 from gqs.tables import Flag
+
+POLE = (192.86, 27.13)  # the northern galactic pole, degrees
 
 
 def gqs(*words: object) -> subprocess.CompletedProcess[str]:
@@ -132,7 +135,7 @@ def test_python_gives_what_the_command_gives(model: Path, catalogue: Path) -> No
     assert listed.threshold.reached and listed.threshold.objects == 1500
     assert listed.own == pytest.approx(np.mean(listed.table["p_qso"]))
     for prior in (None, find_prior("balanced")):
-        with pytest.raises(UsageError, match="depends on how many of each class the sky holds"):
+        with pytest.raises(UsageError, match=r"^A list of candidates needs to know how many"):
             list_candidates(weighed, classifier, "QSO", 0.05, prior)
 
 
@@ -178,6 +181,59 @@ def test_a_purity_that_nothing_reaches_gives_an_empty_list_and_the_best_there_is
     assert not len(tables.read(listed))
 
 
+@pytest.mark.parametrize("ending", [".parquet", ".ecsv"])
+def test_the_figures_of_a_list_are_in_its_meta_as_astropy_reads_it(
+    model: Path, catalogue: Path, tmp_path: Path, ending: str
+) -> None:
+    classifier, listed = load_classifier(model), tmp_path / f"list{ending}"
+    wanted = Wanted.of(classifier, tmp_path / "all.csv", "sky", None, "GALAXY", 0.3, listed)
+    _, _, told = wanted.answered(tables.read(catalogue), classifier)
+    found = Table.read(listed).meta["candidates"]
+    assert found == tables.read(listed).meta["candidates"]
+    assert found == {k: v for k, v in told["candidates"].items() if k not in ("prior", "out")}
+    assert found["objects"] == len(Table.read(listed)) and found["left_out"]["flagged"] > 0
+    assert found["purity"]["value"] >= 0.3
+
+
+def test_one_is_told_as_one(model: Path, catalogue: Path, tmp_path: Path) -> None:
+    classifier, before = load_classifier(model), tables.read(catalogue)
+    asked = ("sky", None, "GALAXY", 0.3, tmp_path / "list.csv")
+    wanted = Wanted.of(classifier, tmp_path / "all.csv", *asked)
+    found = weigh(before, classifier, "sky")
+    listed = list_candidates(found, classifier, "GALAXY", 0.3, find_prior("sky"))
+    score, flags = np.asarray(before["p_galaxy"]), np.asarray(before["flags"])
+    first = before["objid"] == listed.table["objid"][0]
+    faulty = (found["p_galaxy"] >= listed.threshold.value) & (flags > 0) & np.isfinite(score)
+    one = before[first | (np.arange(len(before)) == np.flatnonzero(faulty)[0])]
+    _, lines, _ = wanted.answered(one, classifier)
+    assert any(line.startswith("1 GALAXY candidate with p_galaxy of") for line in lines)
+    assert any(line.startswith("1 more is as probable, but flagged") for line in lines)
+
+
+def test_a_prior_of_shares_alone_is_told_so_and_one_of_counts_is_not_refused(
+    model: Path, tmp_path: Path
+) -> None:
+    classifier, out = load_classifier(model), tmp_path / "out.csv"
+    shares = tmp_path / "shares.csv"
+    shares.write_text("r,galaxy,qso,star\n16,0.2,0.1,0.7\n22,0.7,0.1,0.2\n")
+    with pytest.raises(UsageError) as refusal:
+        Wanted.of(classifier, out, str(shares), None, "QSO", 0.5, None)
+    told = str(refusal.value)
+    assert "the prior shares.csv holds shares alone" in told
+    assert "sources a square degree and magnitude" in told and "docs/probabilities.md" in told
+    assert "Add" not in told  # a table was given
+    page = (Path(__file__).parents[2] / "docs" / "probabilities.md").read_text()
+    (shown,) = re.findall(r"```\n(r,galaxy,qso,star\n.*?)```", page, re.DOTALL)
+    counts = tmp_path / "counts.csv"
+    counts.write_text(shown)
+    assert Wanted.of(classifier, out, str(counts), None, "QSO", 0.5, None).name == "QSO"
+    rows = tables.read(counts)
+    r, (ra, dec) = tables.as_float(rows["r"]), POLE
+    sky = find_prior("sky").density(r, np.full(len(r), ra), np.full(len(r), dec))
+    said = np.stack([tables.as_float(rows[name.lower()]) for name in labels.CLASSES], axis=1)
+    np.testing.assert_allclose(said, sky, rtol=0.06)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -187,7 +243,7 @@ def test_a_purity_that_nothing_reaches_gives_an_empty_list_and_the_best_there_is
         ({"prior": "sky", "name": "QSO", "purity": 90}, "above 0 and below 1"),
         ({"purity": 0.9}, "go with --candidates"),
         ({"name": "QSO"}, "Add --prior sky"),
-        ({"name": "QSO", "prior": "balanced"}, "Add --prior sky"),
+        ({"name": "QSO", "prior": "balanced"}, "balanced holds shares alone. Give --prior sky"),
         ({"name": "QSO", "prior": "sky", "candidates_out": Path("list.txt")}, "list.txt"),
     ],
 )

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+import gqs.cli  # noqa: F401  (registers the verbs)
+from classify.test_classifier import classifier
+from gqs.classify.classifier import Classifier
 from gqs.classify.survey import SurveyReport
+from gqs.cli.shell import app
 from gqs.cli.surveying import _lines
-from gqs.cli.using import _lacking
+from gqs.cli.using import _lacking, _picture
+from gqs.evaluation.pictures import INVALID
+from gqs.imaging.composite import NONLINEARITY, SCALES
+from gqs.imaging.frames import read_frame
 from gqs.survey.sdss import FieldId
+
+__all__ = ["classifier"]
 
 ONE, OTHER = FieldId(3918, 3, 11), FieldId(3918, 3, 12)
 
@@ -38,3 +49,28 @@ def test_a_survey_says_what_it_holds_and_what_not() -> None:
     ]
     nothing = SurveyReport(Path("s"), 0, 0, 0, 0, {}, 0, ["field: cut"], 9.0, 3)
     assert _lines(nothing, [])[0] == "No field could be classified."
+
+
+def test_a_field_without_colours_is_drawn_in_grey_and_nothing_is_set_aside(
+    survey: Path, classifier: Classifier, tmp_path: Path
+) -> None:
+    path = min(survey.rglob("frame-r-*.fits.bz2"))
+    out, plot = tmp_path / "r.csv", tmp_path / "r.svg"
+    words = ["classify", str(path), "--model", str(classifier.folder), "--workers", "1"]
+    done = CliRunner().invoke(app, [*words, "--out", str(out), "--plot", str(plot)])
+    assert done.exit_code == 0, done.output
+    assert f"Picture: {plot}" in done.output and "set aside" not in done.output
+    assert ", r alone: " in plot.read_text()  # the title
+
+
+def test_grey_is_the_stretch_of_the_colour_picture(survey: Path) -> None:
+    r = min(survey.rglob("frame-r-*.fits.bz2"))
+    files = {band: r.with_name(r.name.replace("-r-", f"-{band}-")) for band in "gri"}
+    assert _picture(files)[2] == "gri"
+    picture, _, bands = _picture({band: files[band] for band in "ri"})
+    assert bands == "r" and picture.shape == (300, 420, 3)
+    frame = read_frame(r)
+    light = 3 * NONLINEARITY * SCALES["r"] * np.maximum(frame.flux[~frame.bad], 0)
+    expected = 255 * np.minimum(np.arcsinh(light) / (3 * NONLINEARITY), 1)
+    np.testing.assert_allclose(picture[~frame.bad], np.stack([expected] * 3, -1), atol=0.51)
+    assert (picture[frame.bad] == INVALID).all()

@@ -161,6 +161,16 @@ def test_astropys_readers_of_parquet_see_them(tmp_path: Path, form: str) -> None
     assert found["class"].tolist() == table["class"].tolist()
 
 
+def test_astropy_sees_mappings_of_the_tables_own(tmp_path: Path) -> None:
+    table = predictions()
+    table.meta["candidates"] = {"purity": {"value": 0.9, "low": None}, "r": [14.5, 22], "ok": True}
+    table.meta["set_aside"] = ["row 1: no position"]
+    path = tables.write(table, tmp_path / "t.parquet")
+    found = Table.read(path).meta
+    assert found["candidates"] == table.meta["candidates"] and found["model"] == table.meta["model"]
+    assert "set_aside" not in found and tables.read(path).meta == table.meta
+
+
 def test_pyarrow_sees_them_in_the_schema(tmp_path: Path) -> None:
     schema = pyarrow.parquet.read_schema(tables.write(predictions(), tmp_path / "t.parquet"))
     told = schema.field("mag_r").metadata

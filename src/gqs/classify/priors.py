@@ -225,6 +225,38 @@ def require_magnitudes(prior: Prior, learned: Shares, model: object) -> None:
         )
 
 
+def require_counts(prior: Prior | None, what: str) -> Prior:
+    """Refuse a prior that does not tell how many of each class the sky holds.
+
+    Parameters
+    ----------
+    prior : Prior, optional
+        What the sky holds.
+    what : str
+        Named in the refusal, as what needs it.
+
+    Returns
+    -------
+    Prior
+        The same.
+
+    Raises
+    ------
+    UsageError
+        If there is none, or it holds shares alone.
+    """
+    if prior is not None and prior.absolute:
+        return prior
+    table = "a table of sources a square degree and magnitude"
+    needs = f"{what} needs to know how many of each class the sky holds"
+    if prior is None:
+        raise UsageError(f"{needs}. Add --prior sky, or {table}.")
+    raise UsageError(
+        f"{needs}, and the prior {prior.name} holds shares alone. Give --prior sky, or {table}, "
+        "with the columns r, galaxy, qso and star, as docs/probabilities.md shows one."
+    )
+
+
 def near_plane(ra: Array, dec: Array) -> int:
     """Count places too near the galactic plane for the star counts of the prior `sky`.
 

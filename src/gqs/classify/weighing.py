@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from astropy.table import Table
@@ -14,9 +14,15 @@ from numpy.typing import NDArray
 from gqs import labels, tables
 from gqs.classify.classifier import Classifier
 from gqs.classify.held_out import calibration_of, held_out_of, with_bands
-from gqs.classify.priors import Prior, find_prior, require_magnitudes, with_prior
-from gqs.errors import UsageError
+from gqs.classify.priors import (
+    Prior,
+    find_prior,
+    require_counts,
+    require_magnitudes,
+    with_prior,
+)
 from gqs.evaluation import candidates, conformal
+from gqs.evaluation.intervals import finite
 from gqs.evaluation.judged import numbers
 from gqs.evaluation.mix import mixed
 from gqs.evaluation.shares import reweighed
@@ -64,6 +70,27 @@ class Candidates:
     left_out: int
     outside: int
     other_bands: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all but the rows as JSON holds it.
+
+        Returns
+        -------
+        dict
+            What json.dumps takes.
+        """
+        return {
+            **self.threshold.to_json(),
+            "objects": len(self.table),
+            "bands": self.bands,
+            "purity_by_own_probabilities": finite(self.own),
+            "left_out": {
+                "flagged": self.left_out,
+                "by_flag": self.flagged,
+                "outside": self.outside,
+                "other_bands": self.other_bands,
+            },
+        }
 
 
 def weigh(
@@ -213,12 +240,10 @@ def list_candidates(
     inside = (mag_r >= found.low) & (mag_r <= found.high)
     rows = np.flatnonzero(probable & clean & inside)
     rows = rows[np.argsort(-score[rows], kind="stable")]
-    table = weighed[rows]
-    table.meta["candidates"] = found.to_json() | {"bands": given}
     faulty = flags[probable & ~clean]
     counts = {str(flag.name): int((faulty & int(flag) > 0).sum()) for flag in Flag}
-    return Candidates(
-        table,
+    listed = Candidates(
+        weighed[rows],
         found,
         given,
         float(score[rows].mean()) if len(rows) else float("nan"),
@@ -227,6 +252,8 @@ def list_candidates(
         int((probable & clean & ~inside).sum()),
         int((np.isfinite(score) & (bands != given)).sum()),
     )
+    listed.table.meta["candidates"] = listed.to_json()
+    return listed
 
 
 def threshold_of(
@@ -269,12 +296,7 @@ def threshold_of(
         If the model's held-out objects are not those that its card names.
     """
     target = candidates.checked(name, purity)
-    if prior is None or not prior.absolute:
-        told = "without a prior" if prior is None else f"from the prior {prior.name}"
-        raise UsageError(
-            f"How pure {A_LIST} is depends on how many of each class the sky holds, which is not "
-            f"known {told}. Add --prior sky, or a table of sources a square degree and magnitude."
-        )
+    prior = require_counts(prior, A_LIST.capitalize())
     calibration, kept = calibration_of(classifier, A_LIST), held_out_of(classifier, A_LIST)
     require_magnitudes(prior, calibration.learned, classifier.folder)
     bands = bands or classifier.bands

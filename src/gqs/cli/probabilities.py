@@ -87,14 +87,11 @@ class Wanted:
             If options do not fit, or need what the model does not have.
         """
         from gqs import tables
+        from gqs.classify.priors import find_prior, require_counts
         from gqs.classify.weighing import list_candidates, weigh
         from gqs.evaluation.candidates import checked
 
-        chosen = None
-        if prior is not None:
-            from gqs.classify.priors import find_prior
-
-            chosen = find_prior(prior)
+        chosen = None if prior is None else find_prior(prior)
         if name is None and (purity is not None or candidates_out is not None):
             raise UsageError("--purity and --candidates-out go with --candidates.")
         name = None if name is None else name.upper()
@@ -111,11 +108,7 @@ class Wanted:
             tables.check_ending(listed)
             if listed.resolve() == out.resolve() or listed.is_dir():
                 raise UsageError(f"{listed}: name another file for the candidates.")
-            if chosen is None or not chosen.absolute:
-                raise UsageError(
-                    "--candidates needs to know how many of each class the sky holds. Add --prior "
-                    "sky, or a table of sources a square degree and magnitude."
-                )
+            require_counts(chosen, "--candidates")
         wanted = cls(chosen, coverage, name, share, listed or out)
         # A catalogue without rows tells what the model lacks before hours of work.
         nothing = weigh(no_rows(), classifier, chosen, coverage)
@@ -146,7 +139,6 @@ class Wanted:
         """
         from gqs import tables
         from gqs.classify.weighing import list_candidates, weigh
-        from gqs.evaluation.intervals import finite
 
         found = weigh(predictions, classifier, self.prior, self.coverage)
         lines = [*self._about_prior(found), *self._about_sets(found, classifier)]
@@ -157,20 +149,7 @@ class Wanted:
             listed = list_candidates(found, classifier, self.name, self.purity, prior)
             tables.write(listed.table, self.out)
             lines += self._about_list(listed)
-            told["candidates"] = {
-                **listed.threshold.to_json(),
-                "objects": len(listed.table),
-                "bands": listed.bands,
-                "purity_by_own_probabilities": finite(listed.own),
-                "prior": told["prior"],
-                "left_out": {
-                    "flagged": listed.left_out,
-                    "by_flag": listed.flagged,
-                    "outside": listed.outside,
-                    "other_bands": listed.other_bands,
-                },
-                "out": self.out,
-            }
+            told["candidates"] = {**listed.to_json(), "prior": told["prior"], "out": self.out}
         return found, lines, told
 
     def _about_prior(self, found: Table) -> list[str]:
@@ -185,14 +164,14 @@ class Wanted:
         missed = int(((found["flags"] & int(Flag.NO_PRIOR)) > 0).sum())
         if missed:
             lines.append(
-                f"{missed} objects have no r magnitude: theirs hold for the mix that the model "
-                "learned from (flag NO_PRIOR)."
+                f"Without an r magnitude: {_objects(missed)}. Such probabilities hold for the mix "
+                "that the model learned from (flag NO_PRIOR)."
             )
         low = near_plane(numbers(found, "ra"), numbers(found, "dec"))
         if self.prior.name == "sky" and low:
             lines.append(
-                f"{low} objects lie within 20 degrees of the galactic plane, where the star counts "
-                "do not hold: those of 20 degrees were taken."
+                f"Within 20 degrees of the galactic plane: {_objects(low)}. The star counts do not "
+                "hold there: those of 20 degrees were taken."
             )
         return lines
 
@@ -220,7 +199,7 @@ class Wanted:
         if without:
             which = ", ".join(sorted({str(some) for some in without}))
             lines.append(
-                f"{len(without)} objects have none: they were judged with the bands {which}, and "
+                f"Without a set: {_objects(len(without))}, judged with the bands {which}, and "
                 "the model keeps no held-out objects of these alone."
             )
         return lines
@@ -240,26 +219,35 @@ class Wanted:
                 f"made: {limit.why}. The purest: {facts}",
                 f"Candidates: {self.out}, an empty list. Ask for less by --purity.",
             ]
-        lines = [f"{len(listed.table)} {limit.name} candidates with {facts}"]
-        if len(listed.table):
-            lines.append(f"By their own probabilities {100 * listed.own:.0f} % of them are.")
+        count = len(listed.table)
+        lines = [f"{count} {limit.name} candidate{'s'[: count != 1]} with {facts}"]
+        if count:
+            lines.append(f"By the list's own probabilities its purity is {100 * listed.own:.0f} %.")
         if listed.left_out:
             named = ", ".join(f"{flag} {count}" for flag, count in listed.flagged.items())
             lines.append(
-                f"{listed.left_out} more are as probable, but flagged, of which held-out objects "
+                f"{_more(listed.left_out)} as probable, but flagged, of which held-out objects "
                 f"tell nothing, and not listed: {named}."
             )
         if listed.outside:
             lines.append(
-                f"{listed.outside} more are as probable, but their magnitude is unknown or outside "
-                "that range: they are not listed."
+                f"{_more(listed.outside)} as probable, but not listed: r magnitude unknown or "
+                "outside that range."
             )
         if listed.other_bands:
             lines.append(
-                f"{listed.other_bands} objects were judged with other bands than {listed.bands}: "
-                "they are not listed. Classify their fields by themselves."
+                f"Judged with other bands than {listed.bands} and not listed: "
+                f"{_objects(listed.other_bands)}. Classify such fields by themselves."
             )
         return [*lines, f"Candidates: {self.out}"]
+
+
+def _more(count: int) -> str:
+    return f"{count} more {'is' if count == 1 else 'are'}"
+
+
+def _objects(count: int) -> str:
+    return f"{count} object{'s'[: count != 1]}"
 
 
 def _share(found: Estimate) -> str:

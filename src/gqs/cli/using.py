@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,7 +29,10 @@ from gqs.cli.surveying import Scheduler, classify_into_folder, is_survey, refuse
 from gqs.errors import BadInputError, UsageError, worst
 
 if TYPE_CHECKING:
+    import numpy as np
     from astropy.table import Table
+    from astropy.wcs import WCS
+    from numpy.typing import NDArray
 
     from gqs.survey.sdss import FieldId
 
@@ -172,7 +177,7 @@ def classify(
         if region is not None:
             write_region(found, region)
     shutil.rmtree(parts, ignore_errors=True)
-    pictures = [] if plot is None else _plot(found, paths, plot, set_aside)
+    pictures = [] if plot is None else _plot(found, paths, plot)
     counts = Counter({name or "not judged": count for name, count in counts.items()})
     listed = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
     fields = len(report.parts)
@@ -213,14 +218,12 @@ def _lacking(lacking: dict[FieldId, str], fields: int) -> list[str]:
     return [f"{which} missing{where}, which the model knows: results are worse for it."]
 
 
-def _plot(predictions: Table, paths: list[Path], plot: Path, set_aside: list[str]) -> list[Path]:
-    """Draw each field's colour picture with its sources; one file a field."""
+def _plot(predictions: Table, paths: list[Path], plot: Path) -> list[Path]:
+    """Draw each field's picture with its sources; one file a field."""
     from gqs.evaluation.pictures import classified_field
     from gqs.evaluation.style import rendered
     from gqs.files import write_bytes
-    from gqs.imaging.align import align
-    from gqs.imaging.composite import colour_picture
-    from gqs.imaging.frames import group_fields, read_frame
+    from gqs.imaging.frames import group_fields
 
     written = []
     fields, _ = group_fields(paths)
@@ -230,20 +233,32 @@ def _plot(predictions: Table, paths: list[Path], plot: Path, set_aside: list[str
             & (predictions["camcol"] == name.camcol)
             & (predictions["field"] == name.field)
         ]
-        bands = "".join(band for band in "gri" if band in files)
         if not len(here):
             continue
-        if bands != "gri":
-            set_aside.append(f"field {name}: has no picture, which takes the bands g, r and i.")
-            continue
-        stack = align({band: read_frame(files[band]) for band in bands}, bands)
+        picture, wcs, bands = _picture(files)
         path = plot if len(fields) == 1 else plot.with_stem(f"{plot.stem}-{name}")
-        title = f"Field {name}"
+        title = f"Field {name}" + ("" if bands == "gri" else f", {bands} alone")
         if "prior" in predictions.meta:
             title += f", prior {predictions.meta['prior']}"
-        figure = classified_field(colour_picture(stack), here, title, wcs=stack.wcs)
+        figure = classified_field(picture, here, title, wcs=wcs)
         written.append(write_bytes(path, rendered(figure, path.suffix[1:].lower())))
     return written
+
+
+def _picture(files: Mapping[str, Path]) -> tuple[NDArray[np.uint8], WCS, str]:
+    """Make a field's picture: in colour where g, r and i are all there, else of r in grey."""
+    from gqs.evaluation.pictures import colours
+    from gqs.imaging.align import align
+    from gqs.imaging.composite import colour_picture
+    from gqs.imaging.frames import read_frame
+    from gqs.survey.sdss import REFERENCE_BAND
+
+    if set("gri") <= set(files):
+        with contextlib.suppress(BadInputError):  # such as a band that shows nothing
+            stack = align({band: read_frame(files[band]) for band in "gri"}, "gri")
+            return colour_picture(stack), stack.wcs, stack.bands
+    alone = align({REFERENCE_BAND: read_frame(files[REFERENCE_BAND])}, REFERENCE_BAND)
+    return colours(alone.flux[None], alone.bands)[0], alone.wcs, alone.bands
 
 
 @app.command(rich_help_panel=PANEL)

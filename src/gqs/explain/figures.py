@@ -70,13 +70,14 @@ def _bar(ax: Axes, side: int) -> None:
 
 
 def _compass(ax: Axes, found: Explained, side: int) -> None:
-    """North and east from a point in the upper right corner, 6 pixels long."""
-    ax0, ay0 = side - 10.0, side - 10.0
-    for letter, (x, y) in (("N", found.north), ("E", found.east)):
-        arrow = {"arrowstyle": "->", "color": PALE, "linewidth": 1.0}
-        ax.annotate("", (ax0 + 6 * x, ay0 + 6 * y), (ax0, ay0), arrowprops=arrow)
-        place = (ax0 + 8.2 * x, ay0 + 8.2 * y)
-        ax.annotate(letter, place, color=PALE, size=7, ha="center", va="center")
+    """North and east from a point in the upper right corner, 6 pixels long; letters inside."""
+    ways = np.array([found.north, found.east])
+    letters = 8.2 * ways
+    start = side - 3.5 - np.maximum(letters.max(axis=0), 0)  # a letter is 4 pixels high
+    for letter, way, place in zip("NE", ways, start + letters, strict=True):
+        arrow = {"arrowstyle": "->", "color": PALE, "linewidth": 1.0, "shrinkA": 0, "shrinkB": 0}
+        ax.annotate("", tuple(start + 6 * way), tuple(start), arrowprops=arrow)
+        ax.annotate(letter, tuple(place), color=PALE, size=7, ha="center", va="center")
 
 
 @styled

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from gqs.explain.sources import Explained
 from gqs.files import write_bytes, write_json
 from gqs.survey.explore import explore_url
 from gqs.survey.sdss import BANDS
+
+_CHANGE: Final = 0.01  # of a probability that is worth a word
+_FINE: Final = ((0.0005, 4), (0.01, 3))  # mag below which an error needs so many decimals
 
 
 def write_page(
@@ -72,14 +75,20 @@ def _lead(one: Explained) -> str:
         return f"This source was not judged: {'; '.join(one.flags())}."
     name = str(one.row["class"])
     text = f"Judged as {name} with a probability of {_share(one.probabilities.max())}"
+    after = {band: float(p[labels.index(name)]) for band, p in one.without.items()}
     changes = {
-        band: p[labels.index(name)] - one.probabilities.max() for band, p in one.without.items()
+        band: abs(p - one.probabilities.max()) for band, p in after.items() if np.isfinite(p)
     }
-    if changes:
-        band = min(changes, key=lambda band: changes[band])
-        after = one.without[band][labels.index(name)]
-        text += f"; without {band} it would be {_share(after)}"
-    return f"{text}."
+    if not changes:
+        return f"{text}."
+    band = max(changes, key=lambda band: changes[band])
+    if changes[band] < _CHANGE:
+        which = f"{'any of ' * (len(changes) > 1)}{', '.join(changes)}"
+        return (
+            f"{text}. No single band decides it: leaving out {which} changes it by less than "
+            f"{100 * _CHANGE:g} percentage point."
+        )
+    return f"{text}; without {band} it would be {_share(after[band])}."
 
 
 def _share(p: float) -> str:
@@ -92,7 +101,8 @@ def _keys(one: Explained) -> list[Key]:
         for name, p in zip(labels.CLASSES, one.probabilities, strict=True)
     ]
     if "mag_r" in one.row.colnames and np.isfinite(one.row["mag_r"]):
-        keys.append(Key("r", f"{one.row['mag_r']:.2f}", f"± {one.row['magerr_r']:.2f} mag"))
+        value, error = _with_error(one.row["mag_r"], one.row["magerr_r"])
+        keys.append(Key("r", value, f"± {error} mag"))
     if "unlike" in one.row.colnames and np.isfinite(one.row["unlike"]):
         far = float(one.row["unlike"])
         keys.append(Key("Unlike", f"{far:.2f}", "above 1: unlike all that was learned"))
@@ -120,7 +130,11 @@ def _blocks(one: Explained, classifier: Classifier) -> list[Block]:
         )
         caption = f"Probabilities, and what they would be without a band. {said}"
         blocks.append(Shown(figures.probabilities(one), f"{caption}.", f"{caption}."))
-    blocks.append(Grid("Aperture magnitudes (3 arcsec) and colours.", *_magnitudes(one)))
+    caption = (
+        "Magnitudes and colours: within 3 arcsec, and as of a point source, which is too faint "
+        "for a galaxy."
+    )
+    blocks.append(Grid(caption, *_magnitudes(one)))
     flags = one.flags()
     blocks.append(Listing(flags) if flags else Paragraph("No flag is set."))
     if one.nearest:
@@ -147,13 +161,24 @@ def _signed(value: float) -> str:
 
 
 def _magnitudes(one: Explained) -> tuple[list[str], list[list[str]]]:
-    """Columns and one row: magnitudes with errors, then colours of neighbouring bands."""
+    """Columns and two rows: magnitudes with errors, then colours of neighbouring bands."""
     here = [band for band in BANDS if f"mag_{band}" in one.row.colnames]
-    columns, row = [""], ["this source"]
-    for band in here:
-        columns.append(band)
-        row.append(f"{one.row[f'mag_{band}']:.2f} ± {one.row[f'magerr_{band}']:.2f}")
-    for blue, red in pairwise(here):
-        columns.append(f"{blue}−{red}")
-        row.append(f"{one.row[f'mag_{blue}'] - one.row[f'mag_{red}']:.2f}")
-    return columns, [row]
+    columns = ["", *here, *(f"{blue}−{red}" for blue, red in pairwise(here))]
+    rows = []
+    for name, mag, err in (("aperture", "mag", "magerr"), ("PSF", "psf_mag", "psf_mag_err")):
+        of = {band: float(one.row[f"{mag}_{band}"]) for band in here}
+        errors = (float(one.row[f"{err}_{band}"]) for band in here)
+        told = [_with_error(*both) for both in zip(of.values(), errors, strict=True)]
+        colours = (_number(of[blue] - of[red]) for blue, red in pairwise(here))
+        rows.append([name, *(f"{value} ± {error}" for value, error in told), *colours])
+    return columns, rows
+
+
+def _with_error(value: float, error: float) -> tuple[str, str]:
+    """Write a magnitude and its error with as many decimals as the error asks for."""
+    decimals = next((count for limit, count in _FINE if error < limit), 2)
+    return _number(value, decimals), _number(error, decimals)
+
+
+def _number(value: float, decimals: int = 2) -> str:
+    return f"{value:.{decimals}f}".replace("-", "−") if np.isfinite(value) else "–"

@@ -50,6 +50,7 @@ WORDS: Final[dict[Flag, str]] = {
     Flag.NO_PRIOR: "no r magnitude, so no prior",
     Flag.HALO: "in the halo of a bright star",
     Flag.TRAIL: "a satellite's trail crosses it, or it is a piece of one",
+    Flag.COSMIC_RAY: "sharper in r than any point source is: a cosmic ray",
 }
 
 

@@ -45,6 +45,26 @@ def from_json(text: str) -> dict[str, Any]:
     return {}
 
 
+def with_mappings(meta: dict[str, Any]) -> dict[str, Any]:
+    """Return what `plain` does, and mappings, such as the figures of a list of candidates.
+
+    Parameters
+    ----------
+    meta : dict
+        All of it.
+
+    Returns
+    -------
+    dict
+        In the order of `meta`, with what JSON can hold. Lists at its top, which may be a sentence
+        for each of thousands of rows, are left out.
+    """
+    short = plain(meta)
+    mappings = {key: value for key, value in meta.items() if isinstance(value, dict)}
+    whole = short | json.loads(as_json(mappings))
+    return {key: whole[key] for key in meta if key in whole}
+
+
 def plain(meta: dict[str, Any]) -> dict[str, str | int | float]:
     """Return what people and other programs can read as it is: short texts and numbers.
 

@@ -23,7 +23,7 @@ from astropy.table.meta import get_yaml_from_table
 
 from gqs.tables import contracts
 from gqs.tables.columns import UCD
-from gqs.tables.meta import META, as_json, plain
+from gqs.tables.meta import META, as_json, with_mappings
 from gqs.tables.votable import without_data
 
 _VOTABLE: Final = "IVOA.VOTable-Parquet."
@@ -72,7 +72,7 @@ def _schema_metadata(table: Table) -> dict[str, str]:
     if not any(column.description or column.meta.get(UCD) for column in table.itercols()):
         return meta  # bookkeeping of gqs's own, which nobody else reads
     bare = table[:0].copy()
-    bare.meta = plain(table.meta)
+    bare.meta = with_mappings(table.meta)
     return meta | {
         f"{_VOTABLE}version": "1.0",
         f"{_VOTABLE}content": without_data(table).decode(),

@@ -1,0 +1,70 @@
+"""What the page on a source says and draws, of sources whose numbers are given."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from astropy.table import Row, Table
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from gqs import labels
+from gqs.explain import figures
+from gqs.explain.page import _keys, _lead, _magnitudes
+from gqs.explain.sources import Explained
+
+
+def row(**others: float) -> Row:
+    values: dict[str, object] = {"class": "GALAXY", "flags": 0}
+    values |= dict(zip(labels.PROBABILITY_COLUMNS, (0.98, 0.005, 0.015), strict=True))
+    values |= {"mag_g": 15.2584, "magerr_g": 0.0021, "psf_mag_g": 15.9, "psf_mag_err_g": 0.0036}
+    values |= {"mag_r": 14.5012, "magerr_r": 0.01, "psf_mag_r": np.nan, "psf_mag_err_r": np.nan}
+    return Table([values | others])[0]
+
+
+def source(one: Row, without: dict[str, float] | None = None, turn: float = 0.0) -> Explained:
+    north, east = (np.sin(turn), np.cos(turn)), (-np.cos(turn), np.sin(turn))
+    left_out = {band: np.array([p, 0.0, 1 - p]) for band, p in (without or {}).items()}
+    image, parts = np.zeros((2, 50, 50), np.float32), np.zeros((2, 50, 50), np.float32)
+    picture = np.zeros((50, 50, 3), np.uint8)
+    return Explained(one, image, "gr", picture, north, east, left_out, parts, 1.0, [])
+
+
+@pytest.mark.parametrize(
+    ("without", "said"),
+    [
+        ({}, "98.0 %."),
+        ({"g": np.nan}, "98.0 %."),
+        ({"u": 0.95, "g": 0.62}, "98.0 %; without g it would be 62.0 %."),
+        ({"u": 0.999, "g": 0.975}, "98.0 %; without u it would be 99.9 %."),
+        (
+            {"u": 0.989, "g": 0.971},
+            "98.0 %. No single band decides it: leaving out any of u, g changes it by less than "
+            "1 percentage point.",
+        ),
+    ],
+)
+def test_a_band_is_named_where_it_changes_something(without: dict[str, float], said: str) -> None:
+    assert _lead(source(row(), without)) == f"Judged as GALAXY with a probability of {said}"
+
+
+def test_an_error_that_two_decimals_cannot_show_has_more() -> None:
+    columns, (aperture, point) = _magnitudes(source(row()))
+    assert columns == ["", "g", "r", "g−r"]
+    assert aperture == ["aperture", "15.258 ± 0.002", "14.50 ± 0.01", "0.76"]
+    assert point == ["PSF", "15.900 ± 0.004", "– ± –", "–"]
+    (key,) = (key for key in _keys(source(row(magerr_r=0.0004))) if key.name == "r")
+    assert (key.value, key.note) == ("14.5012", "± 0.0004 mag")
+
+
+@pytest.mark.parametrize("degrees", range(0, 360, 30))
+def test_the_letters_of_the_compass_are_inside_the_picture(degrees: int) -> None:
+    figure = figures.bands(source(row(), turn=np.radians(degrees)))
+    FigureCanvasAgg(figure).draw()
+    ax = figure.axes[0]
+    frame = ax.get_window_extent()
+    letters = [text for text in ax.texts if text.get_text() in ("N", "E")]
+    assert len(letters) == 2
+    for letter in letters:
+        box = letter.get_window_extent()
+        assert frame.x0 < box.x0 and box.x1 < frame.x1
+        assert frame.y0 < box.y0 and box.y1 < frame.y1
