@@ -173,10 +173,10 @@ def speeds(
         systems |= {"fp32 product": product(torch.float32), "bf16 product": product(torch.bfloat16)}
         found = rates(systems, options.rounds)
         for which in ("a_second", "a_cpu_second"):
-            results.setdefault(f"{threads} threads", {})[which] = summary(
+            results.setdefault(_named(threads), {})[which] = summary(
                 {name: value[which] for name, value in found.items()}, theirs
             )
-        results[f"{threads} threads"]["default"] = best.name
+        results[_named(threads)]["default"] = best.name
     return results
 
 
@@ -249,6 +249,10 @@ def table(results: dict[str, Any]) -> str:
     for name, one in results["by_batch"].items():
         lines.append(f"| {name} | " + " | ".join(f"{one[n]:,.0f}" for n in TRIED) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _named(threads: int) -> str:
+    return "1 thread" if threads == 1 else f"{threads} threads"
 
 
 def sentences(threads: str, found: dict[str, Any]) -> list[str]:

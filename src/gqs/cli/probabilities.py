@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gqs.evaluation.intervals import Estimate
 
 PURITY = 0.9
-HELD_OUT = "those of the package's model are isolated and rendered, not the sky's own"
+HELD_OUT = "promised for objects like those that the model held out (docs/probabilities.md)"
 
 PriorName = Annotated[
     str | None,
