@@ -216,3 +216,17 @@ def test_the_lock_is_quick(tmp_path: Path) -> None:
         with files.only_writer(tmp_path):
             pass
     assert time.monotonic() - begin < 2
+
+
+def test_files_are_listed_behind_links_and_never_in_circles(tmp_path: Path) -> None:
+    archive, links = tmp_path / "archive", tmp_path / "links"
+    for name in ("b/2/frame.fits", "b/1/frame.fits", "a/frame.fits"):
+        (archive / name).parent.mkdir(parents=True, exist_ok=True)
+        (archive / name).touch()
+    links.mkdir()
+    (links / "one").symlink_to(archive / "b")
+    (links / "same").symlink_to(archive / "b")
+    (links / "lost.fits").symlink_to(archive / "no such file")
+    (archive / "b" / "circle").symlink_to(links)
+    found = files.below(links)
+    assert found == [links / "one" / "1" / "frame.fits", links / "one" / "2" / "frame.fits"]

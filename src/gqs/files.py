@@ -271,3 +271,25 @@ def check_hash(path: Path, expected: str) -> None:
             f"{path}: its SHA-256 is {found[:12]}..., its manifest says {expected[:12]}...: "
             "the file was changed or damaged. Delete it and run the command that made it again."
         )
+
+
+def below(folder: Path) -> list[Path]:
+    """List the files in a folder, at any depth, behind links too.
+
+    Parameters
+    ----------
+    folder : Path
+        An archive's, or one of links into it.
+
+    Returns
+    -------
+    list of Path
+        Sorted; a folder that links lead to twice, or in circles, is listed once.
+    """
+    found, seen = [], {os.path.realpath(folder)}
+    for here, folders, names in os.walk(folder, followlinks=True):
+        found += [Path(here, name) for name in names if Path(here, name).is_file()]
+        new = {os.path.realpath(Path(here, name)): name for name in sorted(folders, reverse=True)}
+        folders[:] = sorted(name for real, name in new.items() if real not in seen)
+        seen |= new.keys()
+    return sorted(found)

@@ -17,6 +17,7 @@ import typer
 
 from gqs import __version__
 from gqs.errors import GqsError, UsageError
+from gqs.files import below
 
 app = typer.Typer(
     name="gqs",
@@ -267,7 +268,7 @@ def frame_files(paths: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(found for ending in FITS_ENDINGS for found in path.rglob(f"*{ending}"))
+            inside = [found for found in below(path) if found.name.endswith(FITS_ENDINGS)]
             if not inside:
                 raise UsageError(f"{path}: holds no frames ({', '.join(FITS_ENDINGS)}).")
             files += inside

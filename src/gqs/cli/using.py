@@ -132,8 +132,8 @@ def classify(
         refuse_in_survey(needs_all, scheduler, workers)
         if engine == "auto":  # what is fastest here may not be what a survey was begun with
             engine = Ledger(out).engine() or engine
-    made = how_made("classify", context.params)
     classifier = load_classifier(model, engine=engine, tell=note)
+    made = how_made("classify", context.params | {"engine": classifier.computes.name})
     wanted = Wanted.of(classifier, out, prior, coverage, candidates, purity, candidates_out)
     bands = classifier.bands + ("gri" if plot else "")
     source = Source(release, cache, mirror, server)

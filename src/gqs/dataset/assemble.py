@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,7 @@ def _frame_files(paths: Iterable[Path | str]) -> list[Path]:
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("frame-*.fits*") if p.is_file())
+            inside = [p for p in files.below(path) if fnmatch(p.name, "frame-*.fits*")]
             if not inside:
                 raise UsageError(f"{path}: holds no frame-*.fits*. Name frames or their folder.")
             found += inside
