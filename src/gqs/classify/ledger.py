@@ -99,8 +99,8 @@ class Ledger:
         if differ:
             key = differ[0]
             raise UsageError(
-                f"{self.folder}: its rows were made with {key} {_short(found.get(key))}, not "
-                f"{_short(wanted.get(key))}, and are not mixed. Name another folder, or delete "
+                f"{self.folder}: its rows were made {_with(key, found)}, not "
+                f"{_with(key, wanted)}, and are not mixed. Name another folder, or delete "
                 "this one to begin anew."
             )
 
@@ -261,6 +261,9 @@ class Ledger:
         return tables.write(table, self.folder / MANIFEST)
 
 
-def _short(value: object) -> str:
+def _with(key: str, made: Mapping[str, Any]) -> str:
+    """Say what rows were made with, of one key."""
+    if (value := made.get(key)) is None:
+        return f"without {key}"
     text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) < 40 else f"{text[:20]}..."
+    return f"with {key} {text if len(text) < 40 else f'{text[:20]}...'}"
