@@ -14,8 +14,8 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
-from astropy.samp import SAMPHubServer, SAMPIntegratedClient
 from astropy.table import Table
+from pyvo.samp import SAMPHubServer, SAMPIntegratedClient
 
 from gqs import samp, tables
 from gqs.errors import NetworkError, UsageError

@@ -13,7 +13,6 @@ import shutil
 import socket
 import tempfile
 import urllib.request
-import warnings
 import xmlrpc.client
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -107,9 +106,7 @@ def send(path: Path, to: str = ALL, hub: str | None = None, wait_s: float = WAIT
 @contextlib.contextmanager
 def _registered(hub: str | None, wait_s: float) -> Iterator[tuple[Any, str]]:
     """Register with a hub, and take leave of it in the end."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the module will move to pyvo tells a user nothing
-        from astropy.samp import SAMPHubError, SAMPHubProxy
+    from pyvo.samp import SAMPHubError, SAMPHubProxy
 
     where, lock = _lock_file(hub)
     before = socket.getdefaulttimeout()
