@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import resource
 import signal
 import subprocess
 import sys
@@ -294,3 +296,18 @@ def test_silent() -> None:
 @pytest.mark.parametrize("count", [0, None])
 def test_no_number_of_workers_means_one_a_core(count: int | None) -> None:
     assert [o.result for o in workers.run(work, [3], workers=count)] == [6]
+
+
+def new_pages(item: int) -> int:
+    """Pages that the system had to clear for so many bytes."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    bytes([1]) * item
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks malloc of glibc")
+def test_a_child_keeps_its_memory_from_item_to_item() -> None:
+    """A band's 12 MB come from what the band before left, not page by page."""
+    first, *others = (outcome.result for outcome in workers.run(new_pages, [12_199_000] * 3, 1))
+    assert first > 2500
+    assert max(others) < 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import math
 import multiprocessing
 import os
@@ -28,6 +29,8 @@ Progress = Callable[[int, int, str], None]
 MEMORY_LIMIT = 8 << 30
 TIME_LIMIT_S = 600.0
 _LONGEST_NAME = 120  # characters of an item in a sentence
+_KEPT = 1 << 30  # bytes of freed memory that a process may keep for its next item
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 _STARTING = threading.Lock()
 
 
@@ -72,6 +75,19 @@ def cores() -> int:
         At least 1.
     """
     return len(os.sched_getaffinity(0))
+
+
+def keep_memory() -> None:
+    """Have this process keep the memory that it frees, up to a GiB, for what comes next.
+
+    Every field needs the same few hundred MiB. Given back to the system they come again page by
+    page, each page cleared: a fifth of a field's time in a worker under Dask's nanny, which has
+    malloc give all back at once. Where the C library is not glibc nothing changes.
+    """
+    with contextlib.suppress(OSError, TypeError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, _KEPT)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT)
 
 
 @dataclass(frozen=True)
@@ -233,6 +249,7 @@ def _serve(pipe: Connection, function: Callable[[Any], Any], memory_limit: int) 
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     limit = memory_limit if hard == resource.RLIM_INFINITY else min(memory_limit, hard)
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    keep_memory()
     while True:
         try:
             item = pipe.recv()

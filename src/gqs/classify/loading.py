@@ -11,6 +11,7 @@ import torch
 
 from gqs.classify.classifier import SHIPPED, Classifier, load_classifier
 from gqs.errors import ModelError
+from gqs.workers import keep_memory
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def _loaded(name: ModelName) -> Classifier:
     # As many processes as cores: more threads, of torch or of numpy's, would only wait.
     torch.set_num_threads(1)
     threadpoolctl.threadpool_limits(1)
+    keep_memory()  # from field to field
     classifier = load_classifier(name.folder, name.device, name.engine, threads=1)
     if classifier.hash != name.hash:
         raise ModelError(
