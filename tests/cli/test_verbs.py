@@ -75,7 +75,11 @@ def test_time_left_is_told_from_what_this_run_did(
         for done in (900, 901, 1000):
             tell(done, 1000, "epoch 9")
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split(", ")[1].split(";")[0] for line in lines] == ["begun", "5940 s left", "done"]
+    assert [line.split(", ")[1].split(";")[0] for line in lines] == [
+        "begun",
+        "1.6 h left",
+        "done",
+    ]
 
 
 def test_help_imports_no_heavy_library() -> None:

@@ -227,18 +227,20 @@ def classify_parts(
     waiting = [replace(task, part=named[task.name]) for task in tasks if task.name not in done]
     work = partial(_classify, model=ModelName.of(classifier), positions=checked)
     blank: dict[FieldId, str] = {}
-    progress(len(done), len(tasks), "fields")
-    for outcome in workers.run(work, waiting, workers=processes):
+    before, aside = len(done), 0
+    progress(before, len(tasks), "")
+    for number, outcome in enumerate(workers.run(work, waiting, workers=processes), start=1):
         if isinstance(outcome.error, FATAL):
             raise outcome.error
         if outcome.error is None:
             done.add(outcome.item.name)
             blank[outcome.item.name] = outcome.result or ""
         else:
+            aside += 1
             set_aside.append(str(outcome.error))
             contradicts = isinstance(outcome.error, IntegrityError)
             codes.add((IntegrityError if contradicts else BadInputError).exit_code)
-        progress(len(done), len(tasks), "fields")
+        progress(before + number, len(tasks), f"{aside} set aside" if aside else "")
     files = {task.name: task.files for task in tasks}
     lacking = {}
     for name in sorted(done):

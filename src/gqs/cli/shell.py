@@ -18,6 +18,7 @@ import typer
 from gqs import __version__
 from gqs.errors import GqsError, UsageError
 from gqs.files import below
+from gqs.workers import duration
 
 app = typer.Typer(
     name="gqs",
@@ -201,8 +202,9 @@ class _Lines:
         elif done == before:
             rest = "begun"
         else:
-            rest = f"{(now - begin) * (total - done) / (done - before):.0f} s left"
-        print(f"{self.what}: {done}/{total}, {rest}; {note}", file=sys.stderr, flush=True)
+            rest = f"{duration((now - begin) * (total - done) / (done - before))} left"
+        told = f"{rest}; {note}" if note else rest
+        print(f"{self.what}: {done}/{total}, {told}", file=sys.stderr, flush=True)
 
 
 def say(lines: Sequence[str], result: dict[str, Any], as_json: bool) -> None:
