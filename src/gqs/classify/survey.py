@@ -34,6 +34,8 @@ from gqs.survey.sdss import FieldId
 LOCAL: Final = "local"
 # Workers that die may take fields along that had not begun: those are handed out again this often.
 HANDED_OUT: Final = 12
+# What Dask's profiler keeps of a worker grows for its first thousand seconds.
+_SETTINGS: Final = {"distributed.worker.profile.enabled": False}
 _PATIENCE_S: Final = 60  # for a scheduler's first answer
 # For a result that is there; where its worker has died since, Dask does the field again first.
 _FETCH_S: Final = 2 * workers.TIME_LIMIT_S
@@ -261,6 +263,7 @@ class _Cluster:
     @contextlib.contextmanager
     def opened(cls, scheduler: str, processes: int | None) -> Iterator[_Cluster]:
         try:
+            import dask
             import distributed
         except ImportError as error:
             raise UsageError(
@@ -269,7 +272,7 @@ class _Cluster:
             ) from error
         with contextlib.ExitStack() as stack:
             if scheduler == LOCAL:
-                with _interrupts_held():
+                with _interrupts_held(), dask.config.set(_SETTINGS):
                     cluster = distributed.LocalCluster(
                         n_workers=processes or workers.cores(),
                         threads_per_worker=1,
