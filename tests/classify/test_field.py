@@ -81,6 +81,27 @@ def test_a_position_has_the_flags_of_the_detection_there(
     assert ((np.asarray(again["flags"]) & both) == (np.asarray(found["flags"]) & both)).all()
 
 
+def test_a_saturated_star_has_no_error_of_its_psf_magnitude(
+    survey: Path, classifier: Classifier, tmp_path: Path
+) -> None:
+    """A flat top as photo leaves it, 8 pixels wide: the profile's fit says nothing of its light."""
+    changed = []
+    for path in frames(survey, 0):
+        with fits.open(path) as opened:
+            ny, nx = opened[0].data.shape
+            y, x = np.indices((ny, nx))
+            opened[0].data += 60 * np.exp(-((np.hypot(x - nx / 2, y - ny / 3) / 4) ** 8))
+            changed.append(tmp_path / path.name.removesuffix(".bz2"))
+            opened.writeto(changed[-1])
+    found = classifier.classify_field(changed)
+    top = np.hypot(found["x"] - nx / 2, found["y"] - ny / 3) < 4
+    assert top.sum() == 1
+    assert found["flags"][top][0] & int(Flag.SATURATED)
+    assert np.isfinite(found["psf_mag_r"][top][0]) and np.isnan(found["psf_mag_err_r"][top][0])
+    fine = np.asarray(found["flags"]) & int(Flag.SATURATED) == 0
+    assert np.isfinite(found["psf_mag_err_r"][fine]).mean() > 0.9
+
+
 def test_positions_twice_the_same_are_refused(survey: Path, classifier: Classifier) -> None:
     known = truth(survey, 0)[["objid", "ra", "dec"]]
     known["objid"][1] = known["objid"][0]

@@ -165,6 +165,7 @@ def prepare(
     sky = local_sky(images, here)
     aperture = aperture_magnitudes(images, here, sky=sky)
     point = psf_magnitudes(stack, objects, sky.level, sources, stars)
+    point[1][(flags & Flag.SATURATED) != 0] = np.nan  # how far a flat top is off nobody knows
     for i, band in enumerate(here):
         objects[f"mag_{band}"], objects[f"magerr_{band}"] = (a[:, i] for a in aperture)
         objects[f"psf_mag_{band}"], objects[f"psf_mag_err_{band}"] = (p[:, i] for p in point)
