@@ -1,6 +1,7 @@
 """Does a survey that was killed, at random and again, end as one that nobody touched?
 
-    python benchmarks/survey_faults.py [--kills 100] [--others 5] [--fields 12] [--seed 20241123]
+    python benchmarks/survey_faults.py [--kills 100] [--others 5] [--fields 12] [--at-once 2]
+        [--seed 20241123]
 
 Each trial starts a Dask scheduler and two workers, has `gqs classify` make a survey of overlapping
 simulated fields (or of the real ones: --real), and does it harm at a random moment:
@@ -11,7 +12,8 @@ simulated fields (or of the real ones: --real), and does it harm at a random mom
 
 Then the same command runs once more, on a new cluster where the old one is gone. It has to end
 with 0, and the survey has to hold the rows of a faultless run: the same objects once each, with
-equal values in every column.
+equal values in every column. Trials run beside each other, each with a survey of its own, as most
+of the time of one is spent on starting programs; results are saved after every tenth.
 """
 
 from __future__ import annotations
@@ -25,17 +27,21 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import distributed
 import numpy as np
 from astropy.table import Table, vstack
 
 from gqs import tables
+from gqs.survey.sdss import BANDS
 from many_fields import real_paths, strip
 from measured import save
 
@@ -196,11 +202,49 @@ def trial(survey: Survey, kind: str, chance: random.Random, usual_s: float) -> d
     }
 
 
+def undisturbed(survey: Survey) -> float:
+    """Make a faultless survey, remember its rows, and tell how many seconds it took."""
+    with cluster(survey.home) as running:
+        survey.undisturbed(running.address)
+        survey.clear()  # the first run also warmed the disk's cache and the model's
+        begin = time.monotonic()
+        survey.undisturbed(running.address)
+    survey.faultless = survey.rows()
+    return time.monotonic() - begin
+
+
+def summary(trials: list[dict[str, Any]]) -> dict[str, Any]:
+    """What became of the trials so far."""
+    kinds = Counter(str(t["kind"]) for t in trials)
+    return {
+        "kills": sum(kinds[kind] for kind in KILLS),
+        "trials": kinds,
+        "harmed_while_at_it": Counter(t["kind"] for t in trials if t["while_at_it"]),
+        "codes_of_the_harmed_run": {
+            kind: Counter(str(t["codes"]) for t in trials if t["kind"] == kind) for kind in kinds
+        },
+        "temporary_files_left": sum(int(t["temporary"]) for t in trials),
+        "not_mended_by_one_more_run": [t for t in trials if t["differs"]],
+    }
+
+
+def frames_in(home: Path, asked: argparse.Namespace) -> list[Path]:
+    """Frames of a survey's own, since a trial damages them."""
+    home.mkdir()
+    if not asked.real:
+        return strip(home, asked.fields, asked.seed)
+    copies = [home / path.name for paths in real_paths() for path in paths]
+    for path, copy in zip((path for paths in real_paths() for path in paths), copies, strict=True):
+        copy.write_bytes(path.read_bytes())
+    return copies
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--others", type=int, default=5, help="trials of each other fault")
     parser.add_argument("--fields", type=int, default=12)
+    parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--seed", type=int, default=20241123)
     parser.add_argument("--real", action="store_true")
     parser.add_argument("--model", type=Path, default=None)
@@ -210,48 +254,39 @@ def main() -> None:
     chance = random.Random(asked.seed)
     kinds = [chance.choice(KILLS) for _ in range(asked.kills)] + list(OTHERS) * asked.others
     model = ["--engine", asked.engine] + (["--model", str(asked.model)] if asked.model else [])
+    trials: list[dict[str, Any]] = []
+    left, lock = list(enumerate(kinds)), threading.Lock()
     with tempfile.TemporaryDirectory() as name:
-        home = Path(name)
-        if asked.real:
-            frames = []
-            for path in [path for paths in real_paths() for path in paths]:
-                frames.append(home / path.name)
-                frames[-1].write_bytes(path.read_bytes())
-        else:
-            frames = strip(home, asked.fields, asked.seed)
-        survey = Survey(home, frames, model)
-        with cluster(home) as running:
-            survey.undisturbed(running.address)
-            survey.clear()  # the first run also warmed the disk's cache and the model's
-            begin = time.monotonic()
-            survey.undisturbed(running.address)
-            usual_s = time.monotonic() - begin
-        survey.faultless = survey.rows()
-        trials = []
-        for kind in kinds:
-            trials.append(trial(survey, kind, chance, usual_s))
-            print(trials[-1], file=sys.stderr, flush=True)
-    kept = survey.faultless["primary"]
-    save(
-        asked.name,
-        asked.seed,
-        {
+        homes = [Path(name) / str(i) for i in range(asked.at_once)]
+        surveys = [Survey(home, frames_in(home, asked), model) for home in homes]
+        usual_s = undisturbed(surveys[0])
+        faultless = surveys[0].faultless
+        about = {
             "question": "Does one more run mend whatever was killed, full, damaged or doubled?",
-            "fields": len({path.parent if not asked.real else path.name[8:] for path in frames}),
+            "fields": len(surveys[0].frames) // len(BANDS),
             "pixels": "real" if asked.real else "simulated",
-            "rows": len(survey.faultless),
-            "objects": int(np.asarray(kept).sum()),
+            "rows": len(faultless),
+            "objects": int(np.asarray(faultless["primary"]).sum()),
             "seconds_without_faults": usual_s,
-            "trials": Counter(kinds),
-            "harmed_while_at_it": Counter(t["kind"] for t in trials if t["while_at_it"]),
-            "codes_of_the_harmed_run": {
-                kind: Counter(str(t["codes"]) for t in trials if t["kind"] == kind)
-                for kind in dict.fromkeys(kinds)
-            },
-            "temporary_files_left": sum(int(str(t["temporary"])) for t in trials),
-            "not_mended_by_one_more_run": [t for t in trials if t["differs"]],
-        },
-    )
+        }
+
+        def go_on(survey: Survey) -> None:
+            survey.faultless = faultless
+            while True:
+                with lock:
+                    if not left:
+                        return
+                    number, kind = left.pop(0)
+                own = random.Random(f"{asked.seed} {number}")
+                done = trial(survey, kind, own, usual_s * asked.at_once)
+                with lock:
+                    trials.append(done)
+                    print(done, file=sys.stderr, flush=True)
+                    if len(trials) % 10 == 0 or len(trials) == len(kinds):
+                        save(asked.name, asked.seed, about | summary(trials))
+
+        with ThreadPoolExecutor(asked.at_once) as lanes:
+            list(lanes.map(go_on, surveys))
 
 
 if __name__ == "__main__":
