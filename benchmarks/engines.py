@@ -1,7 +1,7 @@
 """Sources a second by engine, and how far each engine strays from torch in fp32.
 
     python benchmarks/engines.py [--model FOLDER] [--gqs FOLDER] [--cutouts 10000]
-        [--gqs-cutouts 1000] [--rounds 7] [--threads 1 2] [--small]
+        [--gqs-cutouts 1000] [--rounds 7] [--threads 1 2] [--name engines] [--small]
 
 The same simulated cutouts go to the model in the package (or --model) and, as 8-bit pictures, to
 ResNet50-GQS with fresh weights (or of the folder --gqs: speed does not depend on weights, flips
@@ -57,6 +57,7 @@ from gqs.networks import zoo
 from measured import rounded as to_four_digits
 from measured import save
 
+NAME = "engines"
 SEED = 2023
 SIZE = 2048  # of the square matrices whose product is timed
 LEAST_S = 0.5  # of one system in one round
@@ -285,6 +286,7 @@ def main() -> None:
     parser.add_argument("--gqs-cutouts", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--name", default=NAME, help="of the result file")
     parser.add_argument("--small", action="store_true")
     options = parser.parse_args()
     if options.small:
@@ -320,8 +322,9 @@ def main() -> None:
     if options.small:
         print(json.dumps(to_four_digits(results), indent=1), table(results), sep="\n")
     else:
-        save("engines", SEED, results)
-        put_into_docs(table(results))
+        save(options.name, SEED, results)
+        if options.name == NAME:
+            put_into_docs(table(results))
 
 
 if __name__ == "__main__":
