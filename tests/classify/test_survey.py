@@ -121,6 +121,8 @@ def test_a_survey_has_the_rows_of_its_fields_and_does_nothing_twice(
     assert manifest.meta["command"] == "gqs classify"
     assert manifest["status"].tolist() == ["done", "done"]
     assert manifest["rows"].sum() == len(expected)
+    counts = sum(manifest[name] for name in ("galaxy", "qso", "star", "not_judged"))
+    assert counts.tolist() == manifest["primary"].tolist()
     assert not list(out.rglob("*.tmp")) and not (out / "tries").exists()
     # All there: no cluster is needed, and nothing is written again.
     before = {path: path.stat().st_mtime_ns for path in (out / "objects").rglob("*.parquet")}

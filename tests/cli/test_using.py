@@ -15,7 +15,9 @@ from gqs.classify.survey import SurveyReport
 from gqs.cli.shell import app
 from gqs.cli.surveying import _lines
 from gqs.cli.using import _lacking, _picture
+from gqs.errors import GqsError
 from gqs.evaluation.pictures import INVALID
+from gqs.files import only_writer
 from gqs.imaging.composite import NONLINEARITY, SCALES
 from gqs.imaging.frames import read_frame
 from gqs.survey.sdss import FieldId
@@ -49,6 +51,23 @@ def test_a_survey_says_what_it_holds_and_what_not() -> None:
     ]
     nothing = SurveyReport(Path("s"), 0, 0, 0, 0, {}, 0, ["field: cut"], 9.0, 3)
     assert _lines(nothing, [])[0] == "No field could be classified."
+
+
+@pytest.mark.parametrize(
+    ("frames", "code", "said"),
+    [("frame-r.fits", 5, "is writing here"), ("nowhere", 2, "there is no such file or folder")],
+)
+def test_what_names_tell_is_refused_before_a_model_is_loaded(
+    tmp_path: Path, frames: str, code: int, said: str
+) -> None:
+    """The model is no model, and that would be told next."""
+    (tmp_path / "frame-r.fits").touch()
+    words = ["classify", str(tmp_path / frames), "--model", str(tmp_path / "none")]
+    with only_writer(tmp_path / "survey"):
+        done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "survey")])
+    assert isinstance(done.exception, GqsError)
+    assert done.exception.exit_code == code
+    assert said in str(done.exception)
 
 
 def test_a_field_without_colours_is_drawn_in_grey_and_nothing_is_set_aside(

@@ -251,9 +251,9 @@ class Ledger:
             table[key] = np.array([str(record.get(key, "")) for _, record in rows], dtype=str)
         for key in ("rows", "primary", "tries", "bytes"):
             table[key] = np.array([record.get(key, 0) for _, record in rows], dtype=np.int64)
-        for name in labels.CLASSES:
+        for name in (*labels.CLASSES, ""):
             counts = [record.get("classes", {}).get(name, 0) for _, record in rows]
-            table[name.lower()] = np.array(counts, dtype=np.int64)
+            table[name.lower() or "not_judged"] = np.array(counts, dtype=np.int64)
         table["cpu_s"] = np.array([record.get("cpu_s", np.nan) for _, record in rows], dtype=float)
         table["cpu_s"].unit = "s"
         table.meta |= {"about": "a row a field; counts of classes are of primary rows"}

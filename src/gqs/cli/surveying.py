@@ -10,6 +10,7 @@ import typer
 
 from gqs.cli.shell import bar, finish, say
 from gqs.errors import UsageError, worst
+from gqs.files import only_writer
 
 if TYPE_CHECKING:
     from gqs.classify.classifier import Classifier
@@ -55,12 +56,14 @@ def is_survey(out: Path, scheduler: str | None) -> bool:
 
 
 def refuse_in_survey(
-    asked: dict[str, object], scheduler: str | None, processes: int | None
+    out: Path, asked: dict[str, object], scheduler: str | None, processes: int | None
 ) -> None:
     """Refuse what a survey cannot do, before any work.
 
     Parameters
     ----------
+    out : Path
+        The survey's folder.
     asked : dict of str to object
         Options that need all rows at once, and what was given for them.
     scheduler : str or None
@@ -72,12 +75,17 @@ def refuse_in_survey(
     ------
     UsageError
         If one of them was given, or --workers beside a running cluster.
+    ResourceError
+        If another client writes there now.
     """
     for option, value in asked.items():
         if value is not None:
             raise UsageError(f"{option} needs all rows in one file: --out catalogue.parquet, say.")
     if processes is not None and scheduler not in (None, "local"):
         raise UsageError("--workers is for a local cluster; a running one has its own.")
+    if out.is_dir():
+        with only_writer(out):
+            pass  # it is taken in earnest when the survey begins
 
 
 def classify_into_folder(
@@ -125,22 +133,21 @@ def classify_into_folder(
             opened=opened,
         )
     set_aside = [*taken.set_aside, *report.set_aside]
-    say(_lines(report, more), _result(report, classifier.hash, set_aside), as_json)
+    say(_lines(report, more), _result(report, classifier, set_aside), as_json)
     codes = {report.code} | ({taken.code} if taken.set_aside else set())
     finish(set_aside, worst(codes), report.folder / "manifest.parquet")
 
 
 def _lines(report: SurveyReport, more: list[str]) -> list[str]:
-    named = {str(name) or "not judged": count for name, count in report.by_class.items()}
-    listed = ", ".join(f"{count:,} {name}" for name, count in sorted(named.items()))
+    listed = ", ".join(f"{count:,} {name}" for name, count in sorted(_classes(report).items()))
     rate = f", {report.fields_an_hour:,.0f} fields an hour" if report.now else ""
     again = report.rows - report.objects
-    lacking = f"In {report.lacking:,} fields bands are missing, which the model knows: results are "
+    lacking = f"In {_fields(report.lacking)} bands are missing, which the model knows: results are "
     return [
         *([] if report.fields else ["No field could be classified."]),
-        f"{report.objects:,} objects in {report.fields:,} fields: {listed or 'none'}.",
+        f"{report.objects:,} objects in {_fields(report.fields)}: {listed or 'none'}.",
         f"{again:,} more rows show objects again where fields overlap (primary is false).",
-        f"{report.now:,} fields now, {len(report.set_aside):,} set aside{rate}.",
+        f"{_fields(report.now)} now, {len(report.set_aside):,} set aside{rate}.",
         *([lacking + "worse for it."] if report.lacking else []),
         *more,
         f"Rows: {report.folder / 'objects'}",
@@ -148,16 +155,26 @@ def _lines(report: SurveyReport, more: list[str]) -> list[str]:
     ]
 
 
-def _result(report: SurveyReport, model: str, set_aside: list[str]) -> dict[str, Any]:
+def _fields(number: int) -> str:
+    return f"{number:,} field{'s'[: number != 1]}"
+
+
+def _classes(report: SurveyReport) -> dict[str, int]:
+    return {name or "not judged": count for name, count in report.by_class.items()}
+
+
+def _result(report: SurveyReport, classifier: Classifier, set_aside: list[str]) -> dict[str, Any]:
     return {
         "out": report.folder,
+        "manifest": report.folder / "manifest.parquet",
         "objects": report.objects,
         "rows": report.rows,
         "fields": report.fields,
         "fields_now": report.now,
         "fields_an_hour": round(report.fields_an_hour, 1),
-        "by_class": report.by_class,
+        "by_class": _classes(report),
         "fields_missing_bands": report.lacking,
-        "model": model,
+        "model": classifier.hash,
+        "engine": classifier.computes.name,
         "set_aside": set_aside,
     }

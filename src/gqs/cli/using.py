@@ -128,16 +128,19 @@ def classify(
         raise UsageError(f"{out}: is a folder. Name a file for the catalogue.")
     needs_all: dict[str, object] = {"--catalog": catalog, "--region": region, "--plot": plot}
     needs_all |= {"--candidates": candidates}
+    source = Source(release, cache, mirror, server)
+    # What is wrong with names is told before a model is loaded, which takes a while.
+    fetched = bool(field) or ra is not None or dec is not None
+    taken = None if fetched else take(frames, field, ra, dec, "", source)
     if survey:
-        refuse_in_survey(needs_all, scheduler, workers)
+        refuse_in_survey(out, needs_all, scheduler, workers)
         if engine == "auto":  # what is fastest here may not be what a survey was begun with
             engine = Ledger(out).engine() or engine
     classifier = load_classifier(model, engine=engine, tell=note)
     made = how_made("classify", context.params | {"engine": classifier.computes.name})
     wanted = Wanted.of(classifier, out, prior, coverage, candidates, purity, candidates_out)
     bands = classifier.bands + ("gri" if plot else "")
-    source = Source(release, cache, mirror, server)
-    taken = take(frames, field, ra, dec, bands, source)
+    taken = taken or take(frames, field, ra, dec, bands, source)
     if survey:
         said = wanted.answered(no_rows(), classifier)[1]
         asked_for = {"prior": prior, "coverage": coverage, "made": made}
@@ -179,10 +182,10 @@ def classify(
     shutil.rmtree(parts, ignore_errors=True)
     pictures = [] if plot is None else _plot(found, paths, plot)
     counts = Counter({name or "not judged": count for name, count in counts.items()})
-    listed = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+    listed = ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
     fields = len(report.parts)
     lines = [
-        f"{counts.total()} objects in {fields} field{'s'[: fields != 1]}: {listed}.",
+        f"{counts.total():,} objects in {fields:,} field{'s'[: fields != 1]}: {listed}.",
         *_lacking(report.lacking, fields),
         *more,
         f"Catalogue: {out}",
