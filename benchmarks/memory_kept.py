@@ -17,6 +17,7 @@ import resource
 import statistics
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 from gqs.classify.classifier import load_classifier
@@ -40,8 +41,7 @@ def measured(kept: bool, rounds: int) -> dict[str, float]:
         states.append(resource.getrusage(resource.RUSAGE_SELF))
     spent = {
         name: statistics.median(
-            getattr(b, f"ru_{name}") - getattr(a, f"ru_{name}")
-            for a, b in zip(states, states[1:], strict=False)
+            getattr(b, f"ru_{name}") - getattr(a, f"ru_{name}") for a, b in pairwise(states)
         )
         for name in ("utime", "stime", "minflt")
     }

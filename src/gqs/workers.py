@@ -81,8 +81,8 @@ def keep_memory() -> None:
     """Have this process keep the memory that it frees, up to a GiB, for what comes next.
 
     Every field needs the same few hundred MiB. Given back to the system they come again page by
-    page, each page cleared: a fifth of a field's time in a worker under Dask's nanny, which has
-    malloc give all back at once. Where the C library is not glibc nothing changes.
+    page, each page cleared, most of all under Dask's nanny, which has malloc give all back at once
+    (benchmarks/memory_kept.py). Where the C library is not glibc nothing changes.
     """
     with contextlib.suppress(OSError, TypeError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
