@@ -27,7 +27,9 @@ from gqs import tables
 from gqs.classify.classifier import Classifier, load_classifier
 from gqs.classify.field import classify_field
 from gqs.classify.ledger import Ledger
+from gqs.classify.loading import ModelName
 from gqs.classify.many import classify_fields
+from gqs.classify.part import Job, settle_part, unsettled
 from gqs.errors import NetworkError, ResourceError, UsageError
 from gqs.files import only_writer
 from gqs.survey.explore import explore_url
@@ -237,6 +239,19 @@ def test_overlapping_fields_give_one_row_an_object(
     assert report.objects == chosen.sum() < report.rows == len(found)
     manifest = tables.read(out / "manifest.parquet")
     assert manifest["primary"].sum() == report.objects
+    # A neighbour that is being settled too has, for a moment, a part unlike its record.
+    ledger = Ledger(out)
+    assert unsettled(ledger) == (2, {})
+    (one, own), (other, theirs) = known = list(ledger.records())
+    settled = tables.read(ledger.part(one))
+    again = settled.copy()
+    again["primary"][:] = True
+    size = tables.write(again, ledger.part(one)).stat().st_size
+    ledger.keep(one, own | {"bytes": size})
+    ledger.keep(other, theirs | {"bytes": 0})
+    settle_part(Job(ledger, ModelName.of(classifier), "run"), one, dict(known))
+    assert tables.read(ledger.part(one))["primary"].tolist() == settled["primary"].tolist()
+    assert ledger.record(one)["settled"] == own["settled"]
     # The whole field, seen at once, has the same objects but for a few at the cuts.
     whole = classify_field(classifier, cropped(source, tmp_path, 0, 13, width=420))
     assert abs(int(chosen.sum()) - len(whole)) <= 3

@@ -25,7 +25,15 @@ from gqs.classify.field import How, judge, prepare
 from gqs.classify.ledger import DONE, SET_ASIDE, Ledger, Record
 from gqs.classify.loading import ModelName
 from gqs.classify.many import FATAL, Task
-from gqs.classify.overlaps import CHAIN, SAME, edge_distance, near_any, primary, unit_vectors
+from gqs.classify.overlaps import (
+    CHAIN,
+    SAME,
+    edge_distance,
+    near_any,
+    overlapping,
+    primary,
+    unit_vectors,
+)
 from gqs.classify.priors import find_prior
 from gqs.classify.weighing import weigh
 from gqs.errors import BadInputError, GqsError, IntegrityError, UsageError
@@ -122,7 +130,7 @@ def classify_part(job: Job, task: Task) -> Record:
             return {"status": AGAIN, "reason": reason, "tries": number}
 
 
-def settle_part(job: Job, name: FieldId, others: tuple[FieldId, ...]) -> Record:
+def settle_part(job: Job, name: FieldId, records: dict[FieldId, Record]) -> Record:
     """Tell which of a field's rows are primary beside those of the fields that overlap it.
 
     Parameters
@@ -131,8 +139,10 @@ def settle_part(job: Job, name: FieldId, others: tuple[FieldId, ...]) -> Record:
         The survey.
     name : FieldId
         The field.
-    others : tuple of FieldId
-        Fields that overlap it, all done.
+    records : dict of FieldId to dict
+        Its own and those of the fields that overlap it, all done: as the client read them before
+        any of these was settled. A neighbour that is being settled meanwhile has for a moment a
+        part and a record that do not fit each other; its rows are the same all the while.
 
     Returns
     -------
@@ -140,21 +150,48 @@ def settle_part(job: Job, name: FieldId, others: tuple[FieldId, ...]) -> Record:
         The field's record as it is now.
     """
     ledger = job.ledger
-    records = {one: ledger.record(one) for one in (name, *others)}
-    own = records[name]
+    own = ledger.record(name)
     if own is None or own["status"] != DONE:
         return {}
-    names = sorted(one for one, record in records.items() if record and record["status"] == DONE)
     found = tables.read(ledger.part(name))
-    chosen = _primary(ledger, name, found, {one: records[one] or {} for one in names})
+    chosen = _primary(ledger, name, found, records)
     if (chosen != np.asarray(found["primary"])).any():
         found["primary"][:] = chosen
         tables.write(found, ledger.part(name))
-    known = {one: records[one] or {} for one in names}
     return ledger.keep(
         name,
-        own | {"settled": settled_with(name, known)} | _counts(found, ledger.part(name)),
+        own | {"settled": settled_with(name, records)} | _counts(found, ledger.part(name)),
     )
+
+
+def unsettled(ledger: Ledger) -> tuple[int, dict[str, tuple[FieldId, dict[FieldId, Record]]]]:
+    """List the fields of which it has to be told, or told again, which rows are primary.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        The survey's folder.
+
+    Returns
+    -------
+    number : int
+        Fields that are done.
+    wanted : dict of str to tuple
+        By name, what `settle_part` takes for each whose own rows or neighbours have changed.
+    """
+    known = {name: one for name, one in ledger.records() if one["status"] == DONE}
+    names = list(known)
+    near = overlapping(np.array([known[name]["corners"] for name in names]).reshape(-1, 4, 2))
+    wanted = {}
+    for name, some in zip(names, near, strict=True):
+        records = {one: known[one] for one in (name, *(names[i] for i in some))}
+        if known[name].get("settled") != settled_with(name, records):
+            few = {
+                one: {key: record[key] for key in ("made", "shape")}
+                for one, record in records.items()
+            }
+            wanted[str(name)] = (name, few)
+    return len(names), wanted
 
 
 def settled_with(name: FieldId, records: dict[FieldId, Record]) -> str:

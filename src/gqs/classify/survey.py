@@ -18,18 +18,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from gqs import __version__, workers
 from gqs.classify.classifier import Classifier
 from gqs.classify.ledger import DONE, SET_ASIDE, Ledger, Record
 from gqs.classify.loading import ModelName
 from gqs.classify.many import Task, tasks_of
-from gqs.classify.overlaps import overlapping
-from gqs.classify.part import AGAIN, Job, classify_part, frames_seen, settle_part, settled_with
-from gqs.errors import BadInputError, NetworkError, ResourceError, UsageError, worst
+from gqs.classify.part import (
+    AGAIN,
+    TRIES,
+    Job,
+    classify_part,
+    frames_seen,
+    settle_part,
+    unsettled,
+)
+from gqs.errors import (
+    BadInputError,
+    IntegrityError,
+    NetworkError,
+    ResourceError,
+    UsageError,
+    worst,
+)
 from gqs.files import hash_of, only_writer, sha256
-from gqs.survey.sdss import FieldId
 
 LOCAL: Final = "local"
 # Workers that die may take fields along that had not begun: those are handed out again this often.
@@ -208,18 +219,18 @@ def _classify(
 
 def _settle(cluster: _Cluster, job: Job, progress: workers.Progress) -> None:
     """Tell which rows are primary, in each field whose neighbours have changed."""
-    known = {name: one for name, one in job.ledger.records() if one["status"] == DONE}
-    names = list(known)
-    near = overlapping(np.array([known[name]["corners"] for name in names]).reshape(-1, 4, 2))
-    wanted: dict[str, tuple[FieldId, tuple[FieldId, ...]]] = {}
-    for name, some in zip(names, near, strict=True):
-        others = tuple(names[i] for i in some)
-        records = {one: known[one] for one in (name, *others)}
-        if known[name].get("settled") != settled_with(name, records):
-            wanted[str(name)] = (name, others)
     work = partial(settle_part, job)
-    for number, _ in enumerate(cluster.each(work, wanted), start=1):
-        progress(len(names), len(names), f"overlaps: {number} of {len(wanted)} fields")
+    for _ in range(TRIES):
+        number, wanted = unsettled(job.ledger)
+        if not wanted:
+            return
+        for i, _done in enumerate(cluster.each(work, wanted), start=1):
+            progress(number, number, f"overlaps: {i} of {len(wanted)} fields")
+    if unsettled(job.ledger)[1]:
+        raise IntegrityError(
+            f"{job.ledger.folder}: fields change while it is settled which rows are primary. Stop "
+            "the workers of earlier runs, and run the same command again."
+        )
 
 
 def _report(
