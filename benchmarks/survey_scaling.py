@@ -4,16 +4,20 @@
 
 Fields are the real ones renumbered (many_fields.py), 20 MB each on disk. The clusters run and have
 loaded the model before the clock starts. The projection is computed from what was measured here
-and nothing else; it says which figure comes from where.
+and nothing else; it says which figure comes from where. What two cores of this machine are worth is
+measured beside it: how many times as fast two bare processes decompress the same archives as one.
 """
 
 from __future__ import annotations
 
 import argparse
+import bz2
 import json
+import multiprocessing
 import statistics
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +74,21 @@ def a_task() -> float:
         return (time.monotonic() - begin) / 2000
 
 
+def decompressed(path: Path) -> int:
+    """Bytes in an archive; nothing else of a field's work is as long."""
+    return len(bz2.decompress(path.read_bytes()))
+
+
+def bare(paths: list[Path], number: int) -> float:
+    """Seconds that so many processes take to decompress these archives."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(number, mp_context=spawn) as pool:
+        list(pool.map(decompressed, paths[:number]))
+        begin = time.monotonic()
+        list(pool.map(decompressed, paths))
+        return time.monotonic() - begin
+
+
 def projection(field: dict[str, float], efficiency: float) -> dict[str, Any]:
     """A whole survey and a billion sources, from one field's measured figures."""
     found = {}
@@ -113,9 +132,11 @@ def main() -> None:
         every = renumbered(home / "fields", max(asked.fields, *asked.memory))
         some = every[: 5 * asked.fields]
         walls: dict[int, list[float]] = {1: [], 2: []}
+        bares: dict[int, list[float]] = {1: [], 2: []}
         for i in range(asked.repeats):
             for number, took in walls.items():
                 took.append(timed(classifier, some, home / f"{number}-{i}", number)[0])
+                bares[number].append(bare(every[:20], number))
         peaks = {}
         for number in asked.memory:
             out = home / f"memory-{number}"
@@ -125,6 +146,7 @@ def main() -> None:
         records = [record for _, record in Ledger(out).records()]
         written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     seconds = {number: statistics.median(took) for number, took in walls.items()}
+    bare_s = {number: statistics.median(took) for number, took in bares.items()}
     field = {
         "cpu_s": statistics.mean(record["cpu_s"] for record in records),
         "objects": statistics.mean(record["primary"] for record in records),
@@ -148,6 +170,7 @@ def main() -> None:
             "seconds_of_each_run": walls,
             "fields_an_hour_by_workers": {n: 3600 * asked.fields / s for n, s in seconds.items()},
             "two_over_one": faster,
+            "two_bare_processes_over_one": bare_s[1] / bare_s[2],
             "peak_mib_of_a_worker_by_fields": peaks,
             "memory_grows_by": most / least - 1,
             "a_field": field,
