@@ -15,7 +15,7 @@ from gqs.classify.survey import SurveyReport
 from gqs.cli.shell import app
 from gqs.cli.surveying import _lines
 from gqs.cli.using import _lacking, _picture
-from gqs.errors import GqsError
+from gqs.errors import GqsError, UsageError
 from gqs.evaluation.pictures import INVALID
 from gqs.files import only_writer
 from gqs.imaging.composite import NONLINEARITY, SCALES
@@ -68,6 +68,15 @@ def test_what_names_tell_is_refused_before_a_model_is_loaded(
     assert isinstance(done.exception, GqsError)
     assert done.exception.exit_code == code
     assert said in str(done.exception)
+
+
+@pytest.mark.parametrize("verb", ["classify --out t.fits", "explain --x 3 --y 4 --out t.html"])
+def test_a_release_on_which_nothing_depends_is_refused(tmp_path: Path, verb: str) -> None:
+    (tmp_path / "frame-r.fits").touch()
+    words = [*verb.split(), str(tmp_path / "frame-r.fits"), "--model", str(tmp_path / "none")]
+    done = CliRunner().invoke(app, [*words, "--release", "17"])
+    assert isinstance(done.exception, UsageError)
+    assert "--release goes with --field" in str(done.exception)
 
 
 def test_a_field_without_colours_is_drawn_in_grey_and_nothing_is_set_aside(

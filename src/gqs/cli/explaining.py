@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gqs.cli.archive import Mirror, Release, Server
-from gqs.cli.frames import Cache, Engine, Model, Source, note, take
+from gqs.cli.frames import Cache, Engine, Model, Source, note, refuse_idle_release, take
 from gqs.cli.probabilities import PriorName
 from gqs.cli.shell import AsJson, app, finish, say
 from gqs.errors import UsageError
@@ -19,6 +19,7 @@ PAGES = (".html", ".htm")
 
 @app.command(rich_help_panel=PANEL)
 def explain(
+    context: typer.Context,
     out: Annotated[
         Path, typer.Option(help="Page to write, as in why.html; its numbers go into why.json.")
     ],
@@ -77,6 +78,7 @@ def explain(
         raise UsageError("--ra goes with --dec, and --x with --y.")
     if [bool(objid), ra is not None, x is not None].count(True) != 1:
         raise UsageError("Name sources by one of --objid, --ra with --dec, and --x with --y.")
+    refuse_idle_release(context, not frames, "--field, or --ra with --dec to fetch")
     chosen = None if prior is None else find_prior(prior)
     classifier = load_classifier(model, engine=engine, tell=note)
     place = (None, None) if frames or field else (ra, dec)  # on these frames, or to fetch

@@ -59,6 +59,28 @@ class Taken(NamedTuple):
     code: int
 
 
+def refuse_idle_release(context: typer.Context, used: bool, users: str) -> None:
+    """Refuse a --release that would do nothing.
+
+    Parameters
+    ----------
+    context : typer.Context
+        Of the command, which knows what was typed.
+    used : bool
+        Whether anything here depends on the release.
+    users : str
+        The options that do, for the sentence.
+
+    Raises
+    ------
+    UsageError
+        If it was typed for nothing.
+    """
+    origin = context.get_parameter_source("release")
+    if not used and origin is not None and origin.name == "COMMANDLINE":
+        raise UsageError(f"--release goes with {users}.")
+
+
 def take(
     frames: list[Path] | None,
     field: list[str] | None,

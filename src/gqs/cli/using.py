@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gqs.cli.archive import Mirror, Release, Server
-from gqs.cli.frames import Cache, Engine, Model, Source, note, take
+from gqs.cli.frames import Cache, Engine, Model, Source, note, refuse_idle_release, take
 from gqs.cli.probabilities import (
     CandidatesOf,
     CandidatesOut,
@@ -131,6 +131,7 @@ def classify(
     source = Source(release, cache, mirror, server)
     # What is wrong with names is told before a model is loaded, which takes a while.
     fetched = bool(field) or ra is not None or dec is not None
+    refuse_idle_release(context, fetched or links, "--field, --ra with --dec, or --links")
     taken = None if fetched else take(frames, field, ra, dec, "", source)
     if survey:
         refuse_in_survey(out, needs_all, scheduler, workers)
