@@ -243,7 +243,11 @@ class Ledger:
         Path
             manifest.parquet, a row a field.
         """
-        rows = list(self.records())
+        unused = ("frames", "corners", "made", "settled")  # most of a record, and a survey has many
+        rows = [
+            (name, {key: value for key, value in record.items() if key not in unused})
+            for name, record in self.records()
+        ]
         table = Table()
         for i, column in enumerate(("run", "camcol", "field")):
             table[column] = np.array([name[i] for name, _ in rows], dtype=np.int32)

@@ -10,9 +10,11 @@ import faulthandler
 import resource
 import threading
 import time
+from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -164,7 +166,7 @@ def settle_part(job: Job, name: FieldId, records: dict[FieldId, Record]) -> Reco
     )
 
 
-def unsettled(ledger: Ledger) -> tuple[int, dict[str, tuple[FieldId, dict[FieldId, Record]]]]:
+def unsettled(ledger: Ledger) -> tuple[dict[FieldId, Record], dict[FieldId, list[FieldId]]]:
     """List the fields of which it has to be told, or told again, which rows are primary.
 
     Parameters
@@ -174,24 +176,27 @@ def unsettled(ledger: Ledger) -> tuple[int, dict[str, tuple[FieldId, dict[FieldI
 
     Returns
     -------
-    number : int
-        Fields that are done.
-    wanted : dict of str to tuple
-        By name, what `settle_part` takes for each whose own rows or neighbours have changed.
+    known : dict of FieldId to dict
+        Of every field that is done, what `settle_part` needs of its record and no more: a survey
+        has many.
+    wanted : dict of FieldId to list of FieldId
+        For each field whose own rows or neighbours have changed, itself and those neighbours.
     """
-    known = {name: one for name, one in ledger.records() if one["status"] == DONE}
+    known: dict[FieldId, Record] = {}
+    corners, settled = array("d"), []
+    for name, record in ledger.records():
+        if record["status"] == DONE:
+            known[name] = {key: record[key] for key in ("made", "shape")}
+            corners.extend(chain.from_iterable(record["corners"]))
+            settled.append(record.get("settled"))
     names = list(known)
-    near = overlapping(np.array([known[name]["corners"] for name in names]).reshape(-1, 4, 2))
+    near = overlapping(np.array(corners).reshape(-1, 4, 2))
     wanted = {}
-    for name, some in zip(names, near, strict=True):
-        records = {one: known[one] for one in (name, *(names[i] for i in some))}
-        if known[name].get("settled") != settled_with(name, records):
-            few = {
-                one: {key: record[key] for key in ("made", "shape")}
-                for one, record in records.items()
-            }
-            wanted[str(name)] = (name, few)
-    return len(names), wanted
+    for name, some, before in zip(names, near, settled, strict=True):
+        fields = [name, *(names[i] for i in some)]
+        if before != settled_with(name, {one: known[one] for one in fields}):
+            wanted[name] = fields
+    return known, wanted
 
 
 def settled_with(name: FieldId, records: dict[FieldId, Record]) -> str:

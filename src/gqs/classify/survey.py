@@ -6,25 +6,21 @@ workers, scheduler and client may be killed and the same call does what is missi
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import signal
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
 
 from gqs import __version__, workers
 from gqs.classify.classifier import Classifier
+from gqs.classify.cluster import LOCAL, Cluster
 from gqs.classify.ledger import DONE, SET_ASIDE, Ledger, Record
 from gqs.classify.loading import ModelName
 from gqs.classify.many import Task, tasks_of
 from gqs.classify.part import (
-    AGAIN,
     TRIES,
     Job,
     classify_part,
@@ -35,21 +31,9 @@ from gqs.classify.part import (
 from gqs.errors import (
     BadInputError,
     IntegrityError,
-    NetworkError,
-    ResourceError,
-    UsageError,
     worst,
 )
 from gqs.files import hash_of, only_writer, sha256
-
-LOCAL: Final = "local"
-# Workers that die may take fields along that had not begun: those are handed out again this often.
-HANDED_OUT: Final = 12
-# What Dask's profiler keeps of a worker grows for its first thousand seconds.
-_SETTINGS: Final = {"distributed.worker.profile.enabled": False}
-_PATIENCE_S: Final = 60  # for a scheduler's first answer
-# For a result that is there; where its worker has died since, Dask does the field again first.
-_FETCH_S: Final = 2 * workers.TIME_LIMIT_S
 
 
 @dataclass(frozen=True)
@@ -165,7 +149,7 @@ def classify_survey(
         job = Job(ledger, name, run, prior, coverage, links, dict(made or {}))
         if waiting or not (ledger.folder / "manifest.parquet").is_file():
             ledger.unsettle()
-            with _Cluster.opened(scheduler, processes) as cluster:
+            with Cluster.opened(scheduler, processes) as cluster:
                 opened(cluster.link)
                 _classify(cluster, job, tasks, waiting, progress)
                 _settle(cluster, job, progress)
@@ -202,7 +186,7 @@ def _is_done(ledger: Ledger, task: Task) -> bool:
 
 
 def _classify(
-    cluster: _Cluster,
+    cluster: Cluster,
     job: Job,
     tasks: Sequence[Task],
     waiting: Sequence[Task],
@@ -211,21 +195,24 @@ def _classify(
     done, aside = len(tasks) - len(waiting), 0
     progress(done, len(tasks), cluster.note(aside))
     work = partial(classify_part, job)
-    for _, record in cluster.each(work, {str(task.name): (task,) for task in waiting}):
+    for _, record in cluster.each(work, ((str(task.name), (task,)) for task in waiting)):
         done += 1
         aside += record["status"] == SET_ASIDE
         progress(done, len(tasks), cluster.note(aside))
 
 
-def _settle(cluster: _Cluster, job: Job, progress: workers.Progress) -> None:
+def _settle(cluster: Cluster, job: Job, progress: workers.Progress) -> None:
     """Tell which rows are primary, in each field whose neighbours have changed."""
     work = partial(settle_part, job)
     for _ in range(TRIES):
-        number, wanted = unsettled(job.ledger)
+        known, wanted = unsettled(job.ledger)
         if not wanted:
             return
-        for i, _done in enumerate(cluster.each(work, wanted), start=1):
-            progress(number, number, f"overlaps: {i} of {len(wanted)} fields")
+        items = (
+            (str(name), (name, {one: known[one] for one in near})) for name, near in wanted.items()
+        )
+        for i, _done in enumerate(cluster.each(work, items), start=1):
+            progress(len(known), len(known), f"overlaps: {i} of {len(wanted)} fields")
     if unsettled(job.ledger)[1]:
         raise IntegrityError(
             f"{job.ledger.folder}: fields change while it is settled which rows are primary. Stop "
@@ -261,139 +248,3 @@ def _report(
         seconds=seconds,
         code=worst(codes),
     )
-
-
-@dataclass(frozen=True)
-class _Cluster:
-    """A client of a Dask cluster, and how work is spread over it."""
-
-    client: Any
-    address: str
-
-    @classmethod
-    @contextlib.contextmanager
-    def opened(cls, scheduler: str, processes: int | None) -> Iterator[_Cluster]:
-        try:
-            import dask
-            import distributed
-        except ImportError as error:
-            raise UsageError(
-                "A survey needs dask's distributed: pip install 'gqs[cluster]'. Or name a file "
-                "for the catalogue, as catalogue.parquet."
-            ) from error
-        with contextlib.ExitStack() as stack:
-            if scheduler == LOCAL:
-                with _interrupts_held(), dask.config.set(_SETTINGS):
-                    cluster = distributed.LocalCluster(
-                        n_workers=processes or workers.cores(),
-                        threads_per_worker=1,
-                        dashboard_address="127.0.0.1:0",  # else whole networks may look in
-                        silence_logs=logging.ERROR,
-                    )
-                stack.callback(cluster.close, timeout=_PATIENCE_S)
-                scheduler = cluster.scheduler_address
-            try:
-                client = distributed.Client(scheduler, timeout=_PATIENCE_S, set_as_default=False)
-            except (OSError, ValueError, TimeoutError) as error:
-                raise NetworkError(
-                    f"{scheduler}: no Dask scheduler answers there. Look at its address and "
-                    "whether it runs."
-                ) from error
-            stack.callback(client.close, timeout=5)
-            found = cls(client, scheduler)
-            found.check_threads()
-            yield found
-
-    @property
-    def link(self) -> str:
-        return str(self.client.dashboard_link)
-
-    def check_threads(self) -> None:
-        for name, threads in self.client.nthreads().items():
-            if threads != 1:
-                raise UsageError(
-                    f"{self.address}: worker {name} has {threads} threads, of which only one "
-                    "would work. Start workers with --nthreads 1, as many as cores."
-                )
-
-    def note(self, aside: int) -> str:
-        number = 0
-        with contextlib.suppress(OSError, TimeoutError, RuntimeError):  # told by `each`
-            number = len(self.client.nthreads())
-        return f"{number} worker{'s'[: number != 1]}" + (f", {aside} set aside" if aside else "")
-
-    def each(
-        self, work: Callable[..., Record], items: dict[str, tuple[Any, ...]]
-    ) -> Iterator[tuple[str, Record]]:
-        """Do a piece of work for every item, and for those that failed or were lost again.
-
-        Raises
-        ------
-        NetworkError
-            If the scheduler is lost.
-        GqsError
-            That the work raised.
-        """
-        from distributed import KilledWorker, as_completed
-
-        label = f"{work.func.__name__}-{uuid.uuid4().hex[:8]}"  # type: ignore[attr-defined]
-        handed_out: Counter[str] = Counter()
-        names: dict[str, str] = {}
-
-        def hand_out(name: str) -> Any:
-            handed_out[name] += 1
-            key = f"{label}-{name}-{handed_out[name]}"
-            names[key] = name
-            try:
-                return self.client.submit(work, *items[name], key=key, pure=False)
-            except Exception as error:
-                raise self._explained(error) from error
-
-        running = as_completed([hand_out(name) for name in items], loop=self.client.loop)
-        for future in running:
-            name = names.pop(future.key)
-            try:
-                record = future.result(timeout=_FETCH_S)
-            except KilledWorker as error:
-                if handed_out[name] >= HANDED_OUT:
-                    raise ResourceError(
-                        f"{self.address}: {HANDED_OUT} times workers died before field {name} "
-                        "began. Look at their logs: too little memory, perhaps."
-                    ) from error
-                record = {"status": AGAIN}
-            except Exception as error:
-                raise self._explained(error) from error
-            if record.get("status") == AGAIN:
-                running.add(hand_out(name))
-            else:
-                yield name, record
-
-    def _explained(self, error: Exception) -> Exception:
-        from concurrent.futures import CancelledError
-
-        if isinstance(error, ImportError):
-            return UsageError(
-                f"{self.address}: a worker cannot import gqs ({error}). Install gqs "
-                f"{__version__} where the workers run."
-            )
-        closed = self.client.status != "running"
-        if closed or isinstance(error, CancelledError | OSError | TimeoutError):
-            return NetworkError(
-                f"{self.address}: the scheduler was lost. What is done is kept; start the "
-                "cluster again and run the same command."
-            )
-        return error
-
-
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Keep Ctrl-C, which reaches all processes of a terminal, from those that are started here.
-
-    They and the thread that starts others in their place inherit that it is held back; the client
-    alone answers it, by stopping them.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

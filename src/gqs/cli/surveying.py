@@ -116,7 +116,8 @@ def classify_into_folder(
     as_json : bool
         Whether to tell it for machines.
     """
-    from gqs.classify.survey import LOCAL, classify_survey
+    from gqs.classify.cluster import LOCAL
+    from gqs.classify.survey import classify_survey
 
     def opened(link: str) -> None:
         print(f"Dashboard: {link}", file=sys.stderr, flush=True)
