@@ -87,7 +87,11 @@ def send(path: Path, to: str = ALL, hub: str | None = None, wait_s: float = WAIT
     """
     path = Path(path)
     if not path.is_file():
-        raise UsageError(f"{path}: there is no such file.")
+        raise UsageError(
+            f"{path}: is a folder. Send one file: a part, or rows saved in a table of their own."
+            if path.is_dir()
+            else f"{path}: there is no such file."
+        )
     if path.suffix.lower() not in (*tables.ENDINGS, ".gz"):
         raise UsageError(f"{path}: unknown ending. Tables end in {', '.join(tables.ENDINGS)}.")
     sent, late = Sent(), False

@@ -12,6 +12,7 @@ import pytest
 from gqs.classify.cluster import Cluster
 from gqs.classify.ledger import DONE, Record
 from gqs.classify.part import AGAIN
+from gqs.errors import UsageError
 
 distributed = pytest.importorskip("distributed", reason="a survey needs the extra `cluster`")
 
@@ -62,3 +63,15 @@ def test_what_the_work_raises_reaches_the_caller(cluster: Cluster) -> None:
 
 def test_no_items_are_no_work(cluster: Cluster) -> None:
     assert list(cluster.each(partial(divmod, 7), [])) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [("head-node", "missing port number"), ("http://head-node:8787", "unknown address scheme")],
+)
+def test_what_is_no_address_is_refused_at_once(address: str, said: str) -> None:
+    with (
+        pytest.raises(UsageError, match=f"{said}.*tcp://head-node:8786"),
+        Cluster.opened(address, 1),
+    ):
+        pass

@@ -11,7 +11,7 @@ import pytest
 from gqs import tables
 from gqs.classify.classifier import Classifier
 from gqs.classify.many import PartsReport, classify_parts, tasks_of, write_parts
-from gqs.errors import BadInputError, IntegrityError, UsageError
+from gqs.errors import IntegrityError, UsageError
 from gqs.survey.sdss import FieldId, FrameName
 
 from .test_classifier import classifier
@@ -54,9 +54,16 @@ def test_frames_are_sorted_by_their_names_and_held_to_them(
         shutil.copy(path, tmp_path / f"{name.band}.fits.bz2")
     named = sorted(tmp_path.glob("frame-*"))
     report = classify_parts(classifier, named, parts=tmp_path / "parts", processes=1)
-    assert report.parts == {} and report.code == 3 and "its header" in report.set_aside[0]
-    with pytest.raises(BadInputError, match=r"No field could be classified\..*Rename it"):
+    assert report.parts == {} and report.code == 7 and "its header" in report.set_aside[0]
+    with pytest.raises(IntegrityError, match=r"No field could be classified\..*Rename it"):
         report.refuse_none()
+    swapped = tmp_path / "swapped" / paths[0].name  # u under the name of g
+    swapped.parent.mkdir()
+    shutil.copy(paths[3], swapped)
+    these = [swapped, *paths[1:]]
+    report = classify_parts(classifier, these, parts=tmp_path / "parts", processes=1)
+    assert report.code == 7 and "in g, but its header says" in report.set_aside[0]
+    assert report.set_aside[0].startswith(str(swapped)) and "in u. Rename" in report.set_aside[0]
     # Names that say nothing: headers tell.
     (task,), _ = tasks_of(sorted(tmp_path.glob("?.fits.bz2")))
     assert task.name == tasks[0].name and list(task.files) == list("ugriz")

@@ -150,11 +150,11 @@ def test_rows_of_another_model_or_option_are_not_mixed_in(
     shutil.copytree(classifier.folder, tmp_path / "model")
     card = json.loads((tmp_path / "model" / "model.json").read_text())
     (tmp_path / "model" / "model.json").write_text(json.dumps({**card, "edge": "paper"}))
-    with pytest.raises(UsageError, match="made with card"):
+    with pytest.raises(UsageError, match="begun with card"):
         classify_survey(load_classifier(tmp_path / "model"), frames, out, scheduler=cluster)
-    with pytest.raises(UsageError, match="made without prior"):
+    with pytest.raises(UsageError, match="begun without prior"):
         classify_survey(classifier, frames, out, scheduler=cluster, prior="balanced")
-    with pytest.raises(UsageError, match="made without links"):
+    with pytest.raises(UsageError, match="begun without links"):
         classify_survey(classifier, frames, out, scheduler=cluster, links="17")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("...")
@@ -193,7 +193,8 @@ def test_a_damaged_field_is_set_aside_and_done_once_it_is_whole(
     other[2].rename(tmp_path / "wrong")  # a frame under another's name
     shutil.copy(frames[2], other[2])
     report = classify_survey(classifier, frames, out, scheduler=cluster)
-    assert (report.fields, report.code, len(report.set_aside)) == (0, 3, 2)
+    assert (report.fields, report.code, len(report.set_aside)) == (0, 7, 2)
+    assert sorted(tables.read(out / "manifest.parquet")["code"].tolist()) == [3, 7]
     assert any("cut before its end" in sentence for sentence in report.set_aside)
     assert any("its header" in sentence for sentence in report.set_aside)
     assert record(out, field_of(frames[0]))["tries"] == 3
@@ -360,6 +361,7 @@ def test_client_and_scheduler_may_be_killed(
             process.wait()
     with pytest.raises(NetworkError, match="no Dask scheduler answers"):
         classify_survey(classifier, frames, tmp_path / "other", scheduler="tcp://127.0.0.1:1")
+    assert not (tmp_path / "other" / "survey.json").exists()  # it pins options, and nothing began
     report = classify_survey(classifier, frames, out, processes=1)
     assert (report.fields, report.code) == (2, 0)
     equal(rows(out), classify_fields(classifier, frames, processes=1).predictions)

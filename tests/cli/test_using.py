@@ -12,44 +12,43 @@ import gqs.cli  # noqa: F401  (registers the verbs)
 from classify.test_classifier import classifier
 from gqs.classify.classifier import Classifier
 from gqs.classify.survey import SurveyReport
+from gqs.cli.frames import said_of_missing
 from gqs.cli.shell import app
-from gqs.cli.surveying import _lines
-from gqs.cli.using import _lacking, _picture
+from gqs.cli.surveying import _lines, is_survey
+from gqs.cli.using import _picture
 from gqs.errors import GqsError, UsageError
 from gqs.evaluation.pictures import INVALID
 from gqs.files import only_writer
 from gqs.imaging.composite import NONLINEARITY, SCALES
 from gqs.imaging.frames import read_frame
-from gqs.survey.sdss import FieldId
 
 __all__ = ["classifier"]
-
-ONE, OTHER = FieldId(3918, 3, 11), FieldId(3918, 3, 12)
 
 
 @pytest.mark.parametrize(
     ("lacking", "said"),
     [
         ({}, []),
-        ({ONE: "uz", OTHER: "uz"}, ["Bands u and z are missing, which"]),
-        ({OTHER: "u"}, ["Band u is missing in 1 of the 2 fields, which"]),
-        ({ONE: "zu", OTHER: "g"}, ["Bands u, g and z are missing, which"]),
+        ({"uz": 2}, ["Bands u and z are missing, which"]),
+        ({"u": 1}, ["Band u is missing in 1 of the 2 fields, which"]),
+        ({"zu": 1, "g": 1}, ["Bands u, g and z are missing, which"]),
     ],
 )
-def test_missing_bands_are_named(lacking: dict[FieldId, str], said: list[str]) -> None:
-    lines = _lacking(lacking, 2)
+def test_missing_bands_are_named(lacking: dict[str, int], said: list[str]) -> None:
+    lines = said_of_missing(lacking, 2)
     assert lines == [f"{line} the model knows: results are worse for it." for line in said]
 
 
 def test_a_survey_says_what_it_holds_and_what_not() -> None:
     counts = {"QSO": 2, "GALAXY": 1200, "": 1}
-    report = SurveyReport(Path("s"), 3, 2, 1300, 1203, counts, 0, ["field: cut"], 1800.0, 3)
-    assert _lines(report, ["more"])[:3] == [
+    report = SurveyReport(Path("s"), 3, 2, 1300, 1203, counts, {"i": 1}, ["field: cut"], 1800.0, 3)
+    assert _lines(report, ["more"])[:4] == [
         "1,203 objects in 3 fields: 1,200 GALAXY, 2 QSO, 1 not judged.",
         "97 more rows show objects again where fields overlap (primary is false).",
-        "2 fields now, 1 set aside, 4 fields an hour.",
+        "2 fields now, 1 before, 1 set aside, 4 fields an hour.",
+        "Band i is missing in 1 of the 3 fields, which the model knows: results are worse for it.",
     ]
-    nothing = SurveyReport(Path("s"), 0, 0, 0, 0, {}, 0, ["field: cut"], 9.0, 3)
+    nothing = SurveyReport(Path("s"), 0, 0, 0, 0, {}, {}, ["field: cut"], 9.0, 3)
     assert _lines(nothing, [])[0] == "No field could be classified."
 
 
@@ -68,6 +67,12 @@ def test_what_names_tell_is_refused_before_a_model_is_loaded(
     assert isinstance(done.exception, GqsError)
     assert done.exception.exit_code == code
     assert said in str(done.exception)
+
+
+def test_a_scheduler_without_a_name_is_refused() -> None:
+    """As of a variable in a batch script that is not set: nothing may begin on this machine."""
+    with pytest.raises(UsageError, match="--scheduler is empty"):
+        is_survey(Path("survey"), "")
 
 
 @pytest.mark.parametrize("verb", ["classify --out t.fits", "explain --x 3 --y 4 --out t.html"])

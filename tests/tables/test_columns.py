@@ -139,7 +139,11 @@ def test_cards_of_another_program_are_read(tmp_path: Path) -> None:
 
 
 def test_votable_fields_carry_them(tmp_path: Path) -> None:
-    found = parse(tables.write(predictions(), tmp_path / "t.vot")).get_first_table()
+    whole = parse(tables.write(predictions(), tmp_path / "t.vot"))
+    (frame,) = whole.resources[0].coordinate_systems
+    found = whole.get_first_table()
+    at = {field.name for field in found.fields if field.ref == frame.ID}
+    assert frame.system == "ICRS" and at == {"ra", "dec"}
     by_name = {field.name: field for field in found.fields}
     assert by_name["dec"].ucd == "pos.eq.dec;meta.main" and str(by_name["dec"].unit) == "deg"
     assert by_name["p_qso"].description == known_columns()["p_qso"].about

@@ -70,7 +70,7 @@ class Cluster:
         Raises
         ------
         UsageError
-            If dask's distributed is not installed, or the workers do not fit.
+            If dask's distributed is not installed, the address is none, or the workers do not fit.
         NetworkError
             If no scheduler answers.
         """
@@ -83,6 +83,9 @@ class Cluster:
                 "for the catalogue, as catalogue.parquet."
             ) from error
         with contextlib.ExitStack() as stack:
+            log = logging.getLogger("distributed.client")
+            stack.callback(log.setLevel, log.level)
+            log.setLevel(logging.CRITICAL)  # a lost scheduler is told by a sentence
             if scheduler == LOCAL:
                 with _interrupts_held(), dask.config.set(_SETTINGS):
                     cluster = distributed.LocalCluster(
@@ -93,6 +96,8 @@ class Cluster:
                     )
                 stack.callback(cluster.close, timeout=_PATIENCE_S)
                 scheduler = cluster.scheduler_address
+            else:
+                _check_address(scheduler)
             try:
                 client = distributed.Client(scheduler, timeout=_PATIENCE_S, set_as_default=False)
             except (OSError, ValueError, TimeoutError) as error:
@@ -217,6 +222,19 @@ class Cluster:
                 "cluster again and run the same command."
             )
         return error
+
+
+def _check_address(scheduler: str) -> None:
+    """Refuse at once what Dask would refuse after minutes."""
+    from distributed.comm import get_address_host
+
+    try:
+        get_address_host(scheduler)
+    except ValueError as error:
+        raise UsageError(
+            f"{scheduler!r}: is no address of a Dask scheduler ({error}). Name one as in "
+            "tcp://head-node:8786."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gqs import tables
 from gqs.classify.positions import NO_FIELD, checked_positions, flags_there, placed
 from gqs.dataset.judgeable import faults
-from gqs.errors import BadInputError
+from gqs.errors import BadInputError, IntegrityError
 from gqs.imaging.align import align
 from gqs.imaging.bad_pixels import NoSignalError
 from gqs.imaging.composite import colour_picture
@@ -132,6 +132,8 @@ def prepare(
     ------
     BadInputError
         If a frame cannot be used.
+    IntegrityError
+        If one shows another field or band than its name says.
     """
     if REFERENCE_BAND not in files:
         raise BadInputError(
@@ -140,10 +142,12 @@ def prepare(
         )
     frames = _frames(files, how.bands)
     here = "".join(frames)
-    if name is not None and (found := frames[REFERENCE_BAND].field) != name:
-        raise BadInputError(
-            f"{files[REFERENCE_BAND]}: its name says field {name}, its header {found}. Rename it."
-        )
+    for band, frame in frames.items() if name is not None else ():
+        if (frame.field, frame.band) != (name, band):
+            raise IntegrityError(
+                f"{files[band]}: is named as field {name} in {band}, but its header says "
+                f"{frame.field} in {frame.band}. Rename it, or fetch it again."
+            )
     stack = align(frames, here, star_shift=how.star_shift)
     sources, light = find(stack)
     stars = field_stars(stack, sources)

@@ -66,8 +66,8 @@ class Ledger:
             return str(json.loads((self.folder / ABOUT).read_text("utf-8"))["engine"])
         return None
 
-    def claim(self, made_with: Mapping[str, Any]) -> None:
-        """Begin a survey in an empty folder, or go on with one that was made with the same.
+    def refuse_another(self, made_with: Mapping[str, Any]) -> None:
+        """Refuse a folder that is no survey's, or one of other rows.
 
         Parameters
         ----------
@@ -77,7 +77,7 @@ class Ledger:
         Raises
         ------
         UsageError
-            If the folder holds something else, or rows that were made with something else.
+            If the folder holds something else, or a survey that was begun with something else.
         """
         path, wanted = self.folder / ABOUT, {"format": FORMAT, **made_with}
         if not path.is_file():
@@ -87,7 +87,6 @@ class Ledger:
                     f"{self.folder}: holds {sorted(strange)[0]}, but no {ABOUT}, so it is no "
                     "survey. Name an empty or a new folder."
                 )
-            write_json(path, wanted)
             return
         try:
             found = json.loads(path.read_text("utf-8"))
@@ -99,10 +98,20 @@ class Ledger:
         if differ:
             key = differ[0]
             raise UsageError(
-                f"{self.folder}: its rows were made {_with(key, found)}, not "
-                f"{_with(key, wanted)}, and are not mixed. Name another folder, or delete "
-                "this one to begin anew."
+                f"{self.folder}: was begun {_with(key, found)}, not {_with(key, wanted)}, and rows "
+                "are not mixed. Name another folder, or delete this one to begin anew."
             )
+
+    def claim(self, made_with: Mapping[str, Any]) -> None:
+        """Begin a survey in a folder that `refuse_another` lets pass, or go on with it.
+
+        Parameters
+        ----------
+        made_with : mapping
+            As there.
+        """
+        if not (self.folder / ABOUT).is_file():
+            write_json(self.folder / ABOUT, {"format": FORMAT, **made_with})
 
     def part(self, name: FieldId) -> Path:
         """Name a field's rows.
@@ -251,9 +260,9 @@ class Ledger:
         table = Table()
         for i, column in enumerate(("run", "camcol", "field")):
             table[column] = np.array([name[i] for name, _ in rows], dtype=np.int32)
-        for key in ("status", "reason", "part", "lacking", "sha256"):
+        for key in ("status", "reason", "part", "lacking", "blank", "sha256"):
             table[key] = np.array([str(record.get(key, "")) for _, record in rows], dtype=str)
-        for key in ("rows", "primary", "tries", "bytes"):
+        for key in ("code", "rows", "primary", "tries", "bytes"):
             table[key] = np.array([record.get(key, 0) for _, record in rows], dtype=np.int64)
         for name in (*labels.CLASSES, ""):
             counts = [record.get("classes", {}).get(name, 0) for _, record in rows]

@@ -247,11 +247,13 @@ def _done(job: Job, task: Task, number: int) -> Record:
     found["primary"] = np.ones(len(found), dtype=bool)
     found.meta |= job.made
     part = tables.write(tables.described(found), job.ledger.part(task.name))
+    lacking = [band for band in classifier.bands if band not in prepared.bands]
     record = {
         "status": DONE,
         "tries": number,
         "frames": seen,
-        "lacking": "".join(band for band in classifier.bands if band not in prepared.bands),
+        "lacking": "".join(lacking),
+        "blank": "".join(band for band in lacking if band in task.files),
         "shape": list(prepared.shape),
         "corners": prepared.corners.round(7).tolist(),
         "made": sha256(part),

@@ -52,8 +52,8 @@ class SurveyReport:
         Rows, and those among them that are primary: one an object.
     by_class : dict
         Objects of each class; "" where nothing could be judged.
-    lacking : int
-        Fields without a frame in some band that the model takes.
+    lacking : dict of str to int
+        How many fields lack which bands that the model takes, as in {"uz": 2}.
     set_aside : list of str
         A sentence for each file or field left out.
     seconds : float
@@ -68,7 +68,7 @@ class SurveyReport:
     rows: int
     objects: int
     by_class: dict[str, int]
-    lacking: int = 0
+    lacking: dict[str, int] = field(default_factory=dict)
     set_aside: list[str] = field(default_factory=list)
     seconds: float = 0.0
     code: int = 0
@@ -142,7 +142,7 @@ def classify_survey(
     if prior is not None and Path(prior).is_file():
         prior = str(Path(prior).absolute())  # workers have other working directories
     with only_writer(ledger.folder):
-        ledger.claim(made_with)
+        ledger.refuse_another(made_with)
         ledger.tidy()
         waiting = [task for task in tasks if not _is_done(ledger, task)]
         name, run = ModelName.of(classifier), uuid.uuid4().hex[:12]
@@ -150,6 +150,7 @@ def classify_survey(
         if waiting or not (ledger.folder / "manifest.parquet").is_file():
             ledger.unsettle()
             with Cluster.opened(scheduler, processes) as cluster:
+                ledger.claim(made_with)
                 opened(cluster.link)
                 _classify(cluster, job, tasks, waiting, progress)
                 _settle(cluster, job, progress)
@@ -224,7 +225,8 @@ def _report(
     ledger: Ledger, tasks: list[Task], refused: list[str], waiting: list[Task], seconds: float
 ) -> SurveyReport:
     by_class: Counter[str] = Counter()
-    fields = rows = objects = now = lacking = 0
+    lacking: Counter[str] = Counter()
+    fields = rows = objects = now = 0
     begun, asked, set_aside = {task.name for task in waiting}, {t.name for t in tasks}, [*refused]
     codes = {BadInputError.exit_code} if refused else set()
     for name, record in ledger.records():
@@ -232,7 +234,7 @@ def _report(
             fields, now = fields + 1, now + (name in begun)
             rows, objects = rows + record["rows"], objects + record["primary"]
             by_class.update(record["classes"])
-            lacking += bool(record["lacking"])
+            lacking.update([record["lacking"]] if record["lacking"] else [])
         elif name in asked:
             set_aside.append(record["reason"])
             codes.add(record.get("code", BadInputError.exit_code))
@@ -243,7 +245,7 @@ def _report(
         rows=rows,
         objects=objects,
         by_class=dict(by_class),
-        lacking=lacking,
+        lacking=dict(lacking),
         set_aside=set_aside,
         seconds=seconds,
         code=worst(codes),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -29,6 +30,33 @@ Engine = Annotated[
         "here in fp32. All are held against torch first."
     ),
 ]
+
+
+def said_of_missing(lacking: Mapping[str, int], fields: int) -> list[str]:
+    """Say which of the model's bands are missing; their rows have the flag MISSING_BAND.
+
+    Parameters
+    ----------
+    lacking : mapping of str to int
+        How many fields lack which bands, as in {"uz": 2}.
+    fields : int
+        How many there are in all.
+
+    Returns
+    -------
+    list of str
+        One sentence, or none where no band is missing.
+    """
+    from gqs.survey.sdss import BANDS
+
+    missing = [band for band in BANDS if any(band in bands for bands in lacking)]
+    if not missing:
+        return []
+    *others, last = missing
+    which = f"Bands {', '.join(others)} and {last} are" if others else f"Band {last} is"
+    some = sum(lacking.values())
+    where = "" if some == fields else f" in {some:,} of the {fields:,} fields"
+    return [f"{which} missing{where}, which the model knows: results are worse for it."]
 
 
 def note(sentence: str) -> None:

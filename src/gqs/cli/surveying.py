@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gqs.cli.frames import note, said_of_missing
 from gqs.cli.shell import bar, finish, say
 from gqs.errors import UsageError, worst
 from gqs.files import only_writer
@@ -44,10 +45,14 @@ def is_survey(out: Path, scheduler: str | None) -> bool:
     Raises
     ------
     UsageError
-        If a scheduler is named and `out` is a file or ends as one.
+        If a scheduler is named and `out` is a file or ends as one, or its name is empty.
     """
     if scheduler is None:
         return not out.suffix and not out.is_file()
+    if not scheduler.strip():  # of a variable in a script that is not set
+        raise UsageError(
+            "--scheduler is empty. Name an address, as tcp://head-node:8786, or local."
+        )
     if out.suffix or out.is_file():
         raise UsageError(
             f"{out}: with --scheduler rows go to a folder. Name one without an ending, as survey."
@@ -122,6 +127,8 @@ def classify_into_folder(
     def opened(link: str) -> None:
         print(f"Dashboard: {link}", file=sys.stderr, flush=True)
 
+    if cluster[0] not in (None, LOCAL):
+        note(f"Reaching the scheduler at {cluster[0]}; it has a minute to answer.")
     with bar("Classifying fields") as progress:
         report = classify_survey(
             classifier,
@@ -143,15 +150,15 @@ def _lines(report: SurveyReport, more: list[str]) -> list[str]:
     listed = ", ".join(f"{count:,} {name}" for name, count in sorted(_classes(report).items()))
     rate = f", {report.fields_an_hour:,.0f} fields an hour" if report.now else ""
     again = report.rows - report.objects
-    lacking = f"In {_fields(report.lacking)} bands are missing, which the model knows: results are "
     return [
         *([] if report.fields else ["No field could be classified."]),
         f"{report.objects:,} objects in {_fields(report.fields)}: {listed or 'none'}.",
         f"{again:,} more rows show objects again where fields overlap (primary is false).",
-        f"{_fields(report.now)} now, {len(report.set_aside):,} set aside{rate}.",
-        *([lacking + "worse for it."] if report.lacking else []),
-        *more,
-        f"Rows: {report.folder / 'objects'}",
+        f"{_fields(report.now)} now, {report.fields - report.now:,} before, "
+        f"{len(report.set_aside):,} set aside{rate}.",
+        *said_of_missing(report.lacking, report.fields),
+        *(more if report.fields else []),
+        *([f"Rows: {report.folder / 'objects'}"] if report.fields else []),
         f"Manifest: {report.folder / 'manifest.parquet'}",
     ]
 

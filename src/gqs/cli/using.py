@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gqs.cli.archive import Mirror, Release, Server
-from gqs.cli.frames import Cache, Engine, Model, Source, note, refuse_idle_release, take
+from gqs.cli.frames import (
+    Cache,
+    Engine,
+    Model,
+    Source,
+    note,
+    refuse_idle_release,
+    said_of_missing,
+    take,
+)
 from gqs.cli.probabilities import (
     CandidatesOf,
     CandidatesOut,
@@ -34,7 +43,6 @@ if TYPE_CHECKING:
     from astropy.wcs import WCS
     from numpy.typing import NDArray
 
-    from gqs.survey.sdss import FieldId
 
 PANEL = "Using"
 PICTURES = (".png", ".svg")
@@ -187,7 +195,8 @@ def classify(
     fields = len(report.parts)
     lines = [
         f"{counts.total():,} objects in {fields:,} field{'s'[: fields != 1]}: {listed}.",
-        *_lacking(report.lacking, fields),
+        *([f"{len(set_aside):,} set aside."] if set_aside else []),
+        *said_of_missing(Counter(report.lacking.values()), fields),
         *more,
         f"Catalogue: {out}",
         *([f"DS9 regions: {region}"] if region is not None else []),
@@ -206,20 +215,6 @@ def classify(
     }
     say(lines, result, as_json)
     finish(set_aside, code or BadInputError.exit_code)
-
-
-def _lacking(lacking: dict[FieldId, str], fields: int) -> list[str]:
-    """Say which of the model's bands are missing; its rows have the flag MISSING_BAND."""
-    from gqs.survey.sdss import BANDS
-
-    missing = [band for band in BANDS if any(band in one for one in lacking.values())]
-    if not missing:
-        return []
-    *others, last = missing
-    which = f"Bands {', '.join(others)} and {last} are" if others else f"Band {last} is"
-    some = len(lacking)
-    where = "" if some == fields else f" in {some} of the {fields} fields"
-    return [f"{which} missing{where}, which the model knows: results are worse for it."]
 
 
 def _plot(predictions: Table, paths: list[Path], plot: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from typing import IO, Any, Final
 
 import numpy as np
 from astropy.io.votable import from_table, parse
-from astropy.io.votable.tree import Field, Info, Resource, TableElement, VOTableFile
+from astropy.io.votable.tree import CooSys, Field, Info, Resource, TableElement, VOTableFile
 from astropy.table import Table
 
 from gqs.errors import BadInputError
@@ -43,6 +43,7 @@ def write_votable(table: Table, buffer: IO[bytes]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of units that VOTable does not know
         made = from_table(table)
+        _tell_frame(made)
         made.get_first_table().infos.extend(_infos(meta))
         buffer.write(_as_xml(made))
 
@@ -84,8 +85,19 @@ def without_data(table: Table) -> bytes:
             )
             field.description = column.description
             element.fields.append(field)
+        _tell_frame(made)
         element.infos.extend(_infos(table.meta))
         return _as_xml(made)
+
+
+def _tell_frame(made: VOTableFile) -> None:
+    """Say in a COOSYS that positions are ICRS: TOPCAT and Aladin look there. VOTable 1.4, 3.1."""
+    element = made.resources[0].tables[0]
+    places = [field for field in element.fields if field.name in ("ra", "dec")]
+    if len(places) == 2:
+        made.resources[0].coordinate_systems.append(CooSys(ID="frame", system="ICRS"))
+        for field in places:
+            field.ref = "frame"
 
 
 def _as_xml(made: VOTableFile) -> bytes:
