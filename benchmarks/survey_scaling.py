@@ -17,6 +17,7 @@ import multiprocessing
 import statistics
 import tempfile
 import time
+import tracemalloc
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ import distributed
 
 from gqs.classify.classifier import Classifier, load_classifier
 from gqs.classify.ledger import Ledger
+from gqs.classify.part import unsettled
 from gqs.classify.survey import classify_survey
 from many_fields import renumbered
 from measured import matrix_rate, save
@@ -63,6 +65,17 @@ def own_passes(classifier: Classifier, paths: list[Path], out: Path) -> float:
     report = classify_survey(classifier, paths, out, scheduler="tcp://127.0.0.1:1")
     assert report.now == 0
     return (time.monotonic() - begin) / report.fields
+
+
+def own_memory(classifier: Classifier, paths: list[Path], out: Path) -> float:
+    """Bytes a field that the client has at most, when it looks what is done and what to settle."""
+    tracemalloc.start()
+    again = [Path(str(path)) for path in paths]
+    classify_survey(classifier, again, out, scheduler="tcp://127.0.0.1:1")
+    known, _ = unsettled(Ledger(out))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return most / len(known)
 
 
 def a_task() -> float:
@@ -109,6 +122,7 @@ def projection(field: dict[str, float], efficiency: float) -> dict[str, Any]:
             "written_gb": fields * field["written_bytes"] / 1e9,
             "files_written": 2 * fields,
             "scheduler_share": 2 * fields * field["task_s"] / (DAY_H * 3600),
+            "client_gb": fields * field["client_bytes"] / 1e9,
             "client_own_passes_h": fields * field["client_s"] / 3600,
             "cores_at_which_the_scheduler_is_full": field["cpu_s"] / (2 * field["task_s"]),
         }
@@ -143,6 +157,7 @@ def main() -> None:
             peaks[number] = timed(classifier, every[: 5 * number], out, 2)[1]
         out = home / f"memory-{max(asked.memory)}" / "survey"
         client_s = own_passes(classifier, every[: 5 * max(asked.memory)], out)
+        client_bytes = own_memory(classifier, every[: 5 * max(asked.memory)], out)
         records = [record for _, record in Ledger(out).records()]
         written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     seconds = {number: statistics.median(took) for number, took in walls.items()}
@@ -154,6 +169,7 @@ def main() -> None:
         "written_bytes": written / len(records),
         "task_s": a_task(),
         "client_s": client_s,
+        "client_bytes": client_bytes,
     }
     faster = seconds[1] / seconds[2]
     least, most = (peaks[number] for number in asked.memory)
