@@ -1,7 +1,7 @@
 """Does a survey that was killed, at random and again, end as one that nobody touched?
 
     python benchmarks/survey_faults.py [--kills 100] [--others 5] [--fields 12] [--at-once 2]
-        [--seed 20241123]
+        [--seed 20241123] [--log FILE]
 
 Each trial starts a Dask scheduler and two workers, has `gqs classify` make a survey of overlapping
 simulated fields (or of the real ones: --real), and does it harm at a random moment:
@@ -13,7 +13,8 @@ simulated fields (or of the real ones: --real), and does it harm at a random mom
 Then the same command runs once more, on a new cluster where the old one is gone. It has to end
 with 0, and the survey has to hold the rows of a faultless run: the same objects once each, with
 equal values in every column. Trials run beside each other, each with a survey of its own, as most
-of the time of one is spent on starting programs; results are saved after every tenth.
+of the time of one is spent on starting programs. With --log each is a line of a file as soon as it has ended,
+and those that the file has are not done again.
 """
 
 from __future__ import annotations
@@ -66,9 +67,7 @@ class Cluster:
             [*dask, "worker", "--nworkers", "2", "--nthreads", "1", *same],
             env=ENVIRONMENT, start_new_session=True, **QUIET,
         )  # fmt: skip
-        while not where.is_file():
-            time.sleep(0.05)
-        self.address = json.loads(where.read_text())["address"]
+        self.address = _address(where)
         with distributed.Client(self.address, timeout=120, set_as_default=False) as client:
             client.wait_for_workers(2)
 
@@ -82,6 +81,15 @@ class Cluster:
         self.scheduler.wait()
         os.killpg(self.nannies.pid, signal.SIGKILL)
         self.nannies.wait()
+
+
+def _address(where: Path) -> str:
+    """Wait for the scheduler's file, which is there for a moment before it is whole."""
+    while True:
+        try:
+            return str(json.loads(where.read_text())["address"])
+        except (OSError, ValueError):
+            time.sleep(0.05)
 
 
 def _session(pid: int) -> int:
@@ -228,6 +236,17 @@ def summary(trials: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def told(log: Path | None, kinds: list[str]) -> list[dict[str, Any]]:
+    """Trials that an earlier run has told of, by number; of other kinds they are another run's."""
+    if log is None or not log.is_file():
+        return []
+    trials = [json.loads(line) for line in log.read_text().splitlines()]
+    strange = [t for t in trials if kinds[t["number"] : t["number"] + 1] != [t["kind"]]]
+    if strange:
+        sys.exit(f"{log}: is of a run with other trials. Name another file.")
+    return trials
+
+
 def frames_in(home: Path, asked: argparse.Namespace) -> list[Path]:
     """Frames of a survey's own, since a trial damages them."""
     home.mkdir()
@@ -250,12 +269,15 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=None)
     parser.add_argument("--engine", default="torch")
     parser.add_argument("--name", default="survey_faults", help="of the result file")
+    parser.add_argument("--log", type=Path, default=None)
     asked = parser.parse_args()
     chance = random.Random(asked.seed)
     kinds = [chance.choice(KILLS) for _ in range(asked.kills)] + list(OTHERS) * asked.others
     model = ["--engine", asked.engine] + (["--model", str(asked.model)] if asked.model else [])
-    trials: list[dict[str, Any]] = []
-    left, lock = list(enumerate(kinds)), threading.Lock()
+    trials = told(asked.log, kinds)
+    done_before = {t["number"] for t in trials}
+    left = [(number, kind) for number, kind in enumerate(kinds) if number not in done_before]
+    lock = threading.Lock()
     with tempfile.TemporaryDirectory() as name:
         homes = [Path(name) / str(i) for i in range(asked.at_once)]
         surveys = [Survey(home, frames_in(home, asked), model) for home in homes]
@@ -278,10 +300,13 @@ def main() -> None:
                         return
                     number, kind = left.pop(0)
                 own = random.Random(f"{asked.seed} {number}")
-                done = trial(survey, kind, own, usual_s * asked.at_once)
+                done = {"number": number} | trial(survey, kind, own, usual_s * asked.at_once)
                 with lock:
                     trials.append(done)
-                    print(done, file=sys.stderr, flush=True)
+                    print(json.dumps(done), file=sys.stderr, flush=True)
+                    if asked.log is not None:
+                        with asked.log.open("a") as log:
+                            log.write(json.dumps(done) + "\n")
                     if len(trials) % 10 == 0 or len(trials) == len(kinds):
                         save(asked.name, asked.seed, about | summary(trials))
 
