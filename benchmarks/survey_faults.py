@@ -13,8 +13,8 @@ simulated fields (or of the real ones: --real), and does it harm at a random mom
 Then the same command runs once more, on a new cluster where the old one is gone. It has to end
 with 0, and the survey has to hold the rows of a faultless run: the same objects once each, with
 equal values in every column. Trials run beside each other, each with a survey of its own, as most
-of the time of one is spent on starting programs. With --log each is a line of a file as soon as it has ended, and
-those that the file has are not done again.
+of the time of one is spent on starting programs. With --log each is a line of a file as soon as it
+has ended, and those that the file has are not done again.
 """
 
 from __future__ import annotations
