@@ -116,8 +116,8 @@ def on_real_fields() -> dict[str, Any]:
 
 def on_simulated_fields(n_fields: int = 2) -> dict[str, Any]:
     """Centroids of bright simulated stars in each band less those in r."""
-    from gqs.survey.simulated.fields import simulate
-    from gqs.survey.simulated.population import Mix
+    from gqs.simulation.fields import simulate
+    from gqs.simulation.population import Mix
 
     off: dict[str, list[np.ndarray]] = {band: [] for band in "ugiz"}
     with tempfile.TemporaryDirectory() as folder:

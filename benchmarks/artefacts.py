@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gqs.imaging.photometry import aperture_flux
-from gqs.survey.sdss import BANDS, CUTOUT_SIZE, SKY_NOISE
+from gqs.surveys.sdss import BANDS, CUTOUT_SIZE, SKY_NOISE
 
 Images = NDArray[np.float32]
 CENTRE: Final = (CUTOUT_SIZE - 1) / 2

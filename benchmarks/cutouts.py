@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from astropy.nddata import Cutout2D
 
+from gqs.cutouts.extract import cut_flux
 from gqs.imaging.align import BandStack, align
-from gqs.imaging.cutouts import cut_flux
 from measured import cpu_seconds, real_fields, save
 
 SEED = 7

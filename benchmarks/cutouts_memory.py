@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gqs.survey.simulated.fields import simulate
-from gqs.survey.simulated.population import Mix
+from gqs.simulation.fields import simulate
+from gqs.simulation.population import Mix
 from measured import save
 
 SEED = 20241122
@@ -30,7 +30,7 @@ PAUSE_S = 0.02
 
 BUILD = """
 import sys
-from gqs.dataset.assemble import build_from_frames
+from gqs.cutouts.build import build_from_frames
 report = build_from_frames(sys.argv[4:], sys.argv[1], sys.argv[2], sys.argv[3], workers={workers})
 print(report.objects, report.shards, len(report.set_aside))
 for reason in report.set_aside[:3]:

@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 
 from gqs import labels
-from gqs.classify.classifier import Classifier
-from gqs.classify.engines import checking, choosing, graph, rounded
-from gqs.classify.engines.running import PRECISIONS, Choice, Graph, Torch, installed
-from gqs.classify.engines.specimens import Specimens
-from gqs.classify.field import How, prepare
+from gqs.cutouts.field import How, prepare
+from gqs.imaging import seeing
 from gqs.imaging.frames import group_fields
-from gqs.survey import seeing
-from gqs.survey.sdss import BANDS
+from gqs.model.classifier import Classifier
+from gqs.model.engines import graph
+from gqs.model.engines import parity as checking
+from gqs.model.engines import quantize as rounded
+from gqs.model.engines import select as choosing
+from gqs.model.engines.backends import PRECISIONS, Choice, Graph, Torch, installed
+from gqs.model.engines.probe_cutouts import Specimens
+from gqs.surveys.sdss import BANDS
 
 
 def choices() -> list[Choice]:

@@ -48,11 +48,11 @@ from engine_answers import (
     strays,
     tell,
 )
-from gqs.classify.classifier import Classifier
-from gqs.classify.engines import choosing
-from gqs.classify.engines.running import PRECISIONS, Choice, Engine, Torch, installed
-from gqs.classify.engines.specimens import BRIGHT, EVERY, FAINT, Specimens, specimens
-from gqs.model_folder import Card, save_model
+from gqs.model.classifier import Classifier
+from gqs.model.engines import select as choosing
+from gqs.model.engines.backends import PRECISIONS, Choice, Engine, Torch, installed
+from gqs.model.engines.probe_cutouts import BRIGHT, EVERY, FAINT, Specimens, specimens
+from gqs.model.folder import Card, save_model
 from gqs.networks import zoo
 from measured import rounded as to_four_digits
 from measured import save

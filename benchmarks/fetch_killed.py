@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from gqs.archive import Manifest, fetch
 from gqs.imaging.frames import check_frame
-from gqs.survey.archive import Manifest, fetch
 from measured import save
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

@@ -25,9 +25,9 @@ import numpy as np
 from astropy.table import Table
 from astroquery.sdss import SDSS, conf
 
+from gqs.archive import fetch
 from gqs.imaging.frames import check_frame
-from gqs.survey.archive import fetch
-from gqs.survey.sdss import FrameName
+from gqs.surveys.sdss import FrameName
 from measured import real_folder, save
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

@@ -16,7 +16,7 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 
-from gqs.survey import sdss
+from gqs.surveys import sdss
 
 APERTURE = 4.0  # pixels: 1.6 arcsec, for colours
 WIDE = 15.0  # pixels: 5.9 arcsec, nearly all of a star's light

@@ -28,21 +28,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from gqs import tables, workers
-from gqs.classify.classifier import load_classifier
-from gqs.classify.field import How, judge, prepare
-from gqs.classify.many import classify_parts
-from gqs.dataset.judgeable import faults
+from gqs import tables
+from gqs.cutouts.extract import cut_flux
+from gqs.cutouts.field import How, judge, prepare
+from gqs.cutouts.quality import faults
+from gqs.executors import processes as workers
 from gqs.imaging import unpack
 from gqs.imaging.align import align
-from gqs.imaging.cutouts import cut_flux
 from gqs.imaging.detect import find
 from gqs.imaging.frames import read_frame
 from gqs.imaging.photometry import aperture_magnitudes, local_sky
 from gqs.imaging.psf import psf_magnitudes
 from gqs.imaging.seeing import field_stars
+from gqs.model.classifier import load_classifier
 from gqs.networks import zoo
-from gqs.survey.sdss import BANDS, SKY_NOISE
+from gqs.runs.local import classify_parts
+from gqs.surveys.sdss import BANDS, SKY_NOISE
 from many_fields import real_paths, renumbered
 from measured import matrix_rate, save
 

@@ -21,10 +21,10 @@ from sklearn.mixture import GaussianMixture
 from field_measurements import measure
 from gqs import tables
 from gqs.labels import CLASSES, GALAXY, QSO, STAR
-from gqs.survey import sdss
-from gqs.survey.simulated.mixture import Mixture
+from gqs.simulation.mixture import Mixture
+from gqs.surveys import sdss
 
-OUT = Path(__file__).parent.parent / "src/gqs/survey/simulated"
+OUT = Path(__file__).parent.parent / "src/gqs/simulation"
 SEED = 20240601
 SPECTROSCOPIC = "SDSS spectroscopic objects with photometry (SkyServer), 13 < r < 23.2"
 DR5 = "SDSS DR5 quasar catalogue (Schneider et al. 2007)"

@@ -18,12 +18,12 @@ import numpy as np
 import sep
 
 from gqs import labels, tables
-from gqs.classify.field import How, prepare
-from gqs.classify.positions import checked_positions
-from gqs.dataset.store import CutoutStore
+from gqs.cutouts.field import How, prepare
+from gqs.cutouts.positions import checked_positions
+from gqs.cutouts.store import CutoutStore
 from gqs.imaging.frames import group_fields
-from gqs.survey.sdss import BANDS, PIXEL_SCALE, asinh_magnitude
-from gqs.survey.seeing import INNER, OUTER, seeing
+from gqs.imaging.seeing import INNER, OUTER, seeing
+from gqs.surveys.sdss import BANDS, PIXEL_SCALE, asinh_magnitude
 from measured import real_folder, save
 from real_field import FIELD
 

@@ -27,27 +27,23 @@ import numpy as np
 from astropy.table import Table, vstack
 from scipy.spatial import cKDTree
 
+from gqs.cutouts.extract import cut_flux
 from gqs.imaging.align import BandStack, align
-from gqs.imaging.cutouts import cut_flux
 from gqs.imaging.detect import find
 from gqs.imaging.frames import read_frame
 from gqs.imaging.photometry import local_sky
 from gqs.imaging.psf import psf_magnitudes
 from gqs.imaging.seeing import field_stars
-from gqs.survey import sdss
-from gqs.survey.sdss import BANDS, FRAME_SHAPE, FrameName
-from gqs.survey.simulated import population
-from gqs.survey.simulated.conditions import (
-    BandConditions,
-    FieldConditions,
-    draw_conditions,
-)
-from gqs.survey.simulated.exposure import expose
-from gqs.survey.simulated.frame_files import compressed_frame
-from gqs.survey.simulated.plan import place, plan, stream
-from gqs.survey.simulated.population import Mix
-from gqs.survey.simulated.rendering import Painter
-from gqs.survey.simulated.scatter import band_positions, scatter
+from gqs.simulation import population
+from gqs.simulation.conditions import BandConditions, FieldConditions, draw_conditions
+from gqs.simulation.exposure import expose
+from gqs.simulation.frame_files import compressed_frame
+from gqs.simulation.plan import place, plan, stream
+from gqs.simulation.population import Mix
+from gqs.simulation.rendering import Painter
+from gqs.simulation.scatter import band_positions, scatter
+from gqs.surveys import sdss
+from gqs.surveys.sdss import BANDS, FRAME_SHAPE, FrameName
 from gqs.tables import Flag
 from measured import real_fields, rounded, save
 

@@ -26,13 +26,13 @@ from astropy.table import Table
 
 import gqs
 from gqs import labels, tables
-from gqs.appraisal import predict_rows
-from gqs.dataset.store import CutoutStore
+from gqs.cutouts.store import CutoutStore
 from gqs.evaluation import baseline
 from gqs.evaluation.comparison import compare
-from gqs.evaluation.judged import Judged, judge
+from gqs.evaluation.matched import Judged, judge
 from gqs.evaluation.metrics import measure
 from gqs.files import write_bytes
+from gqs.report.appraise import predict_rows
 from measured import RESULTS, save
 
 EDGES = np.arange(13.0, 24.0, 0.5)  # for counting by magnitude

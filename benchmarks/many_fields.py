@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from gqs.survey.detectors import FRAME_OFFSET
-from gqs.survey.sdss import BANDS, FieldId, FrameName
-from gqs.survey.simulated.fields import simulate
-from gqs.survey.simulated.population import Mix
+from gqs.simulation.fields import simulate
+from gqs.simulation.population import Mix
+from gqs.surveys.detectors import FRAME_OFFSET
+from gqs.surveys.sdss import BANDS, FieldId, FrameName
 from measured import real_folder
 
 FIRST = 1000  # number of the first renumbered field

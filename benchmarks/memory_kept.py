@@ -20,9 +20,9 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-from gqs.classify.classifier import load_classifier
-from gqs.classify.field import How, prepare
-from gqs.workers import keep_memory
+from gqs.cutouts.field import How, prepare
+from gqs.executors.processes import keep_memory
+from gqs.model.classifier import load_classifier
 from many_fields import real_paths
 from measured import save
 

@@ -24,8 +24,8 @@ from fit_populations import EXTENDED_SKY, OUT, flux_errors, magnitudes, usable
 from gqs import tables
 from gqs.files import write_json
 from gqs.labels import CLASSES
-from gqs.survey import sdss
-from gqs.survey.simulated import population
+from gqs.simulation import population
+from gqs.surveys import sdss
 
 SEED, PER_CLASS = 1, 9000
 

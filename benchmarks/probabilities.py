@@ -24,15 +24,16 @@ import numpy as np
 
 import gqs
 from gqs import labels, tables
-from gqs.appraisal import predict_rows
-from gqs.classify.held_out import calibration_of, held_out_of, with_bands
-from gqs.classify.priors import find_prior
-from gqs.dataset.store import CutoutStore
-from gqs.evaluation import calibration, conformal
-from gqs.evaluation.judged import Judged, judge, numbers
+from gqs.cutouts.store import CutoutStore
+from gqs.evaluation import reliability as calibration
+from gqs.evaluation.matched import Judged, judge, numbers
 from gqs.evaluation.metrics import measure
-from gqs.evaluation.mix import mixed
-from gqs.evaluation.shares import own_shares, reweighed
+from gqs.model.held_out import calibration_of, held_out_of, with_bands
+from gqs.probability import conformal
+from gqs.probability.label_shift import own_shares, reweighed
+from gqs.probability.poststratify import mixed
+from gqs.probability.priors import find_prior
+from gqs.report.appraise import predict_rows
 from ladder import SEED, Narrowed
 from measured import save
 

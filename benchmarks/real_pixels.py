@@ -30,9 +30,9 @@ from astropy.table import Table, vstack
 
 import gqs
 from gqs import labels, tables
-from gqs.appraisal import predict_rows
-from gqs.dataset.store import CutoutStore
+from gqs.cutouts.store import CutoutStore
 from gqs.evaluation.intervals import wilson
+from gqs.report.appraise import predict_rows
 from measured import real_folder, save
 from real_field import FIELD, spectra
 

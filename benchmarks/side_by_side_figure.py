@@ -10,7 +10,7 @@ from astropy.table import vstack
 from astropy.visualization import make_lupton_rgb
 
 from field_measurements import frame_paths, open_frame
-from gqs.survey import sdss
+from gqs.surveys import sdss
 
 REAL, SIMULATED = "#0072B2", "#D55E00"
 CUTOUTS, SIDE = 14, 25

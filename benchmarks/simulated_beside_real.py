@@ -26,7 +26,7 @@ from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_predi
 import gqs
 from field_measurements import measure
 from gqs.files import write_json
-from gqs.survey.simulated.fields import simulate
+from gqs.simulation.fields import simulate
 from side_by_side_figure import draw_figure
 
 mpl.use("Agg")

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
-from gqs.survey.sdss import BANDS
-from gqs.survey.simulated import population
-from gqs.survey.simulated.fields import Survey, _make_field, _Task, simulate
-from gqs.survey.simulated.plan import plan
-from gqs.survey.simulated.population import Mix
-from gqs.survey.simulated.stamps import OBJECTS_A_FIELD, render_cutouts
-from gqs.workers import cores, run
+from gqs.executors.processes import cores, run
+from gqs.simulation import population
+from gqs.simulation.fields import Survey, _make_field, _Task, simulate
+from gqs.simulation.plan import plan
+from gqs.simulation.population import Mix
+from gqs.simulation.stamps import OBJECTS_A_FIELD, render_cutouts
+from gqs.surveys.sdss import BANDS
 from measured import save
 
 SEED = 11

@@ -20,14 +20,14 @@ from astropy.table import Table
 from scipy.stats import ks_2samp
 
 from gqs import tables
+from gqs.cutouts.extract import cut_flux, pixel_positions
 from gqs.imaging.align import align
-from gqs.imaging.cutouts import cut_flux, pixel_positions
 from gqs.imaging.frames import group_fields, read_frame
 from gqs.imaging.photometry import aperture_magnitudes
-from gqs.survey.sdss import BANDS
-from gqs.survey.simulated import population
-from gqs.survey.simulated.fields import simulate
-from gqs.survey.simulated.stamps import render_cutouts
+from gqs.simulation import population
+from gqs.simulation.fields import simulate
+from gqs.simulation.stamps import render_cutouts
+from gqs.surveys.sdss import BANDS
 from measured import save
 
 SEED = 23

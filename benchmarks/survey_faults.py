@@ -42,7 +42,7 @@ import numpy as np
 from astropy.table import Table, vstack
 
 from gqs import tables
-from gqs.survey.sdss import BANDS
+from gqs.surveys.sdss import BANDS
 from many_fields import real_paths, strip
 from measured import save
 

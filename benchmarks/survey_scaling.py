@@ -25,10 +25,10 @@ from typing import Any
 import dask
 import distributed
 
-from gqs.classify.classifier import Classifier, load_classifier
-from gqs.classify.ledger import Ledger
-from gqs.classify.part import unsettled
-from gqs.classify.survey import classify_survey
+from gqs.model.classifier import Classifier, load_classifier
+from gqs.runs.field_task import unsettled
+from gqs.runs.run_store import Ledger
+from gqs.runs.survey import classify_survey
 from many_fields import renumbered
 from measured import matrix_rate, save
 

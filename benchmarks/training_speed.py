@@ -27,9 +27,9 @@ import numpy as np
 import torch
 from astropy.table import Table
 
-from gqs.dataset.shards import write_shard
-from gqs.dataset.store import CutoutStore
-from gqs.dataset.writer import StoreWriter
+from gqs.cutouts.shards import write_shard
+from gqs.cutouts.store import CutoutStore
+from gqs.cutouts.writer import StoreWriter
 from gqs.labels import CLASSES
 from gqs.networks.torchvision_cure import import_torchvision
 from gqs.recipes import load

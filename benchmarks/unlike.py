@@ -29,13 +29,13 @@ from sklearn.neighbors import NearestNeighbors
 import gqs
 from artefacts import KINDS
 from gqs import labels, tables
-from gqs.classify.field import How, flagged, prepare
-from gqs.dataset.store import CutoutStore
-from gqs.evaluation import typical
-from gqs.evaluation.pictures import colours
+from gqs.cutouts.field import How, flagged, prepare
+from gqs.cutouts.store import CutoutStore
+from gqs.imaging import seeing
 from gqs.imaging.frames import group_fields
+from gqs.model import novelty as typical
 from gqs.networks.embedding import embed
-from gqs.survey import seeing
+from gqs.report.pictures import colours
 from gqs.tables import Flag
 from measured import cpu_seconds, real_folder, save
 

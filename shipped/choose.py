@@ -11,8 +11,8 @@ import argparse
 import shutil
 from pathlib import Path
 
-from gqs.classify.classifier import SHIPPED
-from gqs.model_folder import load_model
+from gqs.model.classifier import SHIPPED
+from gqs.model.folder import load_model
 
 PARTS = (
     "model.json",

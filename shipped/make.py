@@ -25,18 +25,19 @@ from astropy.table import Table, vstack
 
 import objects
 import real_pixels
-from gqs import files, tables, workers
+from gqs import files, tables
 from gqs.cli.shell import bar
-from gqs.dataset import split as splits
-from gqs.dataset.rendering import CHUNK, RenderTask, render_chunk
-from gqs.dataset.shards import committed, rows_hash, write_shard
-from gqs.dataset.store import CutoutStore
-from gqs.dataset.writer import StoreWriter
+from gqs.cutouts import split as splits
+from gqs.cutouts.build import CHUNK, RenderTask, render_chunk
+from gqs.cutouts.shards import committed, rows_hash, write_shard
+from gqs.cutouts.store import CutoutStore
+from gqs.cutouts.writer import StoreWriter
+from gqs.executors import processes as workers
+from gqs.imaging import seeing
 from gqs.labels import CLASSES, GALAXY, STAR
-from gqs.survey import seeing
-from gqs.survey.sdss import BANDS
-from gqs.survey.simulated import population
-from gqs.survey.simulated.drawn_by import renderer_hash
+from gqs.simulation import population
+from gqs.simulation.drawn_by import renderer_hash
+from gqs.surveys.sdss import BANDS
 from painting import paint
 
 SEED: Final = 7

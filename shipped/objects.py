@@ -17,11 +17,10 @@ import numpy as np
 from astropy.table import Table, vstack
 
 from gqs import tables
-from gqs.dataset.allot import allot_groups
-from gqs.dataset.sky_groups import sky_groups
-from gqs.dataset.split import SIDES
+from gqs.cutouts.sky_groups import sky_groups
+from gqs.cutouts.split import SIDES, allot_groups
 from gqs.labels import CLASSES, QSO
-from gqs.survey.sdss import BANDS
+from gqs.surveys.sdss import BANDS
 
 SEED: Final = 2026
 FRACTIONS: Final = (0.68, 0.10, 0.22)  # the rarest class, quasars, must leave 2,560 for the test

@@ -12,11 +12,11 @@ from typing import Final
 import numpy as np
 from astropy.table import Table
 
-from gqs.survey.sdss import BANDS, CUTOUT_SIZE, FieldId
-from gqs.survey.simulated.conditions import FieldConditions, draw_conditions
-from gqs.survey.simulated.plan import place
-from gqs.survey.simulated.psf import Psf
-from gqs.survey.simulated.rendering import Painter
+from gqs.simulation.conditions import FieldConditions, draw_conditions
+from gqs.simulation.plan import place
+from gqs.simulation.psf import Psf
+from gqs.simulation.rendering import Painter
+from gqs.surveys.sdss import BANDS, CUTOUT_SIZE, FieldId
 
 GROUP: Final = 16  # sources of like seeing that share a profile, which costs more than its use
 MARGIN: Final = 7  # pixels around a cutout into which light is drawn as well
@@ -36,11 +36,11 @@ def paint(
     images : ndarray
         (n, 5, 50, 50) nanomaggies, without a source in the middle; NaN stays NaN.
     fwhm : ndarray
-        (n, 5) seeing in u g r i z, arcsec, as `gqs.survey.seeing` defines it.
+        (n, 5) seeing in u g r i z, arcsec, as `gqs.imaging.seeing` defines it.
     offset : ndarray
         (n, 5, 2): x and y by which each band's image lies off r's, pixels.
     sources : Table
-        n rows, as `gqs.survey.simulated.population` gives them.
+        n rows, as `gqs.simulation.population` gives them.
     seed : int
         Of photon noise, of where in its pixel a source lies, and of the profile's shape.
 

@@ -18,11 +18,11 @@ import numpy as np
 
 from gqs import files, tables
 from gqs.cli.shell import bar
-from gqs.dataset.shards import committed, rows_hash, write_shard
-from gqs.dataset.store import CutoutStore
-from gqs.dataset.writer import StoreWriter
+from gqs.cutouts.shards import committed, rows_hash, write_shard
+from gqs.cutouts.store import CutoutStore
+from gqs.cutouts.writer import StoreWriter
 from gqs.imaging.composite import PICTURE_BANDS, colour_cutouts
-from gqs.survey.sdss import SKY_NOISE
+from gqs.surveys.sdss import SKY_NOISE
 
 BANDS: Final = "gri"
 FORMS: Final = {"paper": "paper", "planes": "flux"}

@@ -15,14 +15,13 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
 from gqs import tables
+from gqs.cutouts.extract import cut_flux
 from gqs.imaging.align import BandStack, align
-from gqs.imaging.cutouts import cut_flux
 from gqs.imaging.detect import detect
 from gqs.imaging.frames import read_frame
-from gqs.imaging.seeing import field_seeing
+from gqs.imaging.seeing import INNER, OUTER, field_seeing, seeing
 from gqs.labels import GALAXY, QSO, STAR
-from gqs.survey.sdss import BANDS, CUTOUT_SIZE, FieldId, asinh_magnitude, photo_objid
-from gqs.survey.seeing import INNER, OUTER, seeing
+from gqs.surveys.sdss import BANDS, CUTOUT_SIZE, FieldId, asinh_magnitude, photo_objid
 from gqs.tables import Flag
 
 HELD_OUT: Final = "003918-3-0213"

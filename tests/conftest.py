@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from gqs.model.classifier import Classifier
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,12 +34,36 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two small simulated fields in five bands, with their catalogue."""
-    from gqs.survey.simulated.fields import simulate
-    from gqs.survey.simulated.population import Mix
+    from gqs.simulation.fields import simulate
+    from gqs.simulation.population import Mix
 
     folder = tmp_path_factory.mktemp("survey")
     simulate(folder, 2, seed=11, mix=Mix.enriched_with(300), shape=(300, 420), trails=0.0)
     return folder
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+    """A small network with untrained weights: what is tested holds for any weights."""
+    import torch
+
+    from gqs.model.classifier import load_classifier
+    from gqs.model.folder import Card, save_model
+    from gqs.networks import zoo
+
+    torch.manual_seed(3)
+    network = zoo.build("compact", channels=10)
+    card = Card(
+        network="compact",
+        bands="ugriz",
+        form="flux",
+        stretch="linear",
+        data_hash="0" * 64,
+        split_hash="0" * 64,
+    )
+    folder = tmp_path_factory.mktemp("model")
+    save_model(folder, network.state_dict(), card)
+    return load_classifier(folder)
 
 
 @pytest.fixture

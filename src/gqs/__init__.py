@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from gqs import labels
 
 if TYPE_CHECKING:
-    from gqs.classify.classifier import Classifier, load_classifier
+    from gqs.model.classifier import Classifier, load_classifier
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Classifier", "__version__", "labels", "load_classifier"]
 
 
@@ -20,7 +20,7 @@ def __dir__() -> list[str]:
 def __getattr__(name: str) -> object:
     # torch and astropy take seconds to import; `gqs --help` must not wait for them.
     if name in ("Classifier", "load_classifier"):
-        from gqs.classify import classifier
+        from gqs.model import classifier
 
         return getattr(classifier, name)
     raise AttributeError(f"module 'gqs' has no attribute {name!r}")

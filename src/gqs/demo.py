@@ -12,24 +12,24 @@ from typing import Any
 from astropy.table import Table
 
 from gqs import tables
-from gqs.appraisal import Appraisal, appraise
-from gqs.classify.classifier import Classifier, load_classifier
-from gqs.classify.many import classify_fields
-from gqs.classify.region import write_region
-from gqs.dataset.assemble import build_from_frames
-from gqs.dataset.split import split_store
-from gqs.dataset.store import CutoutStore
-from gqs.evaluation.page import Shown
-from gqs.evaluation.pictures import classified_field
-from gqs.evaluation.style import rendered
+from gqs.cutouts.build import build_from_frames
+from gqs.cutouts.split import split_store
+from gqs.cutouts.store import CutoutStore
+from gqs.executors.processes import Progress
 from gqs.files import write_bytes
 from gqs.imaging.align import align
 from gqs.imaging.composite import colour_picture
 from gqs.imaging.frames import group_fields, read_frame
-from gqs.survey.simulated.fields import simulate
-from gqs.survey.simulated.population import Mix
+from gqs.model.classifier import Classifier, load_classifier
+from gqs.report.appraise import Appraisal, appraise
+from gqs.report.blocks import Shown
+from gqs.report.palette import rendered
+from gqs.report.pictures import classified_field
+from gqs.runs.local import classify_fields
+from gqs.simulation.fields import simulate
+from gqs.simulation.population import Mix
+from gqs.tables.region import write_region
 from gqs.training import train
-from gqs.workers import Progress
 
 FIELDS = 12
 PER_FIELD = 220  # objects of each class that are added to a field
@@ -39,40 +39,18 @@ Bar = Callable[[str], AbstractContextManager[Progress]]
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo made, and where it lies.
+    """What the demo made, and where it lies."""
 
-    Attributes
-    ----------
-    appraisal : Appraisal
-        Of the network on fields that it never saw.
-    catalogue, picture : Path
-        One of these fields, classified.
-    objects : int
-        Sources in the catalogue.
-    store : Path
-        Cutouts, to train on further.
-    model : Path
-        Folder of the trained network.
-    seconds : float
-        Wall time.
-    """
-
-    appraisal: Appraisal
-    catalogue: Path
+    appraisal: Appraisal  # of the network on fields that it never saw
+    catalogue: Path  # one of these fields, classified
     picture: Path
-    objects: int
-    store: Path
-    model: Path
-    seconds: float
+    objects: int  # sources in the catalogue
+    store: Path  # cutouts, to train on further
+    model: Path  # folder of the trained network
+    seconds: float  # wall time
 
     def lines(self) -> list[str]:
-        """Say the result, where it lies, and what to type next.
-
-        Returns
-        -------
-        list of str
-            For people.
-        """
+        """Say the result, where it lies, and what to type next."""
         return [
             f"Done in {self.seconds / 60:.1f} minutes, on a simulated sky enriched in quasars.",
             *self.appraisal.lines(),
@@ -84,13 +62,7 @@ class Demo:
         ]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the result as JSON can hold it.
-
-        Returns
-        -------
-        dict
-            Paths, metrics and time.
-        """
+        """Return the result as JSON can hold it."""
         baseline = self.appraisal.baseline
         return {
             "metrics": self.appraisal.metrics.to_json(),
@@ -104,26 +76,7 @@ class Demo:
 
 
 def run_demo(out: Path, *, seed: int, workers: int | None, bar: Bar, fields: int = FIELDS) -> Demo:
-    """Run every step, each of which continues where an earlier run was stopped.
-
-    Parameters
-    ----------
-    out : Path
-        Folder of everything.
-    seed : int
-        Of everything random.
-    workers : int, optional
-        Child processes; by default one a core.
-    bar : callable
-        Gives a context with a progress callable for a step.
-    fields : int
-        Of the survey.
-
-    Returns
-    -------
-    Demo
-        What was found and where it lies.
-    """
+    """Run every step, each of which continues where an earlier run was stopped."""
     begin = time.monotonic()
     sky, cutouts, model = out / "sky", out / "cutouts", out / "model"
     with bar("Simulating the survey") as progress:

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 
 class GqsError(Exception):
-    """A refusal that helps: which file or row, what is wrong, what to do next.
-
-    Attributes
-    ----------
-    exit_code : int
-        What the command line returns when this error ends it.
-    """
+    """A refusal that helps: which file or row, what is wrong, what to do next."""
 
     exit_code = 1
 
@@ -56,16 +50,5 @@ PRECEDENCE = (7, 6, 5, 4, 2, 3)
 
 
 def worst(codes: set[int]) -> int:
-    """Return the exit code that wins where several apply.
-
-    Parameters
-    ----------
-    codes : set of int
-        Exit codes of everything that went wrong; may be empty.
-
-    Returns
-    -------
-    int
-        0 where nothing went wrong.
-    """
+    """Return the exit code that wins where several apply."""
     return next((code for code in PRECEDENCE if code in codes), 0)

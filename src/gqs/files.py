@@ -36,25 +36,7 @@ _DISK = {
 
 @contextlib.contextmanager
 def disk_errors(path: Path, stage: str) -> Iterator[None]:
-    """Turn the system's refusals into one sentence that names file, stage and next step.
-
-    Parameters
-    ----------
-    path : Path
-        What is being written.
-    stage : str
-        What was being done, as in "writing the catalogue".
-
-    Yields
-    ------
-    None
-        The block in which files are written.
-
-    Raises
-    ------
-    ResourceError
-        Where the disk is full, read-only or forbidden.
-    """
+    """Turn the system's refusals into one sentence that names file, stage and next step."""
     try:
         yield
     except OSError as error:
@@ -67,25 +49,7 @@ def disk_errors(path: Path, stage: str) -> Iterator[None]:
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> Path:
-    """Write a file under a temporary name, flush it to disk, and only then give it its name.
-
-    Parameters
-    ----------
-    path : Path
-        Final name; an existing file is replaced as a whole.
-    write : callable
-        Gets the open binary file.
-
-    Returns
-    -------
-    Path
-        The final name.
-
-    Raises
-    ------
-    ResourceError
-        Where the disk is full, read-only or forbidden; no trace is left then.
-    """
+    """Write a file under a temporary name, flush it to disk, and only then give it its name."""
     path = Path(path)
     with disk_errors(path, "writing"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,20 +68,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> Path:
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> Path:
-    """Write bytes that are at hand, whole or not at all.
-
-    Parameters
-    ----------
-    path : Path
-        Final name.
-    data : bytes
-        The content.
-
-    Returns
-    -------
-    Path
-        The final name.
-    """
+    """Write bytes that are at hand, whole or not at all."""
 
     def write(file: IO[bytes]) -> None:
         file.write(data)
@@ -126,20 +77,7 @@ def write_bytes(path: Path, data: bytes | memoryview) -> Path:
 
 
 def write_json(path: Path, value: Any) -> Path:
-    """Write a value as indented JSON, whole or not at all.
-
-    Parameters
-    ----------
-    path : Path
-        Final name.
-    value : object
-        Anything that JSON can hold; NaN is refused, since JSON has none.
-
-    Returns
-    -------
-    Path
-        The final name.
-    """
+    """Write a value as indented JSON, whole or not at all."""
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     return write_bytes(path, text.encode())
 
@@ -153,53 +91,18 @@ def _sync_folder(folder: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes.
-
-    Parameters
-    ----------
-    path : Path
-        The file; read in pieces, so that memory stays flat.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-    """
+    """Return the SHA-256 of a file's bytes."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def hash_of(value: Any) -> str:
-    """Return the SHA-256 of a value's canonical JSON: equal values, equal hashes.
-
-    Parameters
-    ----------
-    value : object
-        Anything that JSON can hold; paths and numbers of numpy count as text.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-    """
+    """Return the SHA-256 of a value's canonical JSON: equal values, equal hashes."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def sweep(folder: Path, older_than_s: float = STALE_AFTER_S) -> int:
-    """Remove temporary files that a killed process of this user left behind.
-
-    Parameters
-    ----------
-    folder : Path
-        Looked through, not its subfolders.
-    older_than_s : float
-        Age in seconds under which a temporary file may still be somebody's.
-
-    Returns
-    -------
-    int
-        How many were removed.
-    """
+    """Remove temporary files that a killed process of this user left behind."""
     removed = 0
     for path in Path(folder).glob(".*.tmp"):
         with contextlib.suppress(FileNotFoundError):
@@ -212,23 +115,7 @@ def sweep(folder: Path, older_than_s: float = STALE_AFTER_S) -> int:
 
 @contextlib.contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Hold a folder's writer lock; the lock goes with the process, however it ends.
-
-    Parameters
-    ----------
-    folder : Path
-        Made where it is not there.
-
-    Yields
-    ------
-    None
-        The block in which this process alone writes.
-
-    Raises
-    ------
-    ResourceError
-        If another process holds the lock; the sentence names the holder.
-    """
+    """Hold a folder's writer lock; the lock goes with the process, however it ends."""
     folder = Path(folder)
     with disk_errors(folder, "taking the writer's lock"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -251,20 +138,7 @@ def only_writer(folder: Path) -> Iterator[None]:
 
 
 def check_hash(path: Path, expected: str) -> None:
-    """Refuse a file whose bytes are not those that its manifest names.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    expected : str
-        Its SHA-256 as the manifest has it.
-
-    Raises
-    ------
-    IntegrityError
-        If the hash differs.
-    """
+    """Refuse a file whose bytes are not those that its manifest names."""
     found = sha256(path)
     if found != expected:
         raise IntegrityError(
@@ -274,18 +148,7 @@ def check_hash(path: Path, expected: str) -> None:
 
 
 def below(folder: Path) -> list[Path]:
-    """List the files in a folder, at any depth, behind links too.
-
-    Parameters
-    ----------
-    folder : Path
-        An archive's, or one of links into it.
-
-    Returns
-    -------
-    list of Path
-        Sorted; a folder that links lead to twice, or in circles, is listed once.
-    """
+    """List the files in a folder, at any depth, behind links too."""
     found, seen = [], {os.path.realpath(folder)}
     for here, folders, names in os.walk(folder, followlinks=True):
         found += [Path(here, name) for name in names if Path(here, name).is_file()]

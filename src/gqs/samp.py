@@ -37,18 +37,11 @@ _START: Final = "Start TOPCAT or Aladin, and run the same command again."
 
 @dataclass(frozen=True)
 class Sent:
-    """What became of a table that was sent.
+    """What became of a table that was sent."""
 
-    Attributes
-    ----------
-    loaded : list of str
-        Names of the clients that say that they have loaded it.
-    set_aside : list of str
-        A sentence for each client that has not.
-    """
-
+    # names of the clients that say that they have loaded it
     loaded: list[str] = field(default_factory=list)
-    set_aside: list[str] = field(default_factory=list)
+    set_aside: list[str] = field(default_factory=list)  # A sentence for each client that has not
 
 
 @dataclass(frozen=True)

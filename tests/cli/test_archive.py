@@ -11,7 +11,6 @@ import pytest
 from astropy.table import Table
 from typer.testing import CliRunner, Result
 
-import gqs.cli  # noqa: F401 -- registers the verbs
 from gqs import tables
 from gqs.cli.shell import app
 from loopback.sas import any_field, serve_frames, small_frame

@@ -17,8 +17,8 @@ from astropy.table import Table
 
 from cli.test_verbs import GQS, gqs, refused
 from gqs import tables
-from gqs.dataset.store import CutoutStore
-from gqs.survey.sdss import FieldId
+from gqs.cutouts.store import CutoutStore
+from gqs.surveys.sdss import FieldId
 from loopback.sas import files_in, serve_frames
 from loopback.server import LoopbackServer
 from loopback.skyserver import Database, SkyServer, generated

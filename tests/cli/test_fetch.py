@@ -17,7 +17,7 @@ import pytest
 from astropy.table import Table
 
 from gqs import tables
-from gqs.survey.archive import Manifest
+from gqs.archive import Manifest
 from loopback.sas import any_field, serve_frames, small_frame
 from loopback.server import LoopbackServer
 

@@ -16,17 +16,17 @@ import torch
 from astropy.table import Table, vstack
 
 from gqs import labels, tables
-from gqs.classify.classifier import load_classifier
-from gqs.classify.priors import find_prior
-from gqs.classify.weighing import bands_given, list_candidates, weigh
 from gqs.cli.probabilities import Wanted
 from gqs.errors import IntegrityError, UsageError
-from gqs.evaluation.held_out import HeldOut, calibrate, table_of
-from gqs.evaluation.shares import learned_shares
 from gqs.files import sha256
 from gqs.imaging.frames import group_fields
-from gqs.model_folder import Card, save_model
+from gqs.model.calibration import HeldOut, calibrate, table_of
+from gqs.model.classifier import load_classifier
+from gqs.model.folder import Card, save_model
+from gqs.model.reweight import bands_given, list_candidates, weigh
 from gqs.networks import zoo
+from gqs.probability.label_shift import learned_shares
+from gqs.probability.priors import find_prior
 from gqs.tables import Flag
 
 POLE = (192.86, 27.13)  # the northern galactic pole, degrees

@@ -16,16 +16,15 @@ import pytest
 from typer.testing import CliRunner
 
 import gqs.cli
+from cli.test_verbs import GQS, gqs, refused
 from gqs import tables
+from gqs.archive import skyserver
+from gqs.archive.query import parse
 from gqs.cli.shell import app
 from gqs.errors import GqsError
-from gqs.survey import skyserver
-from gqs.survey.query import parse
 from loopback.casjobs import TOKEN, CasJobs
 from loopback.server import LoopbackServer
 from loopback.skyserver import Database, SkyServer, csv, generated
-
-from .test_verbs import GQS, gqs, refused
 
 ASKED = ("--runs", "3430,3434", "--classes", "QSO,STAR", "--limits", "r=15..21")
 

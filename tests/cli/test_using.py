@@ -8,21 +8,17 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import gqs.cli  # noqa: F401  (registers the verbs)
-from classify.test_classifier import classifier
-from gqs.classify.classifier import Classifier
-from gqs.classify.survey import SurveyReport
 from gqs.cli.frames import said_of_missing
 from gqs.cli.shell import app
 from gqs.cli.surveying import _lines, is_survey
 from gqs.cli.using import _picture
 from gqs.errors import GqsError, UsageError
-from gqs.evaluation.pictures import INVALID
 from gqs.files import only_writer
 from gqs.imaging.composite import NONLINEARITY, SCALES
 from gqs.imaging.frames import read_frame
-
-__all__ = ["classifier"]
+from gqs.model.classifier import Classifier
+from gqs.report.pictures import INVALID
+from gqs.runs.survey import SurveyReport
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from threadpoolctl import ThreadpoolController, threadpool_limits
 from gqs import labels
 from gqs.errors import UsageError
 from gqs.evaluation.baseline import Options, _free_cores, boosted_trees, fit, measured
-from gqs.evaluation.judged import judge
+from gqs.evaluation.matched import judge
 from gqs.tables import read
 
 NAMES = np.array(labels.CLASSES)

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from drawn import predictions, sample, truth_of
 from gqs.errors import UsageError
-from gqs.evaluation.judged import judge
+from gqs.evaluation.matched import judge
 from gqs.evaluation.metrics import compare
-
-from .drawn import predictions, sample, truth_of
 
 
 def judged_right(right: np.ndarray, **columns):

@@ -5,12 +5,11 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
+from drawn import predictions, sample, truth_of
 from gqs.evaluation.intervals import bootstrap, resamplings, wilson
-from gqs.evaluation.judged import judge
+from gqs.evaluation.matched import judge
 from gqs.evaluation.metrics import evaluate
 from gqs.evaluation.roc import Ranking, curves
-
-from .drawn import predictions, sample, truth_of
 
 
 def share(hits):

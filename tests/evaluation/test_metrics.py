@@ -7,12 +7,11 @@ import pytest
 from astropy.table import Table
 from sklearn import metrics as oracle
 
+from drawn import from_confusion, predictions, sample, truth_of
 from gqs import labels, tables
 from gqs.errors import BadInputError, IntegrityError, UsageError
-from gqs.evaluation.judged import judge
+from gqs.evaluation.matched import judge
 from gqs.evaluation.metrics import evaluate, measure, scores
-
-from .drawn import from_confusion, predictions, sample, truth_of
 
 PAPER = [[1117, 27, 8], [36, 914, 54], [18, 98, 905]]
 

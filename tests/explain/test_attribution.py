@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from gqs.classify.classifier import Classifier
-from gqs.dataset.preprocess import Preprocessing
+from gqs.cutouts.preprocessing import Preprocessing
 from gqs.explain.attribution import evidence, without_each_band
+from gqs.model.classifier import Classifier
 from gqs.networks import zoo
-from gqs.survey.sdss import SKY_NOISE
+from gqs.surveys.sdss import SKY_NOISE
 
 BANDS = "gri"
 

@@ -9,26 +9,23 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import gqs.cli  # noqa: F401  (registers the verbs)
-from classify.test_classifier import classifier, stars
-from gqs.classify.classifier import Classifier, load_classifier
-from gqs.classify.weighing import weigh
+from drawn import stars
 from gqs.cli.shell import app
-from gqs.dataset.preprocess import Preprocessing
+from gqs.cutouts.preprocessing import Preprocessing
 from gqs.errors import UsageError
-from gqs.evaluation import typical
-from gqs.evaluation.examples import Examples
-from gqs.evaluation.held_out import METHOD
-from gqs.evaluation.shares import Shares
-from gqs.evaluation.temperature import Temperature
 from gqs.explain.sources import WORDS, Wanted, explain
 from gqs.files import sha256
 from gqs.labels import PROBABILITY_COLUMNS
-from gqs.model_folder import CARD, EXAMPLES, TYPICAL
+from gqs.model import novelty as typical
+from gqs.model.calibration import METHOD
+from gqs.model.classifier import Classifier, load_classifier
+from gqs.model.examples import Examples
+from gqs.model.folder import CARD, EXAMPLES, TYPICAL
+from gqs.model.reweight import weigh
+from gqs.model.temperature import Temperature
 from gqs.networks.embedding import embed
+from gqs.probability.label_shift import Shares
 from gqs.tables import Flag
-
-__all__ = ["classifier"]
 
 
 def frames(survey: Path) -> list[Path]:

@@ -10,7 +10,7 @@ import pytest
 from gqs.errors import BadInputError, IntegrityError
 from gqs.imaging import unpack
 from gqs.imaging.frames import check_frame, read_frame
-from gqs.survey.sdss import FieldId, FrameName
+from gqs.surveys.sdss import FieldId, FrameName
 from loopback.sas import any_field, small_frame
 
 NAME = FrameName("g", FieldId(3918, 3, 213))

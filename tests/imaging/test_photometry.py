@@ -16,7 +16,7 @@ from gqs.imaging.photometry import (
     feature_names,
     magnitude_features,
 )
-from gqs.survey.sdss import SKY_NOISE, asinh_magnitude
+from gqs.surveys.sdss import SKY_NOISE, asinh_magnitude
 
 
 def gaussians(n, bands="gri", flux=50.0, sigma=1.6, seed=0, noise=True, centred=False):

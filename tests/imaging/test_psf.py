@@ -12,8 +12,8 @@ from gqs.imaging.align import BandStack
 from gqs.imaging.profile import HALF, Profile, fitted
 from gqs.imaging.psf import psf_magnitudes
 from gqs.imaging.seeing import Stars, seeing_of
-from gqs.survey.sdss import PIXEL_SCALE, FieldId, asinh_magnitude
-from gqs.survey.simulated.psf import Psf
+from gqs.simulation.psf import Psf
+from gqs.surveys.sdss import PIXEL_SCALE, FieldId, asinh_magnitude
 
 SHAPE = (420, 530)
 NOISE = 0.03

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import sep
 
+from gqs.imaging import seeing
 from gqs.imaging.detect import detect
 from gqs.imaging.seeing import _stars, field_seeing
-from gqs.survey import seeing
-from gqs.survey.sdss import PIXEL_SCALE
-from gqs.survey.simulated.psf import Psf
+from gqs.simulation.psf import Psf
+from gqs.surveys.sdss import PIXEL_SCALE
 
 FWHM = 2 * np.sqrt(2 * np.log(2))
 

@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from gqs.archive import fetch
 from gqs.imaging.frames import check_frame
-from gqs.survey.archive import fetch
 from loopback.sas import some_frames
 
 TESTS = Path(__file__).parents[1]

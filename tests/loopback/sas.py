@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gqs.survey.archive.wanted import frames_of
-from gqs.survey.detectors import FRAME_OFFSET
-from gqs.survey.releases import all_releases
-from gqs.survey.sdss import FieldId, FrameName
+from gqs.archive.frame_list import frames_of
+from gqs.archive.releases import all_releases
+from gqs.surveys.detectors import FRAME_OFFSET
+from gqs.surveys.sdss import FieldId, FrameName
 from loopback.server import Answer, LoopbackServer, Request
 
 _PATH = (
@@ -80,9 +80,9 @@ def any_field(pattern: bytes) -> Frames:
 
 def small_frame(seed: int = 5, shape: tuple[int, int] = (60, 80)) -> bytes:
     """One frame of a few kilobytes with all that a frame has: simulated noise under the sky."""
-    from gqs.survey.simulated.conditions import draw_conditions
-    from gqs.survey.simulated.frame_files import compressed_frame
-    from gqs.survey.simulated.plan import place, plan
+    from gqs.simulation.conditions import draw_conditions
+    from gqs.simulation.frame_files import compressed_frame
+    from gqs.simulation.plan import place, plan
 
     rng = np.random.default_rng(seed)
     field = plan(1)[0]

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gqs.errors import UsageError
-from gqs.model_folder import Card, load_model, save_model
+from gqs.model.folder import Card, load_model, save_model
 from gqs.networks import borrowed, zoo
 from gqs.networks.torchvision_cure import import_torchvision
 

@@ -26,7 +26,7 @@ def test_torchvision_is_imported_where_it_is_installed() -> None:
 
 
 def test_the_core_never_imports_torchvision() -> None:
-    code = "import sys, gqs.networks.zoo as zoo, gqs.training, gqs.model_folder\n"
+    code = "import sys, gqs.networks.zoo as zoo, gqs.training, gqs.model.folder\n"
     code += "zoo.build('resnet18'); print('torchvision' in sys.modules)"
     assert run(code) == "False"
 

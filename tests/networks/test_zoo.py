@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gqs.errors import UsageError
-from gqs.model_folder import Card, load_model, save_model
+from gqs.model.folder import Card, load_model, save_model
 from gqs.networks import zoo
 
 # The paper's Tables 6-8, and its own.

@@ -11,12 +11,12 @@ import torch
 from astropy.table import Table
 
 from gqs import labels, recipes, tables
-from gqs.dataset.shards import write_shard
-from gqs.dataset.split import split_hash
-from gqs.dataset.store import CutoutStore
-from gqs.dataset.writer import StoreWriter
-from gqs.model_folder import Card, save_model
-from gqs.reproduce import judging
+from gqs.cutouts.shards import write_shard
+from gqs.cutouts.split import split_hash
+from gqs.cutouts.store import CutoutStore
+from gqs.cutouts.writer import StoreWriter
+from gqs.model.folder import Card, save_model
+from gqs.reproduce import predictions as judging
 from gqs.reproduce.planning import model_folder
 
 Made = Callable[..., Path]

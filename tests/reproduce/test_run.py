@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from gqs.dataset.split import load
-from gqs.dataset.store import CutoutStore
-from gqs.model_folder import read_card
+from gqs.cutouts.split import load
+from gqs.cutouts.store import CutoutStore
+from gqs.model.folder import read_card
 from gqs.recipes import load as load_recipe
 from gqs.reproduce.plan import Job
 from gqs.reproduce.planning import identity_of, model_folder

@@ -12,19 +12,23 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
 
-from gqs import labels, workers
-from gqs.dataset.split import make_split
-from gqs.dataset.store import CutoutStore
+from gqs import labels
+from gqs.cutouts.split import make_split
+from gqs.cutouts.store import CutoutStore
 from gqs.errors import UsageError
-from gqs.evaluation.page import Cell, Facts, Grid, Listing, Paragraph, Section
+from gqs.executors import processes as workers
 from gqs.networks import zoo
 from gqs.recipes import published
-from gqs.reproduce import claims, comparing, costs, document, grids, judging, markup
+from gqs.report.blocks import Cell, Facts, Grid, Listing, Paragraph, Section
+from gqs.reproduce import ablations as comparing
+from gqs.reproduce import costs, document, markup
+from gqs.reproduce import hypotheses as claims
+from gqs.reproduce import predictions as judging
+from gqs.reproduce import tables as grids
 from gqs.reproduce.gather import gather
 from gqs.reproduce.run import Options, prepare, tabulate
 from gqs.reproduce.splits import open_split
-
-from .conftest import Made, pictures
+from reproduce.conftest import Made, pictures
 
 
 def certain(decided: np.ndarray, sure: float = 0.9) -> np.ndarray:

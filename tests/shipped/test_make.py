@@ -8,8 +8,8 @@ from astropy.table import Table
 
 import make
 from gqs.imaging.photometry import aperture_magnitudes
-from gqs.survey.seeing import INNER, OUTER, seeing
-from gqs.survey.simulated import population
+from gqs.imaging.seeing import INNER, OUTER, seeing
+from gqs.simulation import population
 from painting import paint
 
 

@@ -8,11 +8,11 @@ import numpy as np
 from astropy.table import Table
 
 import pictures
-from gqs.dataset.shards import write_shard
-from gqs.dataset.store import CutoutStore
-from gqs.dataset.writer import StoreWriter
+from gqs.cutouts.shards import write_shard
+from gqs.cutouts.store import CutoutStore
+from gqs.cutouts.writer import StoreWriter
 from gqs.imaging.composite import PICTURE_BANDS, colour_cutouts
-from gqs.survey.sdss import BANDS, SKY_NOISE
+from gqs.surveys.sdss import BANDS, SKY_NOISE
 
 
 def _store(path: Path) -> CutoutStore:

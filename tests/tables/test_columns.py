@@ -13,7 +13,8 @@ from astropy.io.votable import parse, ucd
 from astropy.table import Table, vstack
 
 from gqs import labels, tables
-from gqs.survey import sdss, seeing
+from gqs.imaging import seeing
+from gqs.surveys import sdss
 from gqs.tables import UCD, Flag
 from gqs.tables.columns import bands, described, flag_lines, known_columns
 

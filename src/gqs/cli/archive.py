@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from gqs.cli.querying import PANEL
-from gqs.cli.querying import Release as Release  # for the verbs that fetch by themselves
+from gqs.cli.querying import Release as Release
 from gqs.cli.querying import Server as Server
 from gqs.cli.shell import AsJson, Edge, Form, Processes, Seed, app, bar, finish, say
 from gqs.errors import BadInputError, UsageError
 
 if TYPE_CHECKING:
-    from gqs.survey.archive import FetchReport, Plan
-    from gqs.survey.sdss import FieldId
+    from gqs.archive import FetchReport, Plan
+    from gqs.surveys.sdss import FieldId
 
 Mirror = Annotated[
     str | None,
@@ -70,12 +70,12 @@ def fetch(
 
       gqs fetch --ra 185.4 --dec 12.7 --out frames
     """
+    from gqs.archive import fetch as fetch_frames
+    from gqs.archive import frames_folder, plan
+    from gqs.archive.frame_list import frames_of
+    from gqs.archive.manifest import SET_ASIDE
+    from gqs.archive.releases import find
     from gqs.imaging.frames import check_frame
-    from gqs.survey.archive import fetch as fetch_frames
-    from gqs.survey.archive import frames_folder, plan
-    from gqs.survey.archive.manifest import SET_ASIDE
-    from gqs.survey.archive.wanted import frames_of
-    from gqs.survey.releases import find
 
     chosen, folder = find(release), out or frames_folder()
     frames = frames_of(fields_asked(catalog, field or [], ra, dec, release, server), bands)
@@ -106,33 +106,9 @@ def fields_asked(
     release: str,
     server: str | None,
 ) -> list[FieldId]:
-    """Return fields as the options name them; the one that a position lies on is told.
-
-    Parameters
-    ----------
-    catalog : Path or None
-        Whose objects lie on the fields.
-    field : list of str
-        As in 3918-3-213.
-    ra, dec : float or None
-        A position, deg.
-    release, server : str
-        Who is asked for the field that covers the position.
-
-    Returns
-    -------
-    list of FieldId
-        At least one.
-
-    Raises
-    ------
-    UsageError
-        If no kind is named, or several are.
-    BadInputError
-        If no field covers the position.
-    """
-    from gqs.survey.archive.wanted import fields_of
-    from gqs.survey.sdss import FieldId
+    """Return fields as the options name them; the one that a position lies on is told."""
+    from gqs.archive.frame_list import fields_of
+    from gqs.surveys.sdss import FieldId
 
     if (ra is None) != (dec is None):
         raise UsageError("--ra and --dec go together.")
@@ -144,7 +120,7 @@ def fields_asked(
         return fields_of(catalog)
     if ra is None or dec is None:
         return [FieldId.parse(text) for text in field]
-    from gqs.survey.skyserver import fields_at
+    from gqs.archive.skyserver import fields_at
 
     found = fields_at(ra, dec, release, server)
     if not found:
@@ -183,7 +159,7 @@ def _fetched_line(report: FetchReport, wanted: int, folder: Path) -> str:
 
 def _next(report: FetchReport, folder: Path, catalog: Path | None) -> list[str]:
     """Name the next command; there is none without an r frame, onto whose grid all others go."""
-    from gqs.survey.sdss import BANDS
+    from gqs.surveys.sdss import BANDS
 
     bands = "".join(band for band in BANDS if any(name.band == band for name in report.paths))
     if "r" not in bands:
@@ -237,13 +213,13 @@ def dataset(
 
       gqs dataset paper --runs 3430,3434 --out five --form flux --edge pad --scheme grouped
     """
-    from gqs import paper_dataset
-    from gqs.survey.query import parse
-    from gqs.survey.sdss import BANDS
+    from gqs.archive.query import parse
+    from gqs.reproduce import paper_dataset, paper_dataset_plan
+    from gqs.surveys.sdss import BANDS
 
     if bands and form == "paper":
         raise UsageError("--bands goes with --form flux: the paper's picture is of g, r and i.")
-    wish = paper_dataset.Wish(
+    wish = paper_dataset_plan.Wish(
         runs=parse(runs=runs).runs,
         out=out,
         frames=frames,
@@ -258,7 +234,7 @@ def dataset(
         connections=connections,
         workers=workers,
     )
-    ahead = paper_dataset.outlook(wish, paper_dataset.catalogue(wish, bar))
+    ahead = paper_dataset_plan.outlook(wish, paper_dataset_plan.catalogue(wish, bar))
     if dry_run:
         say(ahead.lines(), ahead.as_dict(), as_json)
         return

@@ -24,7 +24,7 @@ from gqs.cli.shell import (
 from gqs.errors import UsageError
 
 if TYPE_CHECKING:
-    from gqs.dataset.assemble import BuildReport
+    from gqs.cutouts.build import BuildReport
 
 PANEL = "Data"
 OBJECTS = 30_000
@@ -95,7 +95,7 @@ def simulate(
             raise UsageError(f"{sentence}: leave one of these options out.")
     if into_store:
         from gqs import labels
-        from gqs.dataset.assemble import build_from_simulation
+        from gqs.cutouts.build import build_from_simulation
 
         wanted = objects or (None if catalog else OBJECTS)
         counts = wanted and dict.fromkeys(labels.CLASSES, wanted // len(labels.CLASSES))
@@ -106,8 +106,8 @@ def simulate(
         _say_built(report, as_json)
         return
     from gqs import tables
-    from gqs.survey.simulated.fields import simulate as simulate_fields
-    from gqs.survey.simulated.population import Mix
+    from gqs.simulation.fields import simulate as simulate_fields
+    from gqs.simulation.population import Mix
 
     mix = Mix.enriched_with(enriched) if enriched else Mix(galaxies, quasars, stars)
     own = None if catalog is None else tables.read(catalog)
@@ -155,7 +155,7 @@ def cutouts(
 
       gqs cutouts frame-*.fits.bz2 --catalog specphoto.csv --out pictures --form paper
     """
-    from gqs.dataset.assemble import build_from_frames
+    from gqs.cutouts.build import build_from_frames
 
     with bar("Cutting out") as progress:
         report = build_from_frames(
@@ -206,8 +206,8 @@ def split(
     """
     import numpy as np
 
-    from gqs.dataset.split import split_store
-    from gqs.dataset.store import CutoutStore
+    from gqs.cutouts.split import split_store
+    from gqs.cutouts.store import CutoutStore
 
     if by and scheme == "paper":
         raise UsageError("--by goes with --scheme grouped; the paper's split is of single objects.")

@@ -66,11 +66,11 @@ def explain(
 
       gqs explain --field 3918-3-213 --objid 2543018311884804 --out why.html
     """
-    from gqs.classify.classifier import load_classifier
-    from gqs.classify.priors import find_prior, holds_for
     from gqs.explain.page import write_page
     from gqs.explain.sources import Wanted
     from gqs.explain.sources import explain as explain_sources
+    from gqs.model.classifier import load_classifier
+    from gqs.probability.priors import find_prior, holds_for
 
     if out.suffix.lower() not in PAGES:
         raise UsageError(f"{out}: pages end in {' or '.join(PAGES)}.")

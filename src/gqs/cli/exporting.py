@@ -32,8 +32,8 @@ def export(
 
       gqs export my-model --out model.onnx --opset 20
     """
-    from gqs.classify.classifier import load_classifier
-    from gqs.classify.export import export as written
+    from gqs.model.classifier import load_classifier
+    from gqs.model.export import export as written
 
     told = written(load_classifier(model), out, opset)
     size = out.stat().st_size

@@ -33,21 +33,8 @@ Engine = Annotated[
 
 
 def said_of_missing(lacking: Mapping[str, int], fields: int) -> list[str]:
-    """Say which of the model's bands are missing; their rows have the flag MISSING_BAND.
-
-    Parameters
-    ----------
-    lacking : mapping of str to int
-        How many fields lack which bands, as in {"uz": 2}.
-    fields : int
-        How many there are in all.
-
-    Returns
-    -------
-    list of str
-        One sentence, or none where no band is missing.
-    """
-    from gqs.survey.sdss import BANDS
+    """Say which of the model's bands are missing; their rows have the flag MISSING_BAND."""
+    from gqs.surveys.sdss import BANDS
 
     missing = [band for band in BANDS if any(band in bands for bands in lacking)]
     if not missing:
@@ -60,13 +47,7 @@ def said_of_missing(lacking: Mapping[str, int], fields: int) -> list[str]:
 
 
 def note(sentence: str) -> None:
-    """Tell on standard error what takes time or was passed over.
-
-    Parameters
-    ----------
-    sentence : str
-        Whole.
-    """
+    """Tell on standard error what takes time or was passed over."""
     print(sentence, file=sys.stderr, flush=True)
 
 
@@ -88,22 +69,7 @@ class Taken(NamedTuple):
 
 
 def refuse_idle_release(context: typer.Context, used: bool, users: str) -> None:
-    """Refuse a --release that would do nothing.
-
-    Parameters
-    ----------
-    context : typer.Context
-        Of the command, which knows what was typed.
-    used : bool
-        Whether anything here depends on the release.
-    users : str
-        The options that do, for the sentence.
-
-    Raises
-    ------
-    UsageError
-        If it was typed for nothing.
-    """
+    """Refuse a --release that would do nothing."""
     origin = context.get_parameter_source("release")
     if not used and origin is not None and origin.name == "COMMANDLINE":
         raise UsageError(f"--release goes with {users}.")
@@ -117,39 +83,11 @@ def take(
     bands: str,
     source: Source,
 ) -> Taken:
-    """List the frames named, or bring those of the fields asked for.
-
-    Parameters
-    ----------
-    frames : list of Path or None
-        Files and folders.
-    field : list of str or None
-        As in 3918-3-213.
-    ra, dec : float or None
-        A position whose field is wanted, deg.
-    bands : str
-        To fetch; r, by which sources are found, comes with them.
-    source : Source
-        Of frames to fetch.
-
-    Returns
-    -------
-    Taken
-        At least one frame.
-
-    Raises
-    ------
-    UsageError
-        If neither frames nor fields are named, or both.
-    BadInputError, IntegrityError
-        If the archive has none of the frames, or only wrong ones.
-    NetworkError
-        If it cannot be reached.
-    """
+    """List the frames named, or bring those of the fields asked for."""
+    from gqs.archive import fetch, frames_folder
+    from gqs.archive.frame_list import frames_of
     from gqs.imaging.frames import check_frame
-    from gqs.survey.archive import fetch, frames_folder
-    from gqs.survey.archive.wanted import frames_of
-    from gqs.survey.sdss import REFERENCE_BAND
+    from gqs.surveys.sdss import REFERENCE_BAND
 
     asked = bool(field) or ra is not None or dec is not None
     if bool(frames) == asked:

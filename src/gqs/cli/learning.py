@@ -139,9 +139,10 @@ def train(
 
       torchrun --standalone --nproc-per-node 4 -m gqs.cli train cutouts --out model
     """
-    from gqs import recipes, workers
-    from gqs.dataset.split import load
-    from gqs.dataset.store import CutoutStore
+    from gqs import recipes
+    from gqs.cutouts.split import load
+    from gqs.cutouts.store import CutoutStore
+    from gqs.executors import processes as workers
     from gqs.training import train as train_network
     from gqs.training.distributed import rank
 
@@ -179,7 +180,7 @@ def train(
 
 def _folder(model: Path) -> Path:
     """Return a model's folder, that of the package's own for the word `package`."""
-    from gqs.classify.classifier import SHIPPED
+    from gqs.model.classifier import SHIPPED
 
     return SHIPPED if str(model) == "package" and not model.exists() else model
 
@@ -221,9 +222,9 @@ def calibrate(
     """
     import numpy as np
 
-    from gqs.dataset.split import load
-    from gqs.dataset.store import CutoutStore
-    from gqs.training.calibrating import calibrate_model
+    from gqs.cutouts.split import load
+    from gqs.cutouts.store import CutoutStore
+    from gqs.training.recalibrate import calibrate_model
 
     opened, divided = CutoutStore.open(store), load(split or store / "split.parquet")
     chosen = divided["objid"][np.asarray(divided["split"]).astype(str) == side]
@@ -268,10 +269,10 @@ def evaluate(
       gqs evaluate package cutouts --out report
     """
     from gqs import tables
-    from gqs.appraisal import appraise
-    from gqs.classify.classifier import load_classifier
-    from gqs.dataset.split import load
-    from gqs.dataset.store import CutoutStore
+    from gqs.cutouts.split import load
+    from gqs.cutouts.store import CutoutStore
+    from gqs.model.classifier import load_classifier
+    from gqs.report.appraise import appraise
 
     model, opened = _folder(model), CutoutStore.open(store)
     history = model / "history.csv"

@@ -13,10 +13,10 @@ from gqs.errors import UsageError
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from gqs.classify.classifier import Classifier
-    from gqs.classify.priors import Prior
-    from gqs.classify.weighing import Candidates
     from gqs.evaluation.intervals import Estimate
+    from gqs.model.classifier import Classifier
+    from gqs.model.reweight import Candidates
+    from gqs.probability.priors import Prior
 
 PURITY = 0.9
 HELD_OUT = "promised for objects like those that the model held out (docs/probabilities.md)"
@@ -65,31 +65,11 @@ class Wanted:
         purity: float | None,
         candidates_out: Path | None,
     ) -> Wanted:
-        """Check the options; what the model cannot give is refused here.
-
-        Parameters
-        ----------
-        classifier : Classifier
-            The judge.
-        out : Path
-            The catalogue.
-        prior, coverage, name, purity, candidates_out
-            As they were typed; None where they were not.
-
-        Returns
-        -------
-        Wanted
-            Ready for `answered`.
-
-        Raises
-        ------
-        UsageError
-            If options do not fit, or need what the model does not have.
-        """
+        """Check the options; what the model cannot give is refused here."""
         from gqs import tables
-        from gqs.classify.priors import find_prior, require_counts
-        from gqs.classify.weighing import list_candidates, weigh
-        from gqs.evaluation.candidates import checked
+        from gqs.model.reweight import list_candidates, weigh
+        from gqs.probability.candidates import checked
+        from gqs.probability.priors import find_prior, require_counts
 
         chosen = None if prior is None else find_prior(prior)
         if name is None and (purity is not None or candidates_out is not None):
@@ -119,26 +99,9 @@ class Wanted:
     def answered(
         self, predictions: Table, classifier: Classifier
     ) -> tuple[Table, list[str], dict[str, Any]]:
-        """Weigh a catalogue and write its candidates.
-
-        Parameters
-        ----------
-        predictions : Table
-            As the classifier gave them.
-        classifier : Classifier
-            The judge.
-
-        Returns
-        -------
-        weighed : Table
-            The catalogue.
-        lines : list of str
-            For people.
-        told : dict
-            For machines.
-        """
+        """Weigh a catalogue and write its candidates."""
         from gqs import tables
-        from gqs.classify.weighing import list_candidates, weigh
+        from gqs.model.reweight import list_candidates, weigh
 
         found = weigh(predictions, classifier, self.prior, self.coverage)
         lines = [*self._about_prior(found), *self._about_sets(found, classifier)]
@@ -154,8 +117,8 @@ class Wanted:
 
     def _about_prior(self, found: Table) -> list[str]:
         """Say for which mix of classes the probabilities hold."""
-        from gqs.classify.priors import holds_for, near_plane
-        from gqs.evaluation.judged import numbers
+        from gqs.evaluation.matched import numbers
+        from gqs.probability.priors import holds_for, near_plane
         from gqs.tables import Flag
 
         lines = [holds_for(self.prior)]
@@ -179,8 +142,8 @@ class Wanted:
         """Say how sets come about; refuse where none could be given."""
         import numpy as np
 
-        from gqs.classify.held_out import held_out_of, with_bands
-        from gqs.classify.weighing import bands_given
+        from gqs.model.held_out import held_out_of, with_bands
+        from gqs.model.reweight import bands_given
 
         if self.coverage is None:
             return []
@@ -255,13 +218,7 @@ def _share(found: Estimate) -> str:
 
 
 def no_rows() -> Table:
-    """Return a catalogue that has none, of which to ask what does not depend on them.
-
-    Returns
-    -------
-    Table
-        With the columns that priors and sets look at.
-    """
+    """Return a catalogue that has none, of which to ask what does not depend on them."""
     import numpy as np
     from astropy.table import Table
 

@@ -16,26 +16,7 @@ _NOT_TOLD: Final = ("as_json", "workers", "cache", "scheduler", "frames")  # cha
 
 
 def how_made(verb: str, options: Mapping[str, Any]) -> dict[str, str]:
-    """Return a catalogue's date and command, as its metadata keep them.
-
-    Parameters
-    ----------
-    verb : str
-        As in "classify".
-    options : mapping
-        The verb's parameters as they were taken; of files the name is told, not the folder.
-
-    Returns
-    -------
-    dict of str to str
-        `date`, UTC as FITS writes it (from $SOURCE_DATE_EPOCH where that is set, so that a rerun
-        can give equal bytes), and `command`.
-
-    Raises
-    ------
-    UsageError
-        If $SOURCE_DATE_EPOCH is no number of seconds.
-    """
+    """Return a catalogue's date and command, as its metadata keep them."""
     words = ["gqs", verb]
     for name, value in options.items():
         if name in _NOT_TOLD or value is None or value is False:

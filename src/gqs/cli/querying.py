@@ -98,8 +98,8 @@ def query(
       gqs query --out catalog.parquet --csv exported.csv --release 16
     """
     from gqs import tables
-    from gqs.survey.query import parse, schema_note
-    from gqs.survey.releases import DEFAULT, find
+    from gqs.archive.query import parse, schema_note
+    from gqs.archive.releases import DEFAULT, find
 
     number = find(release or DEFAULT).number
     asking = (runs, classes, limits, cone, all_spectra, server, token_file, wait, show_sql, dry_run)
@@ -118,7 +118,7 @@ def query(
         if wrong:
             raise UsageError(f"{sentence[0].upper() + sentence[1:]}.")
     if csv:
-        from gqs.survey.export import read_export
+        from gqs.archive.exported_csv import read_export
 
         assert out is not None
         tables.check_ending(out)
@@ -138,11 +138,11 @@ def query(
         return
     address: dict[str, Any] = {"release": number, "server": server}
     if via == "casjobs":
-        from gqs.survey.sciserver import Token
+        from gqs.archive.sciserver import Token
 
         address["token"] = Token.find(token_file)
     if dry_run:
-        from gqs.survey import casjobs, skyserver
+        from gqs.archive import casjobs, skyserver
 
         rows = (casjobs if via == "casjobs" else skyserver).count(request, **address)
         lines = [f"-- {note}", request.sql(), f"-- {rows} row{'s' * (rows != 1)}"]
@@ -155,12 +155,12 @@ def query(
     with bar("Querying SDSS") as progress:
         settings = {**address, "folder": kept, "page_rows": page_rows, "progress": progress}
         if via == "casjobs":
-            from gqs.survey import casjobs
+            from gqs.archive import casjobs
 
             hours = WAIT_HOURS if wait is None else wait
             catalogue = casjobs.pull(request, **settings, wait_s=hours * 3600)
         else:
-            from gqs.survey import skyserver
+            from gqs.archive import skyserver
 
             catalogue = skyserver.pull(request, **settings)
     if not len(catalogue):

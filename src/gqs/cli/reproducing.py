@@ -72,7 +72,7 @@ def reproduce(
 
       gqs reproduce pictures --out paper --tables-only
     """
-    from gqs.dataset.store import CutoutStore
+    from gqs.cutouts.store import CutoutStore
     from gqs.reproduce import run
 
     opened = CutoutStore.open(store)

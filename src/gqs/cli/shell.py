@@ -17,8 +17,8 @@ import typer
 
 from gqs import __version__
 from gqs.errors import GqsError, UsageError
+from gqs.executors.processes import duration
 from gqs.files import below
-from gqs.workers import duration
 
 app = typer.Typer(
     name="gqs",
@@ -138,18 +138,7 @@ def _read_config(path: Path, known: Mapping[str, Mapping[str, str]]) -> dict[str
 
 @contextlib.contextmanager
 def bar(what: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Show a progress bar with the time left, on standard error.
-
-    Parameters
-    ----------
-    what : str
-        The step, in a word or two.
-
-    Yields
-    ------
-    callable
-        To be told items done, items in all, and a note.
-    """
+    """Show a progress bar with the time left, on standard error."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -208,37 +197,12 @@ class _Lines:
 
 
 def say(lines: Sequence[str], result: dict[str, Any], as_json: bool) -> None:
-    """Print what a verb did: a few lines for people, or one JSON object for machines.
-
-    Parameters
-    ----------
-    lines : sequence of str
-        For people.
-    result : dict
-        For machines.
-    as_json : bool
-        Which of the two.
-    """
+    """Print what a verb did: a few lines for people, or one JSON object for machines."""
     print(json.dumps(result, default=str) if as_json else "\n".join(lines))
 
 
 def finish(set_aside: Sequence[str], code: int = 3, listed: Path | None = None) -> None:
-    """Name what was left out, and end with a code of its own where anything was.
-
-    Parameters
-    ----------
-    set_aside : sequence of str
-        A sentence for each item.
-    code : int
-        3, or 7 where something was not what its name says.
-    listed : Path, optional
-        File that names them all, told where only some are shown.
-
-    Raises
-    ------
-    typer.Exit
-        With the code, where anything was set aside.
-    """
+    """Name what was left out, and end with a code of its own where anything was."""
     for sentence in set_aside[:10]:
         print(f"set aside: {sentence}", file=sys.stderr)
     if len(set_aside) > 10:
@@ -250,23 +214,7 @@ def finish(set_aside: Sequence[str], code: int = 3, listed: Path | None = None) 
 
 
 def frame_files(paths: Sequence[Path]) -> list[Path]:
-    """List frames: files as they are named, folders by what they hold, at any depth.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        Files and folders.
-
-    Returns
-    -------
-    list of Path
-        In the order named, folders' files sorted; no file twice.
-
-    Raises
-    ------
-    UsageError
-        If a path does not exist, or a folder holds no frames.
-    """
+    """List frames: files as they are named, folders by what they hold, at any depth."""
     files: list[Path] = []
     for path in paths:
         if path.is_dir():

@@ -14,9 +14,9 @@ from gqs.errors import UsageError, worst
 from gqs.files import only_writer
 
 if TYPE_CHECKING:
-    from gqs.classify.classifier import Classifier
-    from gqs.classify.survey import SurveyReport
     from gqs.cli.frames import Taken
+    from gqs.model.classifier import Classifier
+    from gqs.runs.survey import SurveyReport
 
 Scheduler = Annotated[
     str | None,
@@ -28,25 +28,7 @@ Scheduler = Annotated[
 
 
 def is_survey(out: Path, scheduler: str | None) -> bool:
-    """Tell whether rows go to a folder of Parquet rather than into one file.
-
-    Parameters
-    ----------
-    out : Path
-        What --out says.
-    scheduler : str or None
-        What --scheduler says.
-
-    Returns
-    -------
-    bool
-        True where a scheduler is named, or `out` has no ending.
-
-    Raises
-    ------
-    UsageError
-        If a scheduler is named and `out` is a file or ends as one, or its name is empty.
-    """
+    """Tell whether rows go to a folder of Parquet rather than into one file."""
     if scheduler is None:
         return not out.suffix and not out.is_file()
     if not scheduler.strip():  # of a variable in a script that is not set
@@ -63,26 +45,7 @@ def is_survey(out: Path, scheduler: str | None) -> bool:
 def refuse_in_survey(
     out: Path, asked: dict[str, object], scheduler: str | None, processes: int | None
 ) -> None:
-    """Refuse what a survey cannot do, before any work.
-
-    Parameters
-    ----------
-    out : Path
-        The survey's folder.
-    asked : dict of str to object
-        Options that need all rows at once, and what was given for them.
-    scheduler : str or None
-        What --scheduler says.
-    processes : int or None
-        What --workers says.
-
-    Raises
-    ------
-    UsageError
-        If one of them was given, or --workers beside a running cluster.
-    ResourceError
-        If another client writes there now.
-    """
+    """Refuse what a survey cannot do, before any work."""
     for option, value in asked.items():
         if value is not None:
             raise UsageError(f"{option} needs all rows in one file: --out catalogue.parquet, say.")
@@ -102,27 +65,9 @@ def classify_into_folder(
     more: list[str],
     as_json: bool,
 ) -> None:
-    """Classify a survey and tell its summary.
-
-    Parameters
-    ----------
-    classifier : Classifier
-        The judge.
-    taken : Taken
-        Frames, and those that could not be fetched.
-    out : Path
-        The survey's folder.
-    cluster : tuple
-        What --scheduler and --workers say.
-    asked : dict
-        `prior`, `coverage`, `links` and `made`, as `classify_survey` takes them.
-    more : list of str
-        What else is to be said of the probabilities.
-    as_json : bool
-        Whether to tell it for machines.
-    """
-    from gqs.classify.cluster import LOCAL
-    from gqs.classify.survey import classify_survey
+    """Classify a survey and tell its summary."""
+    from gqs.executors.dask_cluster import LOCAL
+    from gqs.runs.survey import classify_survey
 
     def opened(link: str) -> None:
         print(f"Dashboard: {link}", file=sys.stderr, flush=True)

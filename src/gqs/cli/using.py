@@ -121,11 +121,11 @@ def classify(
       gqs classify frames/ --out survey --scheduler tcp://head-node:8786
     """
     from gqs import tables
-    from gqs.classify.classifier import load_classifier
-    from gqs.classify.ledger import Ledger
-    from gqs.classify.many import classify_parts, gathered, write_parts
-    from gqs.classify.region import write_region
-    from gqs.survey.explore import add_links
+    from gqs.archive.explore import add_links
+    from gqs.model.classifier import load_classifier
+    from gqs.runs.local import classify_parts, gathered, write_parts
+    from gqs.runs.run_store import Ledger
+    from gqs.tables.region import write_region
 
     survey = is_survey(out, scheduler)
     if not survey:
@@ -219,10 +219,10 @@ def classify(
 
 def _plot(predictions: Table, paths: list[Path], plot: Path) -> list[Path]:
     """Draw each field's picture with its sources; one file a field."""
-    from gqs.evaluation.pictures import classified_field
-    from gqs.evaluation.style import rendered
     from gqs.files import write_bytes
     from gqs.imaging.frames import group_fields
+    from gqs.report.palette import rendered
+    from gqs.report.pictures import classified_field
 
     written = []
     fields, _ = group_fields(paths)
@@ -246,11 +246,11 @@ def _plot(predictions: Table, paths: list[Path], plot: Path) -> list[Path]:
 
 def _picture(files: Mapping[str, Path]) -> tuple[NDArray[np.uint8], WCS, str]:
     """Make a field's picture: in colour where g, r and i are all there, else of r in grey."""
-    from gqs.evaluation.pictures import colours
     from gqs.imaging.align import align
     from gqs.imaging.composite import colour_picture
     from gqs.imaging.frames import read_frame
-    from gqs.survey.sdss import REFERENCE_BAND
+    from gqs.report.pictures import colours
+    from gqs.surveys.sdss import REFERENCE_BAND
 
     if set("gri") <= set(files):
         with contextlib.suppress(BadInputError):  # such as a band that shows nothing

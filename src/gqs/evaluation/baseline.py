@@ -21,9 +21,10 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import log_loss
 from threadpoolctl import ThreadpoolController
 
-from gqs import labels, tables, workers
+from gqs import labels, tables
 from gqs.errors import UsageError
-from gqs.evaluation.judged import numbers
+from gqs.evaluation.matched import numbers
+from gqs.executors import processes as workers
 from gqs.files import hash_of
 from gqs.imaging.photometry import magnitude_features
 
@@ -70,17 +71,8 @@ class Trees:
     hash: str
 
     def probabilities(self, features: Array) -> Array:
-        """Judge by magnitudes: probabilities in the order of the labels.
-
-        Parameters
-        ----------
-        features : ndarray
-            (n, k) as `magnitude_features` gives them; NaN where something was not measured.
-
-        Returns
-        -------
-        ndarray
-            (n, 3); NaN in rows of which nothing at all was measured.
+        """Judge by magnitudes: probabilities in the order of the labels: (n, 3); NaN in rows of
+        which nothing at all was measured.
         """
         found = np.zeros((len(features), len(labels.CLASSES)))
         seen = np.isfinite(features).any(axis=1)
@@ -103,35 +95,7 @@ def fit(
     grid: Sequence[Options] = GRID,
     progress: workers.Progress = workers.silent,
 ) -> Trees:
-    """Fit boosted trees; options and number of rounds are those best on the validation side.
-
-    Parameters
-    ----------
-    features : ndarray
-        (n, k) of the training side.
-    classes : ndarray
-        (n,) names of classes.
-    validation_features : ndarray
-        (m, k) of the validation side.
-    validation_classes : ndarray
-        (m,) names of classes.
-    seed : int
-        Of the trees' random numbers.
-    grid : sequence of Options
-        What is tried.
-    progress : callable
-        Told after each of the grid.
-
-    Returns
-    -------
-    Trees
-        The fitted trees whose log loss on the validation side is lowest.
-
-    Raises
-    ------
-    UsageError
-        If a side has no objects, or the training side fewer than two classes.
-    """
+    """Fit boosted trees; options and number of rounds are those best on the validation side."""
     truth, check = _indices(classes), _indices(validation_classes)
     if len(np.unique(truth)) < 2 or not len(check):
         raise UsageError(
@@ -198,22 +162,7 @@ def measured(
     rows: NDArray[np.int64],
     progress: workers.Progress = workers.silent,
 ) -> Array:
-    """Measure magnitudes, colours and concentration on cutouts, some at a time.
-
-    Parameters
-    ----------
-    store : Cutouts
-        Flux cutouts.
-    rows : ndarray
-        (n,) which of them.
-    progress : callable
-        Told after each piece.
-
-    Returns
-    -------
-    ndarray
-        (n, k) features.
-    """
+    """Measure magnitudes, colours and concentration on cutouts, some at a time: (n, k) features."""
     parts = []
     for first in range(0, len(rows), AT_ONCE):
         some = rows[first : first + AT_ONCE]
@@ -231,33 +180,7 @@ def boosted_trees(
     grid: Sequence[Options] = GRID,
     progress: workers.Progress = workers.silent,
 ) -> Table:
-    """Train trees on a store's training side and judge another side: the network's yardstick.
-
-    Parameters
-    ----------
-    store : Cutouts
-        Flux cutouts with `class` in their index.
-    split : Table
-        objid and split, one row an object: "train", "validation" or "test".
-    side : str
-        Which side is judged.
-    seed : int
-        Of the trees.
-    grid : sequence of Options
-        What is tried.
-    progress : callable
-        Told as the work goes on.
-
-    Returns
-    -------
-    Table
-        Predictions of that side, in the order of the store.
-
-    Raises
-    ------
-    UsageError
-        If a side is empty, or the store holds colour pictures instead of flux.
-    """
+    """Train trees on a store's training side and judge another side: the network's yardstick."""
     if store.form != "flux":
         raise UsageError(
             "Magnitudes are measured on flux, and this store holds colour pictures. "
@@ -286,19 +209,8 @@ def boosted_trees(
 
 
 def catalogue_features(index: Table, bands: str) -> Array:
-    """Take magnitudes and colours of neighbouring bands from a catalogue.
-
-    Parameters
-    ----------
-    index : Table
-        With a column of magnitudes for each band.
-    bands : str
-        From blue to red, such as "gri".
-
-    Returns
-    -------
-    ndarray
-        (n, 2k - 1) for k bands; NaN where a magnitude is not one (SDSS writes -9999 or 9999).
+    """Take magnitudes and colours of neighbouring bands from a catalogue: (n, 2k - 1) for k bands;
+    NaN where a magnitude is not one (SDSS writes -9999 or 9999).
     """
     columns = [numbers(index, band) for band in bands]
     magnitudes = np.stack([np.where(np.abs(mag) < ABSURD, mag, np.nan) for mag in columns], axis=1)
@@ -314,33 +226,7 @@ def catalogue_trees(
     seed: int = 0,
     grid: Sequence[Options] = GRID,
 ) -> Table:
-    """Train trees on a catalogue's own magnitudes, and judge another side.
-
-    Parameters
-    ----------
-    index : Table
-        A store's index, with magnitudes and `class`.
-    split : Table
-        objid and split, one row an object: "train", "validation" or "test".
-    bands : str
-        From blue to red.
-    side : str
-        Which side is judged.
-    seed : int
-        Of the trees.
-    grid : sequence of Options
-        What is tried, on the validation side.
-
-    Returns
-    -------
-    Table
-        Predictions of that side, in the order of the index.
-
-    Raises
-    ------
-    UsageError
-        If a magnitude is missing, or a side is empty.
-    """
+    """Train trees on a catalogue's own magnitudes, and judge another side."""
     lacking = [band for band in bands if band not in index.colnames]
     if lacking:
         raise UsageError(f"The catalogue has no magnitude {lacking[0]!r}.")

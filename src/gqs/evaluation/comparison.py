@@ -11,43 +11,24 @@ from scipy.stats import binomtest
 
 from gqs.errors import UsageError
 from gqs.evaluation.intervals import RESAMPLES, Estimate, bootstrap
-from gqs.evaluation.judged import Judged
+from gqs.evaluation.matched import Judged
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sets of predictions on the same objects.
+    """Two sets of predictions on the same objects."""
 
-    Attributes
-    ----------
-    objects : int
-        Judged by both.
-    only_first, only_second : int
-        Judged by one of them only, and left out here.
-    first_right, second_right : int
-        Objects that only the first (only the second) got right.
-    difference : Estimate
-        Accuracy of the first minus that of the second, with its bootstrap interval.
-    p_value : float
-        McNemar's exact two-sided test. McNemar 1947.
-    """
-
-    objects: int
-    only_first: int
+    objects: int  # judged by both
+    only_first: int  # judged by one of them only, and left out here
     only_second: int
-    first_right: int
+    first_right: int  # objects that only the first (only the second) got right
     second_right: int
+    # accuracy of the first minus that of the second, with its bootstrap interval
     difference: Estimate
-    p_value: float
+    p_value: float  # mcNemar's exact two-sided test. McNemar 1947.
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as JSON holds it.
-
-        Returns
-        -------
-        dict
-            What json.dumps takes.
-        """
+        """Return everything as JSON holds it."""
         return {**self.__dict__, "difference": self.difference.to_json()}
 
 
@@ -59,28 +40,7 @@ def compare(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
-    """Put two sets of predictions on the same objects to McNemar's test.
-
-    Parameters
-    ----------
-    first, second : Judged
-        Against the same truth.
-    group : {"field", "run", None}
-        Draw whole fields or runs for the interval of the difference; the test takes every
-        object as independent.
-    resamples, seed : int
-        Of the bootstrap.
-
-    Returns
-    -------
-    Comparison
-        A p of 1 where neither got anything right that the other did not.
-
-    Raises
-    ------
-    UsageError
-        If no object was judged by both, or their truths differ.
-    """
+    """Put two sets of predictions on the same objects to McNemar's test."""
     both, mine, theirs = np.intersect1d(first.objid, second.objid, return_indices=True)
     if not len(both) or (first.truth[mine] != second.truth[theirs]).any():
         raise UsageError("Two sets of predictions are compared on the same objects and truth.")

@@ -24,29 +24,12 @@ class Estimate:
     high: float = float("nan")
 
     def to_json(self) -> dict[str, float | None]:
-        """Return value, low and high; None for what is not defined.
-
-        Returns
-        -------
-        dict
-            What json.dumps takes.
-        """
+        """Return value, low and high; None for what is not defined."""
         return {"value": finite(self.value), "low": finite(self.low), "high": finite(self.high)}
 
 
 def finite(value: float) -> float | None:
-    """Return a float that JSON can hold.
-
-    Parameters
-    ----------
-    value : float
-        Any.
-
-    Returns
-    -------
-    float or None
-        None for NaN and infinities.
-    """
+    """Return a float that JSON can hold."""
     return float(value) if np.isfinite(value) else None
 
 
@@ -54,18 +37,6 @@ def wilson(hits: int, count: int, level: float = LEVEL) -> Estimate:
     """Return a proportion and Wilson's interval of it. Wilson 1927.
 
     Good for a handful of objects and for 0 or all of them right, where a bootstrap sees no spread.
-
-    Parameters
-    ----------
-    hits, count : int
-        How many of how many.
-    level : float
-        Coverage.
-
-    Returns
-    -------
-    Estimate
-        NaN where `count` is 0.
     """
     if count == 0:
         return Estimate(float("nan"))
@@ -78,25 +49,7 @@ def wilson(hits: int, count: int, level: float = LEVEL) -> Estimate:
 def resamplings(
     n: int, groups: NDArray[np.int64] | None, resamples: int, seed: int
 ) -> Iterator[NDArray[np.float64]]:
-    """Draw bootstrap samples, each as the number of times that every object was drawn.
-
-    Parameters
-    ----------
-    n : int
-        Number of objects.
-    groups : ndarray or None
-        (n,) group of each object: whole groups are then drawn, since the objects of one field
-        share its seeing, noise and calibration and are not independent.
-    resamples : int
-        Number of samples.
-    seed : int
-        Of the random numbers: the same seed, the same samples.
-
-    Yields
-    ------
-    ndarray
-        (b, n) weights; the b of all pieces sum to `resamples`.
-    """
+    """Draw bootstrap samples, each as the number of times that every object was drawn."""
     rng = np.random.default_rng(seed)
     member = np.arange(n) if groups is None else groups
     units = int(member.max()) + 1 if n else 0
@@ -116,29 +69,7 @@ def bootstrap(
     seed: int = 0,
     level: float = LEVEL,
 ) -> dict[str, Estimate]:
-    """Percentile bootstrap of several statistics at once. Efron 1979.
-
-    Parameters
-    ----------
-    statistics : callable
-        Gets weights (b, n), returns an array (b,) for each name.
-    n : int
-        Number of objects.
-    groups : ndarray or None
-        (n,) group of each object, to draw whole groups.
-    resamples : int
-        Number of samples.
-    seed : int
-        Of the random numbers.
-    level : float
-        Coverage.
-
-    Returns
-    -------
-    dict
-        By name: the value on the objects themselves, and the percentiles around it. Samples in
-        which a statistic is not defined do not count.
-    """
+    """Percentile bootstrap of several statistics at once. Efron 1979."""
     values = statistics(np.ones((1, n)))
     parts = [statistics(weights) for weights in resamplings(n, groups, resamples, seed)]
     found = {}

@@ -12,11 +12,12 @@ from sklearn.metrics import confusion_matrix
 
 from gqs import labels
 from gqs.errors import UsageError
-from gqs.evaluation import calibration, roc
-from gqs.evaluation.bins import Bin, bins
+from gqs.evaluation import reliability as calibration
+from gqs.evaluation import roc
+from gqs.evaluation.binning import Bin, bins
 from gqs.evaluation.comparison import Comparison, compare
 from gqs.evaluation.intervals import RESAMPLES, Estimate, bootstrap, finite, wilson
-from gqs.evaluation.judged import Judged, judge
+from gqs.evaluation.matched import Judged, judge
 
 __all__ = ["Bin", "Comparison", "Metrics", "Scores", "bins", "compare", "evaluate", "judge"]
 __all__ += ["measure", "scores"]
@@ -38,13 +39,7 @@ class Scores:
 
     @property
     def macro(self) -> dict[str, Array]:
-        """Mean over the classes that occur in the truth.
-
-        Returns
-        -------
-        dict
-            precision, recall and f1, each with the leading axes of the matrix.
-        """
+        """Mean over the classes that occur in the truth."""
         present = np.isfinite(self.recall)
         with np.errstate(invalid="ignore"):
             return {
@@ -58,19 +53,7 @@ class Scores:
 
 
 def scores(confusion: ArrayLike) -> Scores:
-    """Accuracy, precision, recall and F1 of a confusion matrix. Paper eqs. 2-5.
-
-    Parameters
-    ----------
-    confusion : array_like
-        (..., 3, 3): rows are the truth, columns the decision, in the order of the labels.
-
-    Returns
-    -------
-    Scores
-        A class that the truth lacks has no recall, precision or F1 (NaN); the precision of one
-        that occurs but was never decided for is 0, as in scikit-learn.
-    """
+    """Accuracy, precision, recall and F1 of a confusion matrix. Paper eqs. 2-5."""
     matrix = np.asarray(confusion, dtype=np.float64)
     hits = np.diagonal(matrix, axis1=-2, axis2=-1)
     true, decided = matrix.sum(-1), matrix.sum(-2)
@@ -122,46 +105,22 @@ class Metrics:
 
     @property
     def accuracy(self) -> Estimate:
-        """Share of the judged objects that got their class.
-
-        Returns
-        -------
-        Estimate
-            With its interval.
-        """
+        """Share of the judged objects that got their class."""
         return self.overall["accuracy"]
 
     @property
     def accuracy_of_all(self) -> float:
-        """Accuracy where an object that was not judged counts as wrong.
-
-        Returns
-        -------
-        float
-            At most `accuracy`.
-        """
+        """Accuracy where an object that was not judged counts as wrong."""
         hits = sum(self.confusion[i][i] for i in range(COUNT))
         return hits / (self.objects + sum(self.not_judged.values()))
 
     @property
     def counts(self) -> dict[str, int]:
-        """Judged objects of each true class.
-
-        Returns
-        -------
-        dict
-            By class.
-        """
+        """Judged objects of each true class."""
         return {name: sum(self.confusion[i]) for i, name in enumerate(labels.CLASSES)}
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as JSON holds it: what is not defined is null.
-
-        Returns
-        -------
-        dict
-            What json.dumps takes.
-        """
+        """Return everything as JSON holds it: what is not defined is null."""
         return {
             "objects": {
                 "judged": self.objects,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
 from gqs import labels
-from gqs.evaluation.judged import Judged
+from gqs.evaluation.matched import Judged
 
 MACRO: Final = "macro"
 MICRO: Final = "micro"
@@ -30,19 +30,7 @@ class Curve:
 
 
 def curves(judged: Judged) -> dict[str, Curve]:
-    """ROC curves of each class against the rest, their macro mean, and the micro curve.
-
-    Parameters
-    ----------
-    judged : Judged
-        Objects with truth and probabilities.
-
-    Returns
-    -------
-    dict
-        By class, then "macro" (mean of the classes' rates) and "micro" (all three decisions on
-        every object pooled). Classes without objects, or without others, have no curve.
-    """
+    """ROC curves of each class against the rest, their macro mean, and the micro curve."""
     found = {}
     for i, name in enumerate(labels.CLASSES):
         positive = judged.truth == i
@@ -68,15 +56,8 @@ def _curve(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> Curve:
 class Ranking:
     """Scores ranked once, for the area under the curve of many resamplings of the same objects.
 
-    The area is the chance that a positive outranks a negative, ties counting half (Hanley &
-    McNeil 1982), so that a resampling needs only cumulative sums of its weights.
-
-    Parameters
-    ----------
-    positive : ndarray
-        (n,) whether each object is of the class.
-    score : ndarray
-        (n,) its score.
+    The area is the chance that a positive outranks a negative, ties counting half (Hanley & McNeil
+    1982), so that a resampling needs only cumulative sums of its weights.
     """
 
     def __init__(self, positive: NDArray[np.bool_], score: NDArray[np.float64]) -> None:
@@ -86,17 +67,8 @@ class Ranking:
         self._positive = positive[self._order]
 
     def area(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Area under the curve for each row of weights.
-
-        Parameters
-        ----------
-        weights : ndarray
-            (b, n): how often each object counts.
-
-        Returns
-        -------
-        ndarray
-            (b,), NaN where positives or negatives are lacking.
+        """Area under the curve for each row of weights: (b,), NaN where positives or negatives are
+        lacking.
         """
         ranked = weights[:, self._order]
         positive = np.add.reduceat(ranked * self._positive, self._starts, axis=1)

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gqs.classify.classifier import Classifier
 from gqs.imaging.composite import PICTURE_BANDS
-from gqs.survey.sdss import REFERENCE_BAND
+from gqs.model.classifier import Classifier
+from gqs.surveys.sdss import REFERENCE_BAND
 
 STEPS: Final = 64  # of the path from empty sky; the error of the sum is then about 1 %
 BLACK: Final = -1.0  # a pixel without light in the channels of the paper's picture
@@ -23,24 +23,8 @@ def without_each_band(
     bands: str,
     seeing: NDArray[np.float64] | None = None,
 ) -> dict[str, NDArray[np.float64]]:
-    """Judge cutouts again with each band left out.
-
-    Parameters
-    ----------
-    classifier : Classifier
-        The judge.
-    images : ndarray
-        (n, band, 50, 50) as `Classifier.predict_cutouts` takes them.
-    bands : str
-        Theirs.
-    seeing : ndarray, optional
-        (n, band) arcsec, likewise.
-
-    Returns
-    -------
-    dict
-        (n, 3) probabilities by the band that is left out. Flux lacks it as a missing frame does,
-        so r is not among them, without which nothing is judged; a colour picture gets black there.
+    """Judge cutouts again with each band left out: (n, 3) probabilities by the band that is left
+    out.
     """
     found = {}
     paper = classifier.form == "paper"
@@ -68,25 +52,6 @@ def evidence(
     Integrated gradients (Sundararajan, Taly & Yan 2017, arXiv:1703.01365) of the lead of a class,
     its logit less the mean of all, from empty sky to the cutout. Flux brightens along the path as
     its asinh does: along flux itself all would happen in the first hundredth of it.
-
-    Parameters
-    ----------
-    classifier : Classifier
-        The judge.
-    channels : Tensor
-        (1, channel, 50, 50) as the model's preprocessing gives them.
-    target : int
-        Position of the class in `labels.CLASSES`.
-    steps : int
-        Of the path.
-
-    Returns
-    -------
-    pixels : ndarray
-        (band, 50, 50) parts; they sum to the lead over what empty sky would have, as far as the
-        steps are fine enough.
-    lead : float
-        That sum as the network itself gives it.
     """
     prepare = classifier.preprocessing
     device = next(classifier.network.parameters()).device

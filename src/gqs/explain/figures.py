@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gqs import labels
-from gqs.evaluation.style import FAINT, INK, TEXT, axes, percent, styled
 from gqs.explain.sources import Explained, Neighbour
-from gqs.survey import sdss
+from gqs.report.palette import FAINT, INK, TEXT, axes, percent, styled
+from gqs.surveys import sdss
 
 BAR_ARCSEC: Final = 5.0
 SOFT: Final = 2.0  # sky noises at which a band's picture turns from linear to logarithmic
@@ -20,19 +20,7 @@ PALE: Final = "#ffffff"
 
 @styled
 def bands(found: Explained) -> Figure:
-    """Draw a source in colours and band by band, and below what each pixel adds to its class.
-
-    Parameters
-    ----------
-    found : Explained
-        The source.
-
-    Returns
-    -------
-    Figure
-        With a scale bar and the directions of north and east on the colour picture; red speaks
-        for the class, blue against it, on one scale for all bands.
-    """
+    """Draw a source in colours and band by band, and below what each pixel adds to its class."""
     count = len(found.bands)
     figure = Figure(figsize=(1.55 * (count + 1), 3.9), layout="constrained")
     panels = figure.subplots(2, count + 1, squeeze=False)
@@ -82,18 +70,7 @@ def _compass(ax: Axes, found: Explained, side: int) -> None:
 
 @styled
 def probabilities(found: Explained) -> Figure:
-    """Draw a source's probabilities as bars, and those without each band below.
-
-    Parameters
-    ----------
-    found : Explained
-        The source.
-
-    Returns
-    -------
-    Figure
-        One stacked bar a line.
-    """
+    """Draw a source's probabilities as bars, and those without each band below."""
     lines = [("all bands", found.probabilities)]
     lines += [(f"without {band}", p) for band, p in found.without.items()]
     figure, (ax,) = axes(6.4, 0.55 + 0.34 * len(lines))
@@ -113,18 +90,7 @@ def probabilities(found: Explained) -> Figure:
 
 @styled
 def nearest(found: list[Neighbour]) -> Figure:
-    """Draw the training objects that a source is most like.
-
-    Parameters
-    ----------
-    found : list of Neighbour
-        At least one.
-
-    Returns
-    -------
-    Figure
-        Nearest first, framed in the colour of the class.
-    """
+    """Draw the training objects that a source is most like."""
     figure = Figure(figsize=(1.12 * len(found), 1.75), layout="constrained")
     for ax, one in zip(figure.subplots(1, len(found), squeeze=False)[0], found, strict=True):
         ax.imshow(one.picture, origin="lower", interpolation="nearest")

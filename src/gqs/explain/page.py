@@ -10,14 +10,14 @@ from typing import Any, Final
 import numpy as np
 
 from gqs import labels
-from gqs.classify.classifier import Classifier
-from gqs.classify.priors import Prior, holds_for
-from gqs.evaluation.page import Block, Grid, Key, Link, Listing, Paragraph, Section, Shown, page
+from gqs.archive.explore import explore_url
 from gqs.explain import figures
 from gqs.explain.sources import Explained
 from gqs.files import write_bytes, write_json
-from gqs.survey.explore import explore_url
-from gqs.survey.sdss import BANDS
+from gqs.model.classifier import Classifier
+from gqs.probability.priors import Prior, holds_for
+from gqs.report.blocks import Block, Grid, Key, Link, Listing, Paragraph, Section, Shown, page
+from gqs.surveys.sdss import BANDS
 
 _CHANGE: Final = 0.01  # of a probability that is worth a word
 _FINE: Final = ((0.0005, 4), (0.01, 3))  # mag below which an error needs so many decimals
@@ -26,24 +26,7 @@ _FINE: Final = ((0.0005, 4), (0.01, 3))  # mag below which an error needs so man
 def write_page(
     out: Path, classifier: Classifier, found: Sequence[Explained], prior: Prior | None = None
 ) -> dict[str, Any]:
-    """Write what is to be said of sources as a page that stands alone, and its numbers beside it.
-
-    Parameters
-    ----------
-    out : Path
-        The page, as in why.html; the numbers go into why.json.
-    classifier : Classifier
-        Who judged.
-    found : sequence of Explained
-        At least one source.
-    prior : Prior, optional
-        With which they were explained.
-
-    Returns
-    -------
-    dict
-        The numbers.
-    """
+    """Write the explanation of sources as a self-contained page with its numbers in JSON."""
     numbers = {
         "model": classifier.hash,
         "engine": classifier.computes.name,

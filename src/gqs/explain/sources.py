@@ -15,22 +15,22 @@ from astropy.table import Row, Table
 from numpy.typing import NDArray
 
 from gqs import labels
-from gqs.classify.classifier import Classifier
-from gqs.classify.field import How, Prepared, judge, prepare
-from gqs.classify.held_out import calibration_of
-from gqs.classify.priors import Prior
-from gqs.classify.weighing import weigh
+from gqs.cutouts.field import How, Prepared, judge, prepare
 from gqs.errors import BadInputError, UsageError
-from gqs.evaluation.examples import Examples
-from gqs.evaluation.judged import numbers
-from gqs.evaluation.pictures import colours
-from gqs.evaluation.shares import reweighed
+from gqs.evaluation.matched import numbers
 from gqs.explain.attribution import evidence, without_each_band
+from gqs.imaging import seeing
 from gqs.imaging.frames import group_fields, read_frame
-from gqs.model_folder import EXAMPLES, part
+from gqs.model.classifier import Classifier
+from gqs.model.examples import Examples
+from gqs.model.folder import EXAMPLES, part
+from gqs.model.held_out import calibration_of
+from gqs.model.reweight import weigh
 from gqs.networks.embedding import embed
-from gqs.survey import seeing
-from gqs.survey.sdss import PIXEL_SCALE, REFERENCE_BAND
+from gqs.probability.label_shift import reweighed
+from gqs.probability.priors import Prior
+from gqs.report.pictures import colours
+from gqs.surveys.sdss import PIXEL_SCALE, REFERENCE_BAND
 from gqs.tables import Flag
 
 REACH: Final = 5.0  # pixels (2 arcsec) within which a position means the source that is there
@@ -109,23 +109,11 @@ class Explained:
         return np.array([self.row[name] for name in labels.PROBABILITY_COLUMNS], dtype=float)
 
     def flags(self) -> list[str]:
-        """Say in words what is unusual.
-
-        Returns
-        -------
-        list of str
-            Nothing where nothing is.
-        """
+        """Say in words what is unusual."""
         return [text for flag, text in WORDS.items() if int(self.row["flags"]) & flag]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the numbers as JSON can hold them.
-
-        Returns
-        -------
-        dict
-            Without the pixels.
-        """
+        """Return the numbers as JSON can hold them."""
         row = {name: _plain(self.row[name]) for name in self.row.colnames}
         return {
             **row,

@@ -20,7 +20,7 @@ from gqs.errors import BadInputError
 from gqs.imaging.frames import Frame
 from gqs.imaging.registration import shift_between, star_positions
 from gqs.imaging.resample import affine_cubic, affine_mask
-from gqs.survey.sdss import REFERENCE_BAND, FieldId, check_bands
+from gqs.surveys.sdss import REFERENCE_BAND, FieldId, check_bands
 
 AFFINE_LIMIT: Final = 1e-3  # pixels that the affine may leave to the two WCS
 STARS_LIMIT: Final = 2.0  # pixels by which stars may contradict a WCS before it counts as wrong
@@ -63,18 +63,7 @@ class BandStack:
     shift_removed: bool = False
 
     def plane(self, band: str) -> NDArray[np.float32]:
-        """Return one band's flux.
-
-        Parameters
-        ----------
-        band : str
-            One of `bands`.
-
-        Returns
-        -------
-        ndarray
-            (ny, nx) nanomaggies.
-        """
+        """Return one band's flux: (ny, nx) nanomaggies."""
         return np.asarray(self.flux[self.bands.index(band)])
 
 
@@ -135,24 +124,7 @@ def align(frames: Mapping[str, Frame], bands: str, *, star_shift: bool = False) 
 
 
 def fit_affine(onto: WCS, of: WCS, shape: tuple[int, ...]) -> tuple[NDArray[np.float64], float]:
-    """Fit the affine that leads from one image's pixels to another's.
-
-    Parameters
-    ----------
-    onto : WCS
-        Of the grid that pixels are wanted on.
-    of : WCS
-        Of the image that they come from.
-    shape : tuple of int
-        Rows and columns of the grid.
-
-    Returns
-    -------
-    matrix : ndarray
-        (2, 3): x and y in the image are matrix @ (x, y, 1) of the grid, 0-based.
-    residual : float
-        Largest distance in pixels from what the two WCS say, on a grid of points.
-    """
+    """Fit the affine that leads from one image's pixels to another's."""
     ny, nx = shape[-2:]
     x, y = (a.ravel() for a in np.meshgrid(np.linspace(0, nx - 1, 9), np.linspace(0, ny - 1, 7)))
     there = np.column_stack(of.all_world2pix(*onto.all_pix2world(x, y, 0), 0))

@@ -29,28 +29,8 @@ _DISTORTION: Final = 100.0  # pixels by which SIP may move a corner
 def celestial_wcs(header: fits.Header, shape: tuple[int, int], where: object) -> WCS:
     """Return a header's WCS, or refuse it in one sentence.
 
-    Only the cards of a plain celestial WCS are looked at, so that nothing else in a header can
-    send the parser elsewhere.
-
-    Parameters
-    ----------
-    header : Header
-        Of the image.
-    shape : tuple of int
-        Rows and columns of the image.
-    where : object
-        Named in errors.
-
-    Returns
-    -------
-    WCS
-        Right ascension on its first axis, declination on its second, ICRS or FK5 2000; pixel to
-        sky and back is exact to 0.01 px everywhere on the image.
-
-    Raises
-    ------
-    BadInputError
-        If it is missing, not celestial, singular, out of range, or cannot be inverted.
+    Only the cards of a plain celestial WCS are looked at, so that nothing else in a header can send
+    the parser elsewhere.
     """
     try:
         cards = _plain_cards(header)

@@ -21,26 +21,8 @@ class NoSignalError(BadInputError):
 
 
 def bad_pixels(flux: NDArray[np.float32], path: Path) -> NDArray[np.bool_]:
-    """Tell which pixels of a frame tell nothing.
-
-    Parameters
-    ----------
-    flux : ndarray
-        (ny, nx), in any unit.
-    path : Path
-        Named in errors.
-
-    Returns
-    -------
-    ndarray
-        (ny, nx) bool: not finite, in a row or column that holds one value throughout, or in a patch
-        of zeros or another value. A patch of the frame's highest value is the flat top of a
-        saturated star, and stays.
-
-    Raises
-    ------
-    NoSignalError
-        If that is all of them.
+    """Tell which pixels of a frame tell nothing: (ny, nx) bool: not finite, in a row or column that
+    holds one value throughout, or in a patch of zeros or another value.
     """
     bad = ~np.isfinite(flux)
     if bad.all():

@@ -31,24 +31,7 @@ STRETCH: Final = Q / _SOFTENING
 
 
 def colour_picture(stack: BandStack) -> NDArray[np.uint8]:
-    """Make the colour picture of a field.
-
-    Parameters
-    ----------
-    stack : BandStack
-        With the bands g, r and i.
-
-    Returns
-    -------
-    ndarray
-        (ny, nx, 3) uint8: red, green and blue from i, r and g. Rows run as the frame's do, so the
-        first is the bottom one of SDSS's JPEG. Black where any of the three bands is masked.
-
-    Raises
-    ------
-    BadInputError
-        If one of the three bands is missing.
-    """
+    """Make the colour picture of a field: (ny, nx, 3) uint8, red, green, blue from i, r, g."""
     for band in PICTURE_BANDS:
         if band not in stack.bands:
             raise BadInputError(
@@ -61,22 +44,11 @@ def colour_picture(stack: BandStack) -> NDArray[np.uint8]:
 
 
 def colour_cutouts(images: NDArray[np.float32], bands: str) -> NDArray[np.uint8]:
-    """Make the colour picture of every cutout, as it would be cut out of its field's picture.
+    """Make the colour picture of every cutout, as it would be cut out of its field's picture: (n,
+    3, ny, nx) uint8: red, green and blue from i, r and g.
 
     Only a group of overexposed pixels that reaches over a cutout's edge looks different there: it
     gets the mean colour of its part inside.
-
-    Parameters
-    ----------
-    images : ndarray
-        (n, band, ny, nx) nanomaggies, finite.
-    bands : str
-        A letter a band; g, r and i among them.
-
-    Returns
-    -------
-    ndarray
-        (n, 3, ny, nx) uint8: red, green and blue from i, r and g.
     """
     order = [bands.index(band) for band in PICTURE_BANDS]
     planes = np.moveaxis(images[:, order], 1, 0).copy()

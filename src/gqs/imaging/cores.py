@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gqs.imaging.align import BandStack
-from gqs.survey.sdss import REFERENCE_BAND
+from gqs.surveys.sdss import REFERENCE_BAND
 
 BRIGHT: Final = 1500.0  # nanomaggies: r of 14.6, from which stars saturate
 _PIECE: Final = 0.15 * BRIGHT  # what each piece of a star that fell apart has at least
@@ -39,24 +39,7 @@ _SIGNAL: Final = 30.0  # light within 3 px, in sigmas of a pixel
 def join_pieces(
     flux: NDArray[np.float32], found: NDArray[Any], saturated: NDArray[np.bool_]
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Make one star again of the pieces of each flat top.
-
-    Parameters
-    ----------
-    flux : ndarray
-        (ny, nx) nanomaggies, in which sources were found.
-    found : ndarray
-        (n,) as `sep.extract` gives them.
-    saturated : ndarray
-        (n,) bool: which of them have saturated pixels.
-
-    Returns
-    -------
-    found : ndarray
-        Without the fainter pieces; the brightest has all their light, at its middle.
-    saturated : ndarray
-        The same for these; joined stars are.
-    """
+    """Make one star again of the pieces of each flat top."""
     whole, full, keep = found.copy(), saturated.copy(), np.ones(len(found), dtype=bool)
     order = np.argsort(-found["flux"], kind="stable")
     bright = order[found["flux"][order] > _PIECE]
@@ -83,23 +66,7 @@ def join_pieces(
 def judge_cores(
     stack: BandStack, x: NDArray[Any], y: NDArray[Any]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Compare how peaked sources are with the field's stars.
-
-    Parameters
-    ----------
-    stack : BandStack
-        The field.
-    x, y : ndarray
-        (n,) the sources' pixels on its grid.
-
-    Returns
-    -------
-    flat : ndarray
-        (n,) bool: brighter than 15.5 mag in g, r or i, with a bright core, and there clearly
-        flatter than the field's stars: saturated, and interpolated.
-    sharp : ndarray
-        (n,) bool: sharper in r than any point source can be: cosmic rays.
-    """
+    """Compare how peaked sources are with the field's stars."""
     flat, sharp = np.zeros((2, len(x)), dtype=bool)
     for band, plane, covered, noise in zip(
         stack.bands, stack.flux, stack.covered, stack.noise, strict=True

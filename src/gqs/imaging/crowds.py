@@ -25,37 +25,15 @@ _SIGMAS: Final = 5.0
 
 
 def crowded(found: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell which detections lie in a crowd.
-
-    Parameters
-    ----------
-    found : ndarray
-        As `sep.extract` gives them: `x y`.
-
-    Returns
-    -------
-    ndarray
-        (n,) bool; none where they are too few to be one.
-    """
+    """Tell which detections lie in a crowd: (n,) bool; none where they are too few to be one."""
     if len(found) < FEWEST:
         return np.zeros(len(found), dtype=bool)
     return _neighbours(_places(found), _places(found)) >= CROWD
 
 
 def hidden(found: NDArray[Any], peaks: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell which peaks are sources that the first search passed over.
-
-    Parameters
-    ----------
-    found : ndarray
-        What the first search found, as `sep.extract` gives it.
-    peaks : ndarray
-        What stands out of its surroundings, likewise.
-
-    Returns
-    -------
-    ndarray
-        (peaks,) bool: in a crowd, 2 px from all that is known, not on a bright star.
+    """Tell which peaks are sources that the first search passed over: (peaks,) bool: in a crowd, 2
+    px from all that is known, not on a bright star.
     """
     if not len(peaks) or not len(found):
         return np.zeros(len(peaks), dtype=bool)

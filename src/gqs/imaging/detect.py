@@ -22,7 +22,7 @@ from gqs.imaging import cores, crowds, stray_light, trails
 from gqs.imaging.align import BandStack
 from gqs.imaging.stray_light import StrayLight
 from gqs.imaging.trails import Trail
-from gqs.survey.sdss import CUTOUT_SIZE, REFERENCE_BAND, detection_objid
+from gqs.surveys.sdss import CUTOUT_SIZE, REFERENCE_BAND, detection_objid
 from gqs.tables import UNITS, Flag
 
 THRESHOLD: Final = 5.0  # sigmas of the smoothed sky
@@ -64,29 +64,7 @@ def detect(stack: BandStack) -> Table:
 
 
 def find(stack: BandStack) -> tuple[Table, StrayLight]:
-    """Find a field's sources, and what else shines on it.
-
-    Parameters
-    ----------
-    stack : BandStack
-        With the r band.
-
-    Returns
-    -------
-    sources : Table
-        One row a source, in the order of `objid`, which depends on nothing but the r frame:
-        `objid ra dec x y run camcol field flags`, with x and y the windowed centroid (0-based
-        pixels) and flags BLENDED, SATURATED, COSMIC_RAY, EDGE, HALO and TRAIL; and as `sep`
-        measures them `flux_r` (nanomaggies above the threshold's isophote), `a b` (px),
-        `theta` (rad), `npix`, and `radius` (px, half of the light).
-    light : StrayLight
-        Halos and trails, by which other positions can be flagged too.
-
-    Raises
-    ------
-    BadInputError
-        If there is no r band, or no valid pixel in it.
-    """
+    """Find a field's sources, and what else shines on it."""
     if REFERENCE_BAND not in stack.bands:
         raise BadInputError(
             f"Field {stack.field}: sources are found in the {REFERENCE_BAND} band, which is "

@@ -27,8 +27,8 @@ from gqs.errors import BadInputError, IntegrityError
 from gqs.imaging import unpack
 from gqs.imaging.astrometry import celestial_wcs
 from gqs.imaging.bad_pixels import bad_pixels
-from gqs.survey.detectors import FRAME_OFFSET, SATURATION, dark_variance, gain
-from gqs.survey.sdss import BANDS, CUTOUT_SIZE, FieldId, FrameName
+from gqs.surveys.detectors import FRAME_OFFSET, SATURATION, dark_variance, gain
+from gqs.surveys.sdss import BANDS, CUTOUT_SIZE, FieldId, FrameName
 
 MAX_PIXELS: Final = 1 << 24
 _UNITS: Final = ("nanomaggy", "nanomaggies", "nmgy")
@@ -118,25 +118,7 @@ def read_frame(path: str | Path) -> Frame:
 
 
 def identify(path: str | Path) -> FrameName:
-    """Tell which frame a file holds, from its first header; no pixel is decompressed for it.
-
-    Parameters
-    ----------
-    path : path
-        A FITS file, plain or compressed with bzip2 or gzip.
-
-    Returns
-    -------
-    FrameName
-        Band and field.
-
-    Raises
-    ------
-    BadInputError
-        If the file does not begin as a frame does, or its header lacks the identity.
-    UsageError
-        If there is no such file.
-    """
+    """Tell which frame a file holds, from its first header; no pixel is decompressed for it."""
     path = Path(path)
     return _identity(_header(unpack.head(path), path), path)[0]
 
@@ -146,22 +128,6 @@ def check_frame(path: Path, expected: FrameName) -> None:
 
     The archive is decompressed to its end, so that its own checksums are verified; every HDU is
     there, and the first one's header names the band and the field.
-
-    Parameters
-    ----------
-    path : Path
-        A FITS file, plain or compressed with bzip2 or gzip.
-    expected : FrameName
-        Band and field that were asked for.
-
-    Raises
-    ------
-    BadInputError
-        If it is no whole frame: cut, damaged, a web page.
-    IntegrityError
-        If it is another frame.
-    UsageError
-        If there is no such file.
     """
     data = unpack.read(path)
     parts = unpack.hdus(data, path)
@@ -183,27 +149,7 @@ def check_frame(path: Path, expected: FrameName) -> None:
 def group_fields(
     paths: Iterable[str | Path], told: Callable[[Path], FrameName] = identify
 ) -> tuple[dict[FieldId, dict[str, Path]], list[str]]:
-    """Sort frames into fields by what their headers say, not by their names.
-
-    Parameters
-    ----------
-    paths : iterable of path
-        Frames of any number of fields, in any order.
-    told : callable
-        Tells which frame a file is.
-
-    Returns
-    -------
-    fields : dict
-        For each field its frames by band, in the order u g r i z.
-    set_aside : list of str
-        A sentence for each file that is no frame, or whose band the field already has.
-
-    Raises
-    ------
-    UsageError
-        If there is no such file.
-    """
+    """Sort frames into fields by what their headers say, not by their names."""
     fields: dict[FieldId, dict[str, Path]] = {}
     set_aside: list[str] = []
     for path in map(Path, paths):

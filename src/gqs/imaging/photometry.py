@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gqs.errors import UsageError
-from gqs.survey.sdss import BANDS, CUTOUT_SIZE, SKY_NOISE, asinh_magnitude
+from gqs.surveys.sdss import BANDS, CUTOUT_SIZE, SKY_NOISE, asinh_magnitude
 
 RADIUS: Final = 7.5  # pixels: 3 arcsec, most of a point source's light and of a small galaxy's
 INNER: Final = 3.0  # pixels: most of the signal to noise of a faint source
@@ -28,14 +28,9 @@ _SUBPIXELS: Final = 25
 
 
 class Sky(NamedTuple):
-    """The sky around sources; (n, band) each.
+    """The sky around sources; (n, band) each."""
 
-    Attributes
-    ----------
-    level, noise, wobble : ndarray
-        Nanomaggies a pixel: its level, the noise of a pixel, and the level's own uncertainty.
-    """
-
+    # nanomaggies a pixel: its level, the noise of a pixel, and the level's own uncertainty
     level: NDArray[np.float64]
     noise: NDArray[np.float64]
     wobble: NDArray[np.float64]
@@ -44,32 +39,7 @@ class Sky(NamedTuple):
 def aperture_flux(
     images: NDArray[np.floating], bands: str, radius: float = RADIUS, sky: Sky | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Flux inside a circle around each cutout's source, above the local sky.
-
-    Parameters
-    ----------
-    images : ndarray
-        (n, band, 50, 50) nanomaggies a pixel, NaN where masked.
-    bands : str
-        A letter for each band.
-    radius : float
-        Pixels.
-    sky : Sky, optional
-        As `local_sky` measures it; measured here where it is not given.
-
-    Returns
-    -------
-    flux : ndarray
-        (n, band) nanomaggies; NaN where over half of the aperture is masked.
-    error : ndarray
-        (n, band) nanomaggies: noise of the sky as seen around the source, uncertainty of its
-        level, and noise of the source's photons.
-
-    Raises
-    ------
-    UsageError
-        If shape and bands do not fit, or the radius does not fit into a cutout.
-    """
+    """Flux inside a circle around each cutout's source, above the local sky."""
     if images.ndim != 4 or images.shape[1:] != (len(bands), CUTOUT_SIZE, CUTOUT_SIZE):
         raise UsageError(
             f"Cutouts for bands {bands!r} must be (n, {len(bands)}, {CUTOUT_SIZE}, {CUTOUT_SIZE}); "
@@ -98,51 +68,15 @@ def aperture_flux(
 def aperture_magnitudes(
     images: NDArray[np.floating], bands: str, radius: float = RADIUS, sky: Sky | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Asinh magnitudes inside a circle around each cutout's source.
-
-    Parameters
-    ----------
-    images : ndarray
-        (n, band, 50, 50) nanomaggies a pixel, NaN where masked.
-    bands : str
-        A letter for each band.
-    radius : float
-        Pixels.
-    sky : Sky, optional
-        As `local_sky` measures it; measured here where it is not given.
-
-    Returns
-    -------
-    magnitude : ndarray
-        (n, band) asinh magnitudes, finite for negative fluxes too; NaN where over half of the
-        aperture is masked.
-    error : ndarray
-        (n, band) their errors. Lupton, Gunn & Szalay 1999, eq. 4.
-
-    Raises
-    ------
-    UsageError
-        If shape and bands do not fit, or the radius does not fit into a cutout.
-    """
+    """Asinh magnitudes inside a circle around each cutout's source."""
     return magnitudes(*aperture_flux(images, bands, radius, sky), bands)
 
 
 def magnitudes(
     flux: NDArray[np.float64], error: NDArray[np.float64], bands: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Asinh magnitudes of fluxes, and their errors. Lupton, Gunn & Szalay 1999, eq. 3 and 4.
-
-    Parameters
-    ----------
-    flux, error : ndarray
-        (n, band) nanomaggies.
-    bands : str
-        A letter for each band.
-
-    Returns
-    -------
-    magnitude, error : ndarray
-        (n, band); NaN where the flux is.
+    """Asinh magnitudes of fluxes, and their errors. Lupton, Gunn & Szalay 1999, eq. 3 and 4: (n,
+    band); NaN where the flux is.
     """
     magnitude, spread = np.empty_like(flux), np.empty_like(flux)
     for i, band in enumerate(bands):
@@ -153,19 +87,8 @@ def magnitudes(
 
 
 def concentration(images: NDArray[np.floating], bands: str) -> NDArray[np.float64]:
-    """Tell how much fainter a source is inside 3 px than inside 7.5 px: small for point sources.
-
-    Parameters
-    ----------
-    images : ndarray
-        (n, band, 50, 50) nanomaggies a pixel, NaN where masked.
-    bands : str
-        A letter for each band.
-
-    Returns
-    -------
-    ndarray
-        (n, band) differences of asinh magnitudes; NaN where either is.
+    """Tell how much fainter a source is inside 3 px than inside 7.5 px: small for point sources:
+    (n, band) differences of asinh magnitudes; NaN where either is.
     """
     inner, _ = aperture_magnitudes(images, bands, INNER)
     outer, _ = aperture_magnitudes(images, bands, RADIUS)
@@ -173,19 +96,8 @@ def concentration(images: NDArray[np.floating], bands: str) -> NDArray[np.float6
 
 
 def magnitude_features(images: NDArray[np.floating], bands: str) -> NDArray[np.float32]:
-    """Measure what boosted trees judge by: magnitudes, colours, concentrations.
-
-    Parameters
-    ----------
-    images : ndarray
-        (n, band, 50, 50) nanomaggies a pixel, NaN where masked.
-    bands : str
-        A letter for each band.
-
-    Returns
-    -------
-    ndarray
-        (n, k) float32 in the order of `feature_names`; NaN where not measured, which trees take.
+    """Measure what boosted trees judge by: magnitudes, colours, concentrations: (n, k) float32 in
+    the order of `feature_names`; NaN where not measured, which trees take.
     """
     outer, _ = aperture_magnitudes(images, bands, RADIUS)
     inner, _ = aperture_magnitudes(images, bands, INNER)
@@ -195,35 +107,15 @@ def magnitude_features(images: NDArray[np.floating], bands: str) -> NDArray[np.f
 
 
 def feature_names(bands: str) -> list[str]:
-    """Name the columns of `magnitude_features`.
-
-    Parameters
-    ----------
-    bands : str
-        A letter for each band.
-
-    Returns
-    -------
-    list of str
-        `mag_u`, ..., `u-g`, ..., `concentration_u`, ...
-    """
+    """Name the columns of `magnitude_features`."""
     names = [f"mag_{band}" for band in bands]
     names += [f"{blue}-{red}" for blue, red in pairwise(bands)]
     return names + [f"concentration_{band}" for band in bands]
 
 
 def aperture_weights(radius: float) -> NDArray[np.float64]:
-    """Share of each pixel of a cutout that lies inside a circle around its source.
-
-    Parameters
-    ----------
-    radius : float
-        Pixels.
-
-    Returns
-    -------
-    ndarray
-        (50, 50) from 0 to 1, each from 25 x 25 points; symmetric through the centre.
+    """Share of each pixel of a cutout that lies inside a circle around its source: (50, 50) from 0
+    to 1, each from 25 x 25 points; symmetric through the centre.
     """
     step = (np.arange(CUTOUT_SIZE * _SUBPIXELS) + 0.5) / _SUBPIXELS - 0.5 - CENTRE
     inside = step[:, None] ** 2 + step**2 <= radius**2
@@ -235,18 +127,6 @@ def local_sky(images: NDArray[np.floating], bands: str) -> Sky:
     """Measure the sky around each cutout's source.
 
     From the median of a cutout's rim, which holds against a neighbour or two.
-
-    Parameters
-    ----------
-    images : ndarray
-        (n, band, 50, 50) nanomaggies a pixel, NaN where masked.
-    bands : str
-        A letter for each band.
-
-    Returns
-    -------
-    Sky
-        Where fewer than 100 pixels of the rim are valid, 0 and the usual noise.
     """
     pixels = np.ascontiguousarray(images).reshape(*images.shape[:2], CUTOUT_SIZE**2)
     step = np.arange(CUTOUT_SIZE) - CENTRE

@@ -34,41 +34,18 @@ _LAGS: Final = 16  # pixels to which overlaps of profiles are tabled
 
 @dataclass(frozen=True)
 class Profile:
-    """How a point source's light lies on the pixels around it.
+    """How a point source's light lies on the pixels around it."""
 
-    Attributes
-    ----------
-    sigma : float
-        Of the first Gaussian, pixels.
-    e1, e2 : float
-        Ellipticity (a - b) / (a + b) along x and along the diagonal.
-    dx, dy : float
-        Offset from the r band's position, pixels.
-    second, wing : float
-        Amplitudes against the first Gaussian's.
-    """
-
-    sigma: float
-    e1: float = 0.0
+    sigma: float  # of the first Gaussian, pixels
+    e1: float = 0.0  # ellipticity (a - b) / (a + b) along x and along the diagonal
     e2: float = 0.0
-    dx: float = 0.0
+    dx: float = 0.0  # offset from the r band's position, pixels
     dy: float = 0.0
-    second: float = _FIRST[0]
+    second: float = _FIRST[0]  # amplitudes against the first Gaussian's
     wing: float = _FIRST[1]
 
     def at(self, x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float32]:
-        """Light a pixel at offsets from the r band's position, of a source of unit light.
-
-        Parameters
-        ----------
-        x, y : ndarray
-            Offsets in pixels; they are broadcast.
-
-        Returns
-        -------
-        ndarray
-            float32 of their common shape.
-        """
+        """Light a pixel at offsets from the r band's position, of a source of unit light."""
         x, y = np.asarray(x - self.dx, np.float32), np.asarray(y - self.dy, np.float32)
         e1, e2, s2 = self.e1, self.e2, self.sigma**2
         norm = 1 / (1 - e1 * e1 - e2 * e2)
@@ -97,17 +74,8 @@ class Profile:
         return float(2 * math.pi * total)
 
     def overlap(self, dx: NDArray[Any], dy: NDArray[Any]) -> NDArray[np.float64]:
-        """Sum over pixels of the product of two profiles, so far apart.
-
-        Parameters
-        ----------
-        dx, dy : ndarray
-            (n,) pixels; 16 at most.
-
-        Returns
-        -------
-        ndarray
-            (n,); at 0 the sum of a profile's squares.
+        """Sum over pixels of the product of two profiles, so far apart: (n,); at 0 the sum of a
+        profile's squares.
         """
         step = np.arange(-_LAGS, _LAGS) + 0.5
         light = self.at(step + self.dx, (step + self.dy)[:, None]).astype(np.float64)
@@ -125,26 +93,7 @@ def fitted(
     electron: float,
     seeing: float,
 ) -> Profile:
-    """Fit a profile to stars.
-
-    Parameters
-    ----------
-    stamps : ndarray
-        (n, 15, 15) nanomaggies above the sky, NaN where masked.
-    x, y : ndarray
-        (n,) offsets of the stars from the stamps' middle pixels.
-    noise : float
-        Of the sky, nanomaggies a pixel.
-    electron : float
-        Nanomaggies an electron.
-    seeing : float
-        Full width at half maximum to start from, pixels.
-
-    Returns
-    -------
-    Profile
-        Of unit light within 7.5 pixels. A star with a neighbour weighs less.
-    """
+    """Fit a profile to stars."""
     step = np.arange(-HALF, HALF + 1, dtype=np.float32)
     dx = (step - x[:, None]).astype(np.float32)[:, None, :]
     dy = (step - y[:, None]).astype(np.float32)[:, :, None]

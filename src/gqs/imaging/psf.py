@@ -24,7 +24,7 @@ from gqs.imaging.align import BandStack
 from gqs.imaging.photometry import ELECTRON, magnitudes
 from gqs.imaging.profile import APERTURE, HALF, STARS, Profile, fitted
 from gqs.imaging.seeing import Stars, seeing_of
-from gqs.survey.sdss import PIXEL_SCALE
+from gqs.surveys.sdss import PIXEL_SCALE
 
 FEWEST: Final = 5  # stars from which a band's profile is fitted
 WHOLE: Final = 7.43 / PIXEL_SCALE  # pixels: SDSS's magnitudes count the light within
@@ -83,29 +83,7 @@ def psf_magnitudes(
     sources: Table,
     stars: Stars,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """PSF magnitudes of a field's objects in every band, forced at their places in r.
-
-    Parameters
-    ----------
-    stack : BandStack
-        The field.
-    objects : Table
-        With `x y`, (n,) 0-based pixels; NaN is nowhere.
-    sky : ndarray
-        (n, band) nanomaggies a pixel around each.
-    sources : Table
-        As `detect` finds them: those near an object share its light, stars among them tell the
-        profile. It may be the same table.
-    stars : Stars
-        As `field_stars` tells them of `sources`.
-
-    Returns
-    -------
-    magnitude, error : ndarray
-        (n, band) asinh magnitudes; NaN where a band has fewer than five stars, or more than half
-        of a source's profile is masked. The error has the noise of sky and photons, what
-        neighbours add to it, and the scatter of the field's own stars.
-    """
+    """PSF magnitudes of a field's objects in every band, forced at their places in r."""
     all_places, all_sky, calibrators = _together(objects, sky, sources, stars)
     n = len(objects)
     flux = np.full((n, len(stack.bands)), np.nan)

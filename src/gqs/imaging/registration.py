@@ -21,19 +21,8 @@ _ROUND: Final = 0.6  # least axis ratio of a star: the PSF itself goes down to 0
 
 
 def star_positions(frame: Frame, noise: float) -> Positions:
-    """Centroids of a frame's bright, round, unsaturated sources on its own pixels.
-
-    Parameters
-    ----------
-    frame : Frame
-        One band.
-    noise : float
-        Sky sigma, nanomaggies a pixel.
-
-    Returns
-    -------
-    ndarray
-        (n, 2) x and y, brightest first; windowed centroids, as SExtractor's XWIN and YWIN.
+    """Centroids of a frame's bright, round, unsaturated sources on its own pixels: (n, 2) x and y,
+    brightest first; windowed centroids, as SExtractor's XWIN and YWIN.
     """
     flux = np.where(frame.bad, np.float32(0), frame.flux)
     sep.set_extract_pixstack(max(flux.size // 2, 300_000))
@@ -69,19 +58,6 @@ def shift_between(reference: Positions, moved: Positions) -> tuple[float, float,
 
     Offsets of all pairs within 60 px are counted in cells of 2 px; the fullest cell gives the
     shift, the median of the pairs near it refines it.
-
-    Parameters
-    ----------
-    reference : ndarray
-        (n, 2) positions.
-    moved : ndarray
-        (m, 2) positions on the same grid.
-
-    Returns
-    -------
-    tuple or None
-        dx and dy in pixels, `moved` less `reference`, and the number of pairs; None where fewer
-        than 6 pairs agree, or where chance would give as many.
     """
     if min(len(reference), len(moved)) < FEWEST:
         return None

@@ -23,24 +23,7 @@ BLOCK: Final = (64, 128)  # rows and columns: a dozen such arrays fit into a cor
 def affine_cubic(
     image: NDArray[Any], matrix: Array, shape: tuple[int, ...], outside: float = np.nan
 ) -> NDArray[np.float32]:
-    """Resample an image onto another grid by a cubic spline.
-
-    Parameters
-    ----------
-    image : ndarray
-        (ny, nx) finite values.
-    matrix : ndarray
-        (2, 3): x and y in the image are matrix @ (x, y, 1) of the grid, 0-based.
-    shape : tuple of int
-        Rows and columns of the grid.
-    outside : float
-        Value of the grid's pixels whose centres lie off the image's outermost pixel centres.
-
-    Returns
-    -------
-    ndarray
-        (rows, columns) of the grid.
-    """
+    """Resample an image onto another grid by a cubic spline: (rows, columns) of the grid."""
     coefficients = ndimage.spline_filter(image, order=3, output=np.float64)
     narrow = coefficients.astype(np.float32)  # precise enough for sums, and half to move
     found = np.empty(shape, dtype=np.float32)
@@ -69,21 +52,8 @@ def affine_cubic(
 def affine_mask(
     mask: NDArray[np.bool_], matrix: Array, shape: tuple[int, ...]
 ) -> NDArray[np.bool_]:
-    """Resample a mask of few pixels onto another grid: each pixel there takes the nearest here.
-
-    Parameters
-    ----------
-    mask : ndarray
-        (ny, nx) bool.
-    matrix : ndarray
-        (2, 3): x and y in the image are matrix @ (x, y, 1) of the grid, 0-based.
-    shape : tuple of int
-        Rows and columns of the grid.
-
-    Returns
-    -------
-    ndarray
-        (rows, columns) bool of the grid; False off the outermost pixel centres.
+    """Resample a mask of few pixels onto another grid: each pixel there takes the nearest here:
+    (rows, columns) bool of the grid; False off the outermost pixel centres.
     """
     found = np.zeros(shape, dtype=bool)
     here, last = np.argwhere(mask)[:, ::-1], np.array(mask.shape[::-1]) - 1  # x, y

@@ -7,11 +7,10 @@ from typing import Final, NamedTuple
 import numpy as np
 import sep
 from astropy.table import Table
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from gqs.imaging.align import BandStack
-from gqs.survey.sdss import REFERENCE_BAND
-from gqs.survey.seeing import INNER, OUTER, seeing
+from gqs.surveys.sdss import BANDS, PIXEL_SCALE, REFERENCE_BAND
 from gqs.tables import Flag
 
 FEWEST: Final = 5  # stars from which a median is taken
@@ -21,50 +20,24 @@ _NEAR: Final = 0.12  # arcsec from its middle
 
 
 class Stars(NamedTuple):
-    """Which of a field's sources are stars, as their widths show it.
+    """Which of a field's sources are stars, as their widths show it."""
 
-    Attributes
-    ----------
-    chosen : ndarray
-        (n,) bool: single, whole, and in the crowd of the narrowest widths in r.
-    widths : ndarray
-        (band, n) arcsec, as `gqs.survey.seeing` defines it; NaN where a band shows too little.
-    """
-
+    # (n,) bool: single, whole, and in the crowd of the narrowest widths in r
     chosen: NDArray[np.bool_]
+    # (band, n) arcsec, as `gqs.imaging.seeing` defines it; NaN where a band shows too little
     widths: NDArray[np.float64]
 
 
 def field_seeing(stack: BandStack, sources: Table) -> NDArray[np.float64]:
-    """Measure the seeing in every band of a field.
-
-    Parameters
-    ----------
-    stack : BandStack
-        The field, r among its bands.
-    sources : Table
-        As `gqs.imaging.detect.detect` finds them.
-
-    Returns
-    -------
-    ndarray
-        (band,) arcsec, as `gqs.survey.seeing` defines it; NaN where fewer than five stars tell.
+    """Measure the seeing in every band of a field: (band,) arcsec, as `gqs.imaging.seeing` defines
+    it; NaN where fewer than five stars tell.
     """
     return seeing_of(field_stars(stack, sources))
 
 
 def seeing_of(stars: Stars) -> NDArray[np.float64]:
-    """Each band's seeing: the median of the stars that it shows well.
-
-    Parameters
-    ----------
-    stars : Stars
-        Of a field.
-
-    Returns
-    -------
-    ndarray
-        (band,) arcsec; NaN where fewer than five stars tell.
+    """Each band's seeing: the median of the stars that it shows well: (band,) arcsec; NaN where
+    fewer than five stars tell.
     """
     found = np.full(len(stars.widths), np.nan)
     for i, widths in enumerate(stars.widths):
@@ -75,20 +48,7 @@ def seeing_of(stars: Stars) -> NDArray[np.float64]:
 
 
 def field_stars(stack: BandStack, sources: Table) -> Stars:
-    """Find the stars of a field: no galaxy is narrower than they, and their widths agree.
-
-    Parameters
-    ----------
-    stack : BandStack
-        The field, r among its bands.
-    sources : Table
-        As `gqs.imaging.detect.detect` finds them.
-
-    Returns
-    -------
-    Stars
-        In the order of `sources`.
-    """
+    """Find the stars of a field: no galaxy is narrower than they, and their widths agree."""
     widths = np.full((len(stack.bands), len(sources)), np.nan)
     plain = np.asarray(sources["flags"]) & int(Flag.EDGE | Flag.SATURATED | Flag.BLENDED) == 0
     x, y = np.asarray(sources["x"]), np.asarray(sources["y"])
@@ -117,3 +77,30 @@ def _stars(width: NDArray[np.float64]) -> NDArray[np.bool_]:
         if near.any():
             middle = float(np.median(width[near]))
     return np.asarray(np.abs(width - middle) < _NEAR)
+
+
+INNER: Final = 2.0  # pixels
+OUTER: Final = 5.0
+COLUMNS: Final = tuple(f"seeing_{band}" for band in BANDS)  # of catalogues and stores, arcsec
+_WIDTHS: Final = np.linspace(0.4, 6.0, 1121)  # sigma, pixels
+_SHARE: Final = (1 - np.exp(-0.5 * (INNER / _WIDTHS) ** 2)) / (
+    1 - np.exp(-0.5 * (OUTER / _WIDTHS) ** 2)
+)
+_FWHM: Final = 2 * np.sqrt(2 * np.log(2.0))
+
+
+def seeing(inner: ArrayLike, outer: ArrayLike) -> NDArray[np.float64]:
+    """Full width at half maximum of the Gaussian with such light in two apertures."""
+    inner, outer = np.asarray(inner, np.float64), np.asarray(outer, np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.where(outer > 0, inner / outer, np.nan)
+    return np.asarray(_FWHM * PIXEL_SCALE * np.interp(-share, -_SHARE, _WIDTHS))
+
+
+def told(table: Table, bands: str) -> NDArray[np.float64]:
+    """Read the seeing that a table tells: (n, band) arcsec; NaN where it is not told."""
+    found = np.full((len(table), len(bands)), np.nan)
+    for i, band in enumerate(bands):
+        if f"seeing_{band}" in table.colnames:
+            found[:, i] = np.asarray(table[f"seeing_{band}"], dtype=np.float64)
+    return found

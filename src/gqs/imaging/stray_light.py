@@ -24,31 +24,15 @@ _ROUND: Final = 0.4  # minor over major axis: what is thinner has no round halo
 
 @dataclass(frozen=True)
 class StrayLight:
-    """Where a field's light is not clean.
+    """Where a field's light is not clean."""
 
-    Attributes
-    ----------
-    trails : tuple of Trail
-        Satellites'.
-    halos : ndarray
-        (n, 3): x, y and radius of bright stars' halos, pixels.
-    """
-
-    trails: tuple[Trail, ...] = ()
+    trails: tuple[Trail, ...] = ()  # satellites'
+    # (n, 3): x, y and radius of bright stars' halos, pixels
     halos: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 3)))
 
     def flags(self, x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.int32]:
-        """Tell what shines on sources.
-
-        Parameters
-        ----------
-        x, y : ndarray
-            (n,) pixels on the r frame; NaN is nowhere.
-
-        Returns
-        -------
-        ndarray
-            (n,) sums of `Flag.HALO` and `Flag.TRAIL`; a bright star is not in its own halo.
+        """Tell what shines on sources: (n,) sums of `Flag.HALO` and `Flag.TRAIL`; a bright star is
+        not in its own halo.
         """
         flags = np.zeros(len(x), dtype=np.int32)
         for star_x, star_y, radius in self.halos:
@@ -61,20 +45,7 @@ class StrayLight:
 
 
 def halos(found: NDArray[Any], saturated: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Find the halos of a field's bright stars.
-
-    Parameters
-    ----------
-    found : ndarray
-        As `sep.extract` gives them: `x y a b npix flux`.
-    saturated : ndarray
-        (n,) bool.
-
-    Returns
-    -------
-    ndarray
-        (n, 3) x, y and radius, pixels.
-    """
+    """Find the halos of a field's bright stars: (n, 3) x, y and radius, pixels."""
     star = (found["flux"] > BRIGHT) | (saturated & (found["flux"] > BRIGHT / 3))
     star &= found["b"] > _ROUND * found["a"]
     stars = found[star]

@@ -34,54 +34,22 @@ _SEEN: Final = 5.0  # sigmas from which a chunk's light is a trail's
 
 @dataclass(frozen=True)
 class Trail:
-    """A straight line on the r frame, and how much of it shines.
+    """A straight line on the r frame, and how much of it shines."""
 
-    Attributes
-    ----------
-    x, y : float
-        A point on it, pixels.
-    angle : float
-        Radians from +x.
-    start, end : float
-        Pixels along it from that point between which it was seen.
-    """
-
-    x: float
+    x: float  # A point on it, pixels
     y: float
-    angle: float
-    start: float
+    angle: float  # radians from +x
+    start: float  # pixels along it from that point between which it was seen
     end: float
 
     def place(self, x: Any, y: Any) -> tuple[Any, Any]:
-        """Tell how far along the line and how far across it points lie.
-
-        Parameters
-        ----------
-        x, y : array_like
-            Pixels.
-
-        Returns
-        -------
-        along, across : array_like
-            Pixels.
-        """
+        """Tell how far along the line and how far across it points lie."""
         cosine, sine = math.cos(self.angle), math.sin(self.angle)
         dx, dy = x - self.x, y - self.y
         return dx * cosine + dy * sine, dy * cosine - dx * sine
 
     def crosses(self, x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.bool_]:
-        """Tell which points have the trail's light in their aperture.
-
-        Parameters
-        ----------
-        x, y : ndarray
-            (n,) pixels; NaN lies nowhere.
-
-        Returns
-        -------
-        ndarray
-            (n,) bool.
-        """
+        """Tell which points have the trail's light in their aperture: (n,) bool."""
         along, across = self.place(x, y)
         with np.errstate(invalid="ignore"):
             seen = (along > self.start - ACROSS) & (along < self.end + ACROSS)
@@ -89,18 +57,7 @@ class Trail:
 
 
 def find_line(found: NDArray[Any]) -> Trail | None:
-    """Find the straightest and longest chain among a field's detections.
-
-    Parameters
-    ----------
-    found : ndarray
-        As `sep.extract` gives them: `x y a b theta`.
-
-    Returns
-    -------
-    Trail or None
-        From the chain's first piece to its last.
-    """
+    """Find the straightest and longest chain among a field's detections."""
     thin = found[found["b"] < _THIN * found["a"]]
     alone = thin[(thin["a"] > _ALONE) & (thin["b"] < _ALONE_THIN * thin["a"])]
     if len(alone):
@@ -147,24 +104,7 @@ def _through(x: NDArray[np.float64], y: NDArray[np.float64]) -> Trail:
 def take_off(
     flux: NDArray[np.float32], masked: NDArray[np.bool_], line: Trail, noise: float
 ) -> Trail | None:
-    """Subtract a trail's light, as the median along it has it in pieces of 200 pixels.
-
-    Parameters
-    ----------
-    flux : ndarray
-        (ny, nx) above the sky, changed in place.
-    masked : ndarray
-        (ny, nx) bool: pixels that tell nothing.
-    line : Trail
-        As `find_line` gives it.
-    noise : float
-        Of a pixel, in the unit of the flux.
-
-    Returns
-    -------
-    Trail or None
-        With the ends between which light was taken off; None where there was too little.
-    """
+    """Subtract a trail's light, as the median along it has it in pieces of 200 pixels."""
     ny, nx = flux.shape
     y, x = np.arange(ny, dtype=np.float32)[:, None], np.arange(nx, dtype=np.float32)[None, :]
     along, across = line.place(x, y)

@@ -55,27 +55,7 @@ class _Gunzip:
 
 
 def read(path: Path, limit: int = LIMIT) -> bytes:
-    """Return a file's bytes, decompressed to the archive's end.
-
-    Parameters
-    ----------
-    path : Path
-        Plain, .bz2 or .gz, told by its content; several streams in a row are one file.
-    limit : int
-        Bytes that it may have, before and after decompression.
-
-    Returns
-    -------
-    bytes
-        The whole content; begins as a FITS file does.
-
-    Raises
-    ------
-    BadInputError
-        If it is damaged, cut, larger than the limit, a web page, or no FITS file.
-    UsageError
-        If there is no such file.
-    """
+    """Return a file's bytes, decompressed to the archive's end."""
     data = b"".join(_pieces(path, limit))
     if not data.startswith(b"SIMPLE  ="):
         raise BadInputError(f"{path}: {_what_instead(data)}. Fetch the frame again.")
@@ -83,25 +63,7 @@ def read(path: Path, limit: int = LIMIT) -> bytes:
 
 
 def head(path: Path) -> bytes:
-    """Return no more of a file than its first header, for which little is decompressed.
-
-    Parameters
-    ----------
-    path : Path
-        Plain, .bz2 or .gz.
-
-    Returns
-    -------
-    bytes
-        Whole blocks of 2,880 bytes, the last of which holds END.
-
-    Raises
-    ------
-    BadInputError
-        If the file does not begin with a FITS header of sensible length.
-    UsageError
-        If there is no such file.
-    """
+    """Return no more of a file than its first header, for which little is decompressed."""
     data = b""
     for piece in _pieces(path, LIMIT):
         data += piece
@@ -200,26 +162,7 @@ def _header_end(data: bytes, start: int) -> int | None:
 
 
 def hdus(data: bytes, where: object) -> list[Hdu]:
-    """Walk through a FITS file, believing no size that the bytes do not bear out.
-
-    Parameters
-    ----------
-    data : bytes
-        The whole file.
-    where : object
-        Named in errors.
-
-    Returns
-    -------
-    list of Hdu
-        All of them; where CHECKSUM or DATASUM stand in a header, they hold.
-
-    Raises
-    ------
-    BadInputError
-        If a header has no END, claims more than is there or is no FITS header, if a checksum
-        does not hold, if there are too many HDUs, or if something else follows the last one.
-    """
+    """Walk through a FITS file, believing no size that the bytes do not bear out."""
     found: list[Hdu] = []
     at = 0
     while at < len(data) and data[at:].strip(b"\x00"):

@@ -14,13 +14,6 @@ class SqueezeExcitation(nn.Module):
     """Reweight channels by what the whole image holds of each. Hu et al. 2018, Figure 4.
 
     s = sigmoid(W2 relu(W1 mean(x))), W1 to C/16 channels; out = s x. (n, C, h, w) -> the same.
-
-    Parameters
-    ----------
-    channels : int
-        C.
-    reduction : int
-        How many times narrower the middle is; 16 in both papers.
     """
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
@@ -39,11 +32,6 @@ class EfficientChannelAttention(nn.Module):
     """Reweight channels by their neighbours' means alone. Wang et al. 2020, Figure 5.
 
     s = sigmoid(conv1d_k(mean(x))), k the odd number nearest to (log2 C + 1) / 2 from above.
-
-    Parameters
-    ----------
-    channels : int
-        C.
     """
 
     def __init__(self, channels: int) -> None:
@@ -62,13 +50,6 @@ class ConvolutionalBlockAttention(nn.Module):
     """Reweight channels, then places. Woo et al. 2018 (CBAM), Figure 6.
 
     Channels: sigmoid(MLP(mean) + MLP(max)); places: sigmoid(conv7x7([mean; max] over channels)).
-
-    Parameters
-    ----------
-    channels : int
-        C.
-    reduction : int
-        How many times narrower the MLP's middle is; 16 in CBAM's paper.
     """
 
     def __init__(self, channels: int, reduction: int = 16) -> None:

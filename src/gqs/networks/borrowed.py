@@ -30,18 +30,7 @@ _REFUSALS = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
 
 
 class Resize(nn.Module):
-    """Bilinear: (n, channel, 50, 50) -> (n, channel, size, size), smoothed where it shrinks.
-
-    Parameters
-    ----------
-    size : int
-        Pixels a side, 32 to 1024.
-
-    Raises
-    ------
-    UsageError
-        If the size is out of these bounds.
-    """
+    """Bilinear: (n, channel, 50, 50) -> (n, channel, size, size), smoothed where it shrinks."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -58,26 +47,8 @@ class Resize(nn.Module):
 
 
 def torchvision(name: str, channels: int = 3, size: int | None = None) -> nn.Module:
-    """Build one of torchvision's classifiers with its own fresh weights.
-
-    Parameters
-    ----------
-    name : str
-        As torchvision.models has it.
-    channels : int
-        Of the input.
-    size : int, optional
-        Pixels a side to which it resizes cutouts; as they come where none is named.
-
-    Returns
-    -------
-    Module
-        (n, channel, 50, 50) -> (n, 3) logits.
-
-    Raises
-    ------
-    UsageError
-        If torchvision is not installed, or the network does not take the size.
+    """Build one of torchvision's classifiers with its own fresh weights: (n, channel, 50, 50) ->
+    (n, 3) logits.
     """
     models = import_torchvision()
     arguments = dict(_OWN.get(name, {}))
@@ -92,29 +63,11 @@ def torchvision(name: str, channels: int = 3, size: int | None = None) -> nn.Mod
 
 
 def timm(name: str, channels: int = 3, size: int | None = None) -> nn.Module:
-    """Build any of timm's classifiers with its own fresh weights.
+    """Build any of timm's classifiers with its own fresh weights: (n, channel, 50, 50) -> (n, 3)
+    logits.
 
-    Cutouts go in as they are where the network takes 50 x 50 pixels, and are resized to what it
-    was made for where it does not.
-
-    Parameters
-    ----------
-    name : str
-        As timm lists it, without the tag of trained weights.
-    channels : int
-        Of the input.
-    size : int, optional
-        Pixels a side to which it resizes cutouts, in place of that choice.
-
-    Returns
-    -------
-    Module
-        (n, channel, 50, 50) -> (n, 3) logits.
-
-    Raises
-    ------
-    UsageError
-        If timm is not installed, has no such network, or it does not take cutouts.
+    Cutouts go in as they are where the network takes 50 x 50 pixels, and are resized to what it was
+    made for where it does not.
     """
     require_timm(name)
     library = import_timm()
@@ -148,23 +101,7 @@ def timm(name: str, channels: int = 3, size: int | None = None) -> nn.Module:
 
 
 def require_timm(name: str) -> str:
-    """Return timm's version, if it has a network of this name.
-
-    Parameters
-    ----------
-    name : str
-        As timm lists it; no address, no path and no tag.
-
-    Returns
-    -------
-    str
-        Version.
-
-    Raises
-    ------
-    UsageError
-        If timm is not installed or has no such network; the sentence names those spelled alike.
-    """
+    """Return timm's version, if it has a network of this name."""
     library = import_timm()
     known = library.list_models()
     if name not in known:

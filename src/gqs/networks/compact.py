@@ -21,27 +21,7 @@ SOFT: Final = 2.0  # sky noises at which the pixels' asinh turns from linear to 
 
 
 class Compact(nn.Module):
-    """Measured features and a convolutional trunk to (n, 3) logits.
-
-    Parameters
-    ----------
-    channels : int
-        Twice the number of bands: flux in units of sky noise, then one mask channel a band; three
-        times with `seeing`.
-    width : int
-        Channels of the trunk's first stage.
-    hidden : int
-        Width of the dense layers.
-    dropout : float
-        Share of the joined features that training leaves out.
-    seeing : bool
-        Whether a constant plane a band follows, the seeing in arcsec, 0 where it is not known.
-
-    Raises
-    ------
-    UsageError
-        If the channels are no flux with masks.
-    """
+    """Measured features and a convolutional trunk to (n, 3) logits."""
 
     decides: ClassVar[str] = "head"  # what enters it is all that the network knows of a cutout
 
@@ -91,13 +71,7 @@ class Compact(nn.Module):
         )
 
     def fit(self, x: Tensor) -> None:
-        """Set the constants of the measured features from cutouts of the training set.
-
-        Parameters
-        ----------
-        x : Tensor
-            (n, channel, 50, 50), not augmented.
-        """
+        """Set the constants of the measured features from cutouts of the training set."""
         self.measure.fit(x[:, : self.bands], x[:, self.bands : 2 * self.bands])
 
     def forward(self, x: Tensor) -> Tensor:

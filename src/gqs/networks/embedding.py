@@ -13,20 +13,6 @@ def embed(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     One forward pass gives both. The layers that decide are those that a network names in its
     attribute `decides`, else the linear layer that runs last, so this holds for every network of
     the zoo, our own or borrowed.
-
-    Parameters
-    ----------
-    network : Module
-        (n, channel, 50, 50) to (n, 3) logits.
-    x : Tensor
-        (n, channel, 50, 50).
-
-    Returns
-    -------
-    logits : Tensor
-        (n, 3).
-    embedding : Tensor
-        (n, d) float32; the logits themselves where a network has no linear layer.
     """
     entered: list[Tensor] = []
 

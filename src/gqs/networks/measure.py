@@ -38,20 +38,11 @@ class Measure(nn.Module):
     the sum of the bands, and every colour in two apertures. What a missing or masked band would
     have given is 0 after standardising, never NaN. The sky's level and noise are left out, though
     they are at hand: a network learns fields by them, and is the worse on others.
-
-    Parameters
-    ----------
-    bands : int
-        Number of bands.
-
-    Attributes
-    ----------
-    middle, spread : Tensor
-        (feature,) median and half the central 68 %, set once from training data by `fit`.
     """
 
     weights: Tensor
     area: Tensor
+    # (feature,) median and half the central 68 %, set once from training data by `fit`
     middle: Tensor
     spread: Tensor
 
@@ -71,13 +62,7 @@ class Measure(nn.Module):
 
     @torch.no_grad()
     def fit(self, flux: Tensor, mask: Tensor) -> None:
-        """Set the constants of standardising from cutouts of the training set.
-
-        Parameters
-        ----------
-        flux, mask : Tensor
-            (n, band, 50, 50), as in `forward`; a few thousand cutouts are enough.
-        """
+        """Set the constants of standardising from cutouts of the training set."""
         raw, valid = self.measure(flux, mask)
         raw = torch.where(valid, raw, torch.nan)
         low, middle, high = torch.nanquantile(raw, torch.tensor([0.16, 0.5, 0.84]).to(raw), dim=0)
@@ -85,35 +70,16 @@ class Measure(nn.Module):
         self.spread.copy_(torch.nan_to_num((high - low) / 2, nan=1.0).clamp_min(1e-3))
 
     def forward(self, flux: Tensor, mask: Tensor) -> Tensor:
-        """Return (n, feature) float32, each about standard normal and within +-6.
-
-        Parameters
-        ----------
-        flux : Tensor
-            (n, band, 50, 50) in units of sky noise; any value, but never NaN, where masked.
-        mask : Tensor
-            (n, band, 50, 50), 1 where a pixel is valid, else 0.
-        """
+        """Return (n, feature) float32, each about standard normal and within +-6."""
         return _in_float32(self._standardised, flux, mask)
 
     def extension(self, flux: Tensor, mask: Tensor, seeing: Tensor) -> Tensor:
-        """Measure by how much less concentrated sources are than a star in a known seeing.
+        """Measure by how much less concentrated sources are than a star in a known seeing: (n,
+        `extension_features(band)`) float32; 0 for what is not known.
 
         A Gaussian as wide as the seeing has a share of its light within 2 pixels, of that within
-        4.5. What is missing from this share is told in units of its noise and of the light, band
-        by band and for all bands together. Stars are no Gaussians, but all are alike.
-
-        Parameters
-        ----------
-        flux, mask : Tensor
-            (n, band, 50, 50), as in `forward`.
-        seeing : Tensor
-            (n, band) arcsec, 0 where it is not known.
-
-        Returns
-        -------
-        Tensor
-            (n, `extension_features(band)`) float32; 0 for what is not known.
+        4.5. What is missing from this share is told in units of its noise and of the light, band by
+        band and for all bands together. Stars are no Gaussians, but all are alike.
         """
         return _in_float32(self._extension, flux, mask, seeing)
 

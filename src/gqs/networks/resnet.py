@@ -36,15 +36,7 @@ def join(residual: Tensor, x: Tensor) -> Tensor:
 
 
 class Unit(nn.Module):
-    """A residual unit: (channels before, width, stride, attention) to `expansion` x width.
-
-    Parameters
-    ----------
-    before, width, stride : int
-        Channels that come in, the unit's width, and its stride.
-    attention : str
-        A key of `attention.IN_UNIT`.
-    """
+    """A residual unit: (channels before, width, stride, attention) to `expansion` x width."""
 
     expansion: ClassVar[int] = 1
 
@@ -99,24 +91,7 @@ class Bottleneck(Unit):
 
 
 class ResNet(nn.Module):
-    """Stem, four stages of residual units, mean over places, one linear layer.
-
-    Parameters
-    ----------
-    unit : type
-        `BasicBlock`, `Bottleneck`, or a unit of `resnet_gqs`.
-    depths : sequence of int
-        Units in each stage.
-    channels : int
-        Of the input.
-    attention : str
-        "none"; "se" or "eca" after the last convolution of every unit; "cbam" after the stem and
-        before the classifier.
-    widths : sequence of int
-        Width of each stage's units; they give out `unit.expansion` times as much.
-    patch_stem : bool
-        A 4x4 convolution of stride 4 in place of the 7x7 convolution and the pooling (paper 2.3).
-    """
+    """Stem, four stages of residual units, mean over places, one linear layer."""
 
     def __init__(
         self,

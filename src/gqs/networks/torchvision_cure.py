@@ -22,18 +22,7 @@ _OPERATORS = (
 
 
 def import_torchvision() -> ModuleType:
-    """Return torchvision.models, curing the import where it needs it.
-
-    Returns
-    -------
-    module
-        `torchvision.models`.
-
-    Raises
-    ------
-    UsageError
-        If torchvision is not installed.
-    """
+    """Return torchvision.models, curing the import where it needs it."""
     try:
         return importlib.import_module("torchvision.models")
     except ModuleNotFoundError as error:
@@ -52,18 +41,7 @@ def import_torchvision() -> ModuleType:
 
 
 def import_timm() -> ModuleType:
-    """Return timm, which itself imports torchvision.
-
-    Returns
-    -------
-    module
-        `timm`.
-
-    Raises
-    ------
-    UsageError
-        If it is not installed.
-    """
+    """Return timm, which itself imports torchvision."""
     import_torchvision()
     try:
         return importlib.import_module("timm")

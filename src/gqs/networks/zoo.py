@@ -28,53 +28,29 @@ TIMM: Final = "timm:"  # what the name of any network of timm begins with
 
 @dataclass(frozen=True)
 class Network:
-    """What the zoo knows of a network before it is built.
+    """What the zoo knows of a network before it is built."""
 
-    Attributes
-    ----------
-    builder : callable
-        Takes `channels` and the network's own arguments; gives a module
-        (n, channel, 50, 50) -> (n, 3).
-    source : str
-        Where it comes from.
-    stretch : str
-        How flux goes in: "asinh", or "linear" for a network that stretches by itself.
-    channels : int
-        Of its usual input: 3 for the paper's picture, 10 for five bands with their masks.
-    """
-
+    # takes `channels` and the network's own arguments; gives a module (n, channel, 50, 50) -> (n,
+    # 3)
     builder: Callable[..., nn.Module]
-    source: str
+    source: str  # where it comes from
+    # how flux goes in: "asinh", or "linear" for a network that stretches by itself
     stretch: Literal["linear", "asinh"] = "asinh"
+    # of its usual input: 3 for the paper's picture, 10 for five bands with their masks
     channels: int = 3
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a network is and costs.
+    """What a network is and costs."""
 
-    Attributes
-    ----------
-    name : str
-        As `build` takes it.
-    channels : int
-        Of the input for which it was counted.
-    input_size : int
-        Pixels a side on which it looks at a cutout; more than 50 where it resizes inside.
-    parameters : int
-        How many numbers training changes.
-    multiply_adds : int
-        Of one cutout, forward: those of convolutions and matrix products.
-    source : str
-        Where it comes from.
-    """
-
-    name: str
-    channels: int
+    name: str  # as `build` takes it
+    channels: int  # of the input for which it was counted
+    # pixels a side on which it looks at a cutout; more than 50 where it resizes inside
     input_size: int
-    parameters: int
-    multiply_adds: int
-    source: str
+    parameters: int  # how many numbers training changes
+    multiply_adds: int  # of one cutout, forward: those of convolutions and matrix products
+    source: str  # where it comes from
 
 
 def _torchvision(name: str, source: str, **arguments: Any) -> Network:
@@ -118,23 +94,7 @@ NETWORKS: Final[dict[str, Network]] = {
 
 
 def find(name: str) -> Network:
-    """Return a network's entry.
-
-    Parameters
-    ----------
-    name : str
-        A key of `NETWORKS`, or `timm:NAME` for any network of timm.
-
-    Returns
-    -------
-    Network
-        The entry.
-
-    Raises
-    ------
-    UsageError
-        If there is no such network; the sentence lists those that there are.
-    """
+    """Return a network's entry."""
     if name.startswith(TIMM):
         theirs = name.removeprefix(TIMM)
         version = borrowed.require_timm(theirs)
@@ -184,39 +144,13 @@ def build(name: str, channels: int = 3, **arguments: Any) -> nn.Module:
 
 
 def channels_last(network: nn.Module) -> nn.Module:
-    """Lay weights out as convolutions run fastest: 1.3 times as fast on a CPU, same numbers.
-
-    Parameters
-    ----------
-    network : Module
-        Changed in place.
-
-    Returns
-    -------
-    Module
-        The same.
-    """
+    """Lay weights out as convolutions run fastest: 1.3 times as fast on a CPU, same numbers."""
     # torch's own annotations lack the argument.
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def parameters(name: str, channels: int = 3, **arguments: Any) -> int:
-    """Count a network's weights without making room for them.
-
-    Parameters
-    ----------
-    name : str
-        As `build` takes it.
-    channels : int
-        Of the input.
-    **arguments
-        The network's own.
-
-    Returns
-    -------
-    int
-        How many numbers training changes.
-    """
+    """Count a network's weights without making room for them."""
     with torch.device("meta"):
         network = build(name, channels, **arguments)
     return sum(parameter.numel() for parameter in network.parameters())
@@ -227,18 +161,6 @@ def multiply_adds(network: nn.Module, channels: int, side: int = INPUT_SIZE) -> 
 
     Those of convolutions and matrix products, as the tables of papers and of torchvision do: sums,
     norms and activations are left out.
-
-    Parameters
-    ----------
-    network : Module
-        On torch's device `meta`, where nothing is computed.
-    channels, side : int
-        Of the image.
-
-    Returns
-    -------
-    int
-        Half of the floating-point operations.
     """
     # With gradients on, torch takes no fused path through attention that the counter does not know.
     with torch.enable_grad(), FlopCounterMode(display=False) as counter:

@@ -19,7 +19,7 @@ class _Strict(BaseModel):
 
 
 class Augment(_Strict):
-    """What training does to its images; `gqs.dataset.augment.Augmentation` says what each is."""
+    """Augmentation of training images; see `gqs.cutouts.augmentation.Augmentation`."""
 
     dihedral: bool = False
     shift: int = Field(default=0, ge=0, le=8)
@@ -98,13 +98,7 @@ class Recipe(_Strict):
     augment: Augment = Augment()
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides what a training gives, in a form that stays as recipes grow.
-
-        Returns
-        -------
-        dict
-            All values but `about`.
-        """
+        """Return what decides what a training gives, in a form that stays as recipes grow."""
         values = self.model_dump(exclude={"about"})
         for name in _LATER["augment"]:
             if values["augment"][name] == Augment.model_fields[name].default:
@@ -112,24 +106,7 @@ class Recipe(_Strict):
         return values
 
     def changed(self, **changes: Any) -> Recipe:
-        """Return the recipe with some of its values replaced.
-
-        Parameters
-        ----------
-        **changes
-            Values by name; None leaves one as it is. `augment` takes a mapping, or a dotted
-            name such as `augment.shift` one of its values.
-
-        Returns
-        -------
-        Recipe
-            Checked anew.
-
-        Raises
-        ------
-        UsageError
-            If a name is unknown or a value is not allowed.
-        """
+        """Return the recipe with some of its values replaced."""
         values = self.model_dump()
         for name, value in changes.items():
             if value is None:
@@ -142,13 +119,7 @@ class Recipe(_Strict):
 
 
 def names() -> list[str]:
-    """Return the names of the recipes in the package.
-
-    Returns
-    -------
-    list of str
-        Sorted.
-    """
+    """Return the names of the recipes in the package."""
     folder = resources.files(__name__)
     return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
 

@@ -37,13 +37,7 @@ class _Asked:
 
 
 def main() -> int:
-    """Train, and judge the test side.
-
-    Returns
-    -------
-    int
-        The exit code.
-    """
+    """Train, and judge the test side."""
     asked = _Asked()
     job = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -67,19 +61,11 @@ def main() -> int:
 
 
 def work(job: dict[str, Any], tell: Any) -> None:
-    """Do a job: train a network, or find it trained, and keep its predictions beside it.
-
-    Parameters
-    ----------
-    job : dict
-        As `gqs.reproduce.crew.Crew` writes it.
-    tell : callable
-        Progress.
-    """
-    from gqs.dataset.split import load
-    from gqs.dataset.store import CutoutStore
+    """Do a job: train a network, or find it trained, and keep its predictions beside it."""
+    from gqs.cutouts.split import load
+    from gqs.cutouts.store import CutoutStore
     from gqs.recipes import Recipe
-    from gqs.reproduce.judging import keep_predictions
+    from gqs.reproduce.predictions import keep_predictions
     from gqs.training import train
 
     store, split = CutoutStore.open(Path(job["store"])), load(Path(job["split"]))

@@ -8,28 +8,18 @@ from typing import Any, Final
 import numpy as np
 
 from gqs.errors import GqsError
-from gqs.evaluation.page import Grid
 from gqs.networks import zoo
-from gqs.reproduce import claims, judging
-from gqs.reproduce.grids import DASH, SPLIT_NAMES, Row, number
+from gqs.report.blocks import Grid
+from gqs.reproduce import hypotheses as claims
+from gqs.reproduce import predictions as judging
 from gqs.reproduce.results import Results, Run
+from gqs.reproduce.tables import DASH, SPLIT_NAMES, Row, number
 
 NBSP: Final = "\u00a0"
 
 
 def training_table(results: Results) -> Grid:
-    """Write how every network was trained and chosen: everything that repeats to the bit.
-
-    Parameters
-    ----------
-    results : Results
-        Everything found.
-
-    Returns
-    -------
-    Grid
-        A row a training.
-    """
+    """Write how every network was trained and chosen: everything that repeats to the bit."""
     rows: list[Row] = []
     for split in results.splits.values():
         for run in (run for runs in split.runs.values() for run in runs):
@@ -54,18 +44,7 @@ def training_table(results: Results) -> Grid:
 
 
 def cost_table(found: Sequence[dict[str, Any]]) -> Grid:
-    """Write what trainings and judgements took, by the clock.
-
-    Parameters
-    ----------
-    found : sequence of dict
-        As `costs` gives them.
-
-    Returns
-    -------
-    Grid
-        A row a training.
-    """
+    """Write what trainings and judgements took, by the clock."""
     rows: list[Row] = [
         [
             f"{claims.title(cost['network'])}, seed {cost['seed']}",
@@ -86,18 +65,7 @@ def cost_table(found: Sequence[dict[str, Any]]) -> Grid:
 
 
 def costs(results: Results) -> list[dict[str, Any]]:
-    """Return what trainings and judgements took.
-
-    Parameters
-    ----------
-    results : Results
-        Everything found.
-
-    Returns
-    -------
-    list of dict
-        One a training.
-    """
+    """Return what trainings and judgements took."""
     facts: dict[str, zoo.Facts | None] = {}
     found = []
     for split in results.splits.values():

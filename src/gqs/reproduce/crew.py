@@ -19,8 +19,8 @@ from typing import IO, Any, Final, NamedTuple
 
 import numpy as np
 
-from gqs import workers
 from gqs.errors import BadInputError, IntegrityError
+from gqs.executors import processes as workers
 from gqs.reproduce.plan import Job
 
 PATIENCE_S: Final = 60.0  # for the checkpoints of children that were told to stop
@@ -48,25 +48,14 @@ class _Child:
 
 @dataclass
 class Crew:
-    """Runs jobs in their order, as many at once as there are slots.
+    """Runs jobs in their order, as many at once as there are slots."""
 
-    Attributes
-    ----------
-    store, splits : Path
-        The data, and the folder of the saved splits.
-    slots : int
-        Trainings side by side.
-    devices : sequence of str or None
-        Slot i computes on device i modulo their number; None leaves the choice to the training.
-    threads : int, optional
-        Of one operation.
-    """
-
-    store: Path
+    store: Path  # the data, and the folder of the saved splits
     splits: Path
-    slots: int
+    slots: int  # trainings side by side
+    # slot i computes on device i modulo their number; None leaves the choice to the training
     devices: Sequence[str | None]
-    threads: int | None
+    threads: int | None  # of one operation
     _said: queue.SimpleQueue[tuple[_Child, dict[str, Any] | None]] = field(
         default_factory=queue.SimpleQueue
     )
@@ -74,20 +63,7 @@ class Crew:
     def run(
         self, jobs: Sequence[Job], progress: workers.Progress = workers.silent
     ) -> list[SetAside]:
-        """Run jobs.
-
-        Parameters
-        ----------
-        jobs : sequence of Job
-            In their order; those that are finished are judged where they have not been.
-        progress : callable
-            Told estimated seconds of work done and in all, and what is being done.
-
-        Returns
-        -------
-        list of SetAside
-            Trainings that failed; 7 where the data contradict themselves.
-        """
+        """Run jobs."""
         waiting = list(reversed([job for job in jobs if not job.unable]))
         weights = _weights(jobs)
         failed = [SetAside(f"{job.name}: {job.unable}") for job in jobs if job.unable]

@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Final
 
 from gqs import __version__, labels
-from gqs.dataset.split import split_hash
+from gqs.cutouts.split import split_hash
 from gqs.evaluation.intervals import wilson
-from gqs.evaluation.page import Block, Facts, Key, Listing, Paragraph, Section, Shown, page
-from gqs.evaluation.style import rendered
 from gqs.files import write_bytes, write_json
 from gqs.recipes import published
-from gqs.reproduce import claims, comparing, costs, grids, markup, plates
+from gqs.report.blocks import Block, Facts, Key, Listing, Paragraph, Section, Shown, page
+from gqs.report.palette import rendered
+from gqs.reproduce import ablations as comparing
+from gqs.reproduce import costs, markup
+from gqs.reproduce import figures as plates
+from gqs.reproduce import hypotheses as claims
+from gqs.reproduce import tables as grids
 from gqs.reproduce.results import Results, SplitResults
 
 TITLE: Final = "The paper made again: galaxies, quasars and stars by ResNet50-GQS and others"
@@ -25,18 +29,6 @@ def write_documents(results: Results, out: Path) -> Path:
 
     All but the page and costs.json, which hold what the clock said, are the same to the byte
     whenever the same models are judged.
-
-    Parameters
-    ----------
-    results : Results
-        Everything found.
-    out : Path
-        Folder of everything.
-
-    Returns
-    -------
-    Path
-        The page.
     """
     out = Path(out)
     body, lead, notes = sections(results), headline(results), caveats(results)
@@ -62,18 +54,7 @@ def write_documents(results: Results, out: Path) -> Path:
 
 
 def headline(results: Results) -> str:
-    """Say in a sentence whether the paper's order holds.
-
-    Parameters
-    ----------
-    results : Results
-        Everything found.
-
-    Returns
-    -------
-    str
-        The claims that hold, those that are reversed, and those that cannot be told.
-    """
+    """Say in a sentence whether the paper's order holds."""
     first = results.first
     if first is None or not first.runs:
         return "Nothing is trained yet: the published numbers stand alone."
@@ -96,18 +77,7 @@ def headline(results: Results) -> str:
 
 
 def caveats(results: Results) -> list[str]:
-    """Say what a reader must know before believing the numbers.
-
-    Parameters
-    ----------
-    results : Results
-        Everything found.
-
-    Returns
-    -------
-    list of str
-        Sentences.
-    """
+    """Say what a reader must know before believing the numbers."""
     count = sum(side.test for side in published.TABLE_3.values())
     right = sum(published.CONFUSION[i][i] for i in range(len(labels.CLASSES)))
     theirs = wilson(right, count)
@@ -157,18 +127,7 @@ def _rendered(results: Results) -> bool:
 
 
 def keys(results: Results) -> list[Key]:
-    """Return the numbers of the summary: the networks of the chain, best claim first.
-
-    Parameters
-    ----------
-    results : Results
-        Everything found.
-
-    Returns
-    -------
-    list of Key
-        Accuracy of each, with its interval.
-    """
+    """Return the numbers of the summary: the networks of the chain, best claim first."""
     first = results.first
     if first is None:
         return []
@@ -185,18 +144,7 @@ def keys(results: Results) -> list[Key]:
 
 
 def sections(results: Results) -> list[Section]:
-    """Put all that repeats to the bit into sections; the last two are what is missing, and how.
-
-    Parameters
-    ----------
-    results : Results
-        Everything found.
-
-    Returns
-    -------
-    list of Section
-        In the order of the page.
-    """
+    """Put all that repeats to the bit into sections; the last two are what is missing, and how."""
     first = results.first
     if first is None:
         return [Section("What is missing", [Listing(results.missing)]), _made(results)]

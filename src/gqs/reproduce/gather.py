@@ -10,21 +10,24 @@ from typing import Final
 import numpy as np
 from astropy.table import Table
 
-from gqs import labels, tables, workers
-from gqs.appraisal import drawable
-from gqs.dataset.split import split_hash
-from gqs.dataset.store import CutoutStore
+from gqs import labels, tables
+from gqs.cutouts.split import split_hash
+from gqs.cutouts.store import CutoutStore
 from gqs.errors import GqsError, ResourceError, UsageError
 from gqs.evaluation.comparison import compare
 from gqs.evaluation.intervals import Estimate, wilson
-from gqs.evaluation.judged import Judged, judge
+from gqs.evaluation.matched import Judged, judge
 from gqs.evaluation.metrics import measure
-from gqs.model_folder import CARD, read_card
-from gqs.reproduce import claims, judging, seeds
+from gqs.executors import processes as workers
+from gqs.model.folder import CARD, read_card
+from gqs.report.appraise import drawable
+from gqs.reproduce import aggregate as seeds
+from gqs.reproduce import hypotheses as claims
+from gqs.reproduce import predictions as judging
 from gqs.reproduce.plan import MODELS
 from gqs.reproduce.planning import model_folder
 from gqs.reproduce.results import Pair, Results, Run, SplitResults, Verdict
-from gqs.training.outcome import HISTORY
+from gqs.training.result import HISTORY
 
 # SDSS photo `type` (paper 3.1): shape alone, no quasars.
 GALAXY_TYPE: Final = 3
@@ -39,28 +42,7 @@ def gather(
     seed: int = 1,
     progress: workers.Progress = workers.silent,
 ) -> Results:
-    """Measure every finished training of a store and its splits.
-
-    Parameters
-    ----------
-    store : CutoutStore
-        The data.
-    out : Path
-        Folder of everything.
-    splits : mapping
-        By name; the first one's numbers stand in the tables.
-    missing : sequence of str
-        Sentences about what was not trained.
-    seed : int
-        Of bootstraps and trees.
-    progress : callable
-        Told after every model.
-
-    Returns
-    -------
-    Results
-        Models of other data or splits, and damaged ones, are named in `missing`.
-    """
+    """Measure every finished training of a store and its splits."""
     said = list(missing)
     found = {}
     for name, split in splits.items():
@@ -111,26 +93,7 @@ def _group(split: Table, judged: Judged) -> str | None:
 def measured_split(
     store: CutoutStore, out: Path, name: str, split: Table, runs: Sequence[Run], seed: int
 ) -> SplitResults:
-    """Put one split's runs side by side.
-
-    Parameters
-    ----------
-    store : CutoutStore
-        The data.
-    out : Path
-        Folder of everything; the trees' predictions are kept in it.
-    name, split : str, Table
-        The split.
-    runs : sequence of Run
-        Of it.
-    seed : int
-        Of bootstraps and trees.
-
-    Returns
-    -------
-    SplitResults
-        Its numbers.
-    """
+    """Put one split's runs side by side."""
     by_network: dict[str, list[Run]] = {}
     for network in [*claims.GROUPS["all"], *sorted({run.network for run in runs})]:
         some = [run for run in runs if run.network == network]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from gqs.evaluation.page import Block, Cell, Facts, Grid, Link, Listing, Paragraph, Section, Shown
+from gqs.report.blocks import Block, Cell, Facts, Grid, Link, Listing, Paragraph, Section, Shown
 
 Named = Callable[[Shown], str]  # the file that a figure was written to
 
@@ -40,18 +40,7 @@ PREAMBLE: Final = r"""\documentclass[a4paper]{article}
 
 
 def text(cell: str | Cell) -> str:
-    """Write a cell as one text, its interval in brackets.
-
-    Parameters
-    ----------
-    cell : str or Cell
-        Of a grid.
-
-    Returns
-    -------
-    str
-        Not escaped.
-    """
+    """Write a cell as one text, its interval in brackets."""
     if isinstance(cell, str):
         return cell
     return f"{cell.value} ({cell.interval})" if cell.interval else cell.value
@@ -159,24 +148,7 @@ class Latex:
 def write(
     form: Markdown | Latex, title: str, lead: str, sections: Sequence[Section], named: Named
 ) -> str:
-    """Write sections in one of the forms.
-
-    Parameters
-    ----------
-    form : Markdown or Latex
-        Which.
-    title, lead : str
-        The heading and the sentence under it.
-    sections : sequence of Section
-        Those without blocks are left out.
-    named : callable
-        Gets a figure, returns its file.
-
-    Returns
-    -------
-    str
-        With a line break at the end.
-    """
+    """Write sections in one of the forms."""
     parts = []
     for section in sections:
         if section.blocks:

@@ -10,49 +10,27 @@ from typing import Any, Final
 import numpy as np
 
 from gqs.errors import ResourceError
+from gqs.executors.processes import duration
 from gqs.recipes import Recipe
-from gqs.workers import duration
 
 MODELS: Final = "models"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training, and where it lies.
+    """One training, and where it lies."""
 
-    Attributes
-    ----------
-    split, network, seed
-        What tells it from the others.
-    recipe : Recipe
-        How it is trained.
-    folder : Path
-        Its model folder.
-    done : int
-        Epochs that are finished already.
-    finished : bool
-        Whether nothing is left to train.
-    seconds : float
-        Estimated time of an epoch; NaN where nothing could be measured.
-    estimated_from : str
-        "its epochs", "another training", or "a few steps".
-    parameters : int
-        Of the network; 0 where it cannot be built.
-    unable : str
-        Why it cannot run here.
-    """
-
-    split: str
+    split: str  # what tells it from the others
     network: str
     seed: int
-    recipe: Recipe
-    folder: Path
-    done: int = 0
-    finished: bool = False
-    seconds: float = float("nan")
-    estimated_from: str = ""
-    parameters: int = 0
-    unable: str = ""
+    recipe: Recipe  # how it is trained
+    folder: Path  # its model folder
+    done: int = 0  # epochs that are finished already
+    finished: bool = False  # whether nothing is left to train
+    seconds: float = float("nan")  # estimated time of an epoch; NaN where nothing could be measured
+    estimated_from: str = ""  # "its epochs", "another training", or "a few steps"
+    parameters: int = 0  # of the network; 0 where it cannot be built
+    unable: str = ""  # why it cannot run here
 
     @property
     def name(self) -> str:
@@ -67,27 +45,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a command will do.
+    """All that a command will do."""
 
-    Attributes
-    ----------
-    jobs : sequence of Job
-        In the order in which they run.
-    objects : dict
-        By split, then by side: how many.
-    at_once : int
-        Trainings side by side.
-    disk : int
-        Bytes that will be written and kept, and at most needed at a time.
-    free : int
-        Bytes that are free where they go.
-    """
-
-    jobs: Sequence[Job]
-    objects: Mapping[str, Mapping[str, int]]
-    at_once: int
-    disk: int
-    free: int
+    jobs: Sequence[Job]  # in the order in which they run
+    objects: Mapping[str, Mapping[str, int]]  # by split, then by side: how many
+    at_once: int  # trainings side by side
+    disk: int  # bytes that will be written and kept, and at most needed at a time
+    free: int  # bytes that are free where they go
 
     @property
     def seconds(self) -> float:
@@ -96,13 +60,7 @@ class Plan:
         return max([sum(left) / self.at_once, *left]) if left else 0.0
 
     def lines(self) -> list[str]:
-        """Write the plan.
-
-        Returns
-        -------
-        list of str
-            A line a training, and what it all takes.
-        """
+        """Write the plan."""
         lines = [
             f"{split} split: " + ", ".join(f"{count:,} {side}" for side, count in sides.items())
             for split, sides in self.objects.items()
@@ -126,13 +84,7 @@ class Plan:
         return lines
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as JSON holds it.
-
-        Returns
-        -------
-        dict
-            What json.dumps takes.
-        """
+        """Return the plan as JSON holds it."""
         jobs = [
             {
                 "network": job.network,
@@ -157,13 +109,7 @@ class Plan:
         }
 
     def require_room(self) -> None:
-        """Refuse to begin what the disk cannot hold.
-
-        Raises
-        ------
-        ResourceError
-            If less is free than is needed.
-        """
+        """Refuse to begin what the disk cannot hold."""
         if self.disk > self.free:
             raise ResourceError(
                 f"The plan needs {self.disk / 1e9:.1f} GB of disk and {self.free / 1e9:.1f} GB are "

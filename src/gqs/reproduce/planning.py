@@ -17,18 +17,20 @@ import numpy as np
 import torch
 from astropy.table import Table
 
-from gqs import labels, tables, workers
-from gqs.dataset.preprocess import Preprocessing
-from gqs.dataset.split import split_hash
-from gqs.dataset.store import CutoutStore
+from gqs import labels, tables
+from gqs.cutouts.preprocessing import Preprocessing
+from gqs.cutouts.split import split_hash
+from gqs.cutouts.store import CutoutStore
 from gqs.errors import GqsError, UsageError
-from gqs.model_folder import CARD, read_card
+from gqs.executors import processes as workers
+from gqs.model.folder import CARD, read_card
 from gqs.networks import zoo
 from gqs.recipes import Recipe
-from gqs.reproduce import claims, pace
+from gqs.reproduce import hypotheses as claims
+from gqs.reproduce import timing as pace
 from gqs.reproduce.plan import MODELS, Job, Plan
 from gqs.training import checkpoints, machine
-from gqs.training.outcome import HISTORY
+from gqs.training.result import HISTORY
 
 # Of the weights' size: while a network trains two checkpoints (weights and an optimizer with two
 # numbers a weight), the best epoch of each; when it is done, the weights alone.
@@ -46,37 +48,7 @@ def make_plan(
     threads: int | None,
     progress: workers.Progress = workers.silent,
 ) -> Plan:
-    """Plan every network x seed x split; measure what no epoch tells yet.
-
-    Parameters
-    ----------
-    store : CutoutStore
-        The data.
-    out : Path
-        Folder of everything.
-    splits : mapping
-        By name.
-    recipes : mapping
-        By network, in the order of `claims.networks`.
-    seeds : sequence of int
-        Of the trainings.
-    at_once : int
-        Trainings side by side.
-    device, threads
-        As for `gqs.training.train`.
-    progress : callable
-        Told as networks are measured.
-
-    Returns
-    -------
-    Plan
-        The networks that settle the paper's claims come first, with all their seeds and splits.
-
-    Raises
-    ------
-    UsageError
-        If a folder holds another training than the one that is asked for.
-    """
+    """Plan every network x seed x split; measure what no epoch tells yet."""
     jobs = [
         Job(split, network, seed, recipe, model_folder(out, split, network, seed))
         for first in (True, False)
@@ -139,40 +111,12 @@ def _pace(job: Job, channels: int, device: str | None, threads: int | None) -> p
 
 
 def model_folder(out: Path, split: str, network: str, seed: int) -> Path:
-    """Return where a training lies.
-
-    Parameters
-    ----------
-    out : Path
-        Folder of everything.
-    split, network, seed
-        Which training.
-
-    Returns
-    -------
-    Path
-        Its model folder; the colon of `timm:NAME` becomes a dash.
-    """
+    """Return where a training lies."""
     return out / MODELS / split / network.replace(":", "-").replace("/", "-") / f"seed-{seed}"
 
 
 def identity_of(store: CutoutStore, split: Table, job: Job, device: torch.device) -> dict[str, Any]:
-    """Return what a training is, as `gqs.training.train` writes it into its checkpoints.
-
-    Parameters
-    ----------
-    store, split : CutoutStore, Table
-        The data.
-    job : Job
-        The training.
-    device : torch.device
-        It decides what the precision "auto" is.
-
-    Returns
-    -------
-    dict
-        data, split, classes, seed, recipe.
-    """
+    """Return what a training is, as `gqs.training.train` writes it into its checkpoints."""
     recipe = job.recipe.changed(precision=machine.precision_of(job.recipe.precision, device))
     return {
         "data": store.hash,

@@ -9,14 +9,15 @@ from typing import Any, Final
 
 from astropy.table import Table
 
-from gqs.dataset.split import split_hash
-from gqs.dataset.store import CutoutStore
+from gqs.cutouts.split import split_hash
+from gqs.cutouts.store import CutoutStore
 from gqs.evaluation.comparison import Comparison
 from gqs.evaluation.intervals import Estimate, finite
-from gqs.evaluation.judged import Judged
+from gqs.evaluation.matched import Judged
 from gqs.evaluation.metrics import Metrics
-from gqs.model_folder import Card
-from gqs.reproduce import claims, seeds
+from gqs.model.folder import Card
+from gqs.reproduce import aggregate as seeds
+from gqs.reproduce import hypotheses as claims
 
 MEASURES: Final = ("accuracy", "precision", "recall", "f1", "auc")
 
@@ -49,62 +50,34 @@ class Pair:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one of the paper's claims.
+    """What became of one of the paper's claims."""
 
-    Attributes
-    ----------
-    claim : Claim
-        Which.
-    found : Estimate or None
-        Our difference of accuracies, mean over seeds; None where a network was not trained.
-    word : str
-        "holds" or "reversed" where the interval leaves 0 out, else "open"; of two that the paper
-        has level "differs" or "level"; "not run".
-    p_corrected : float
-        McNemar's at the first common seed, corrected for the claims; NaN where there is none.
-    """
-
-    claim: claims.Claim
+    claim: claims.Claim  # which
+    # our difference of accuracies, mean over seeds; None where a network was not trained
     found: Estimate | None
+    # "holds" or "reversed" where the interval leaves 0 out, else "open"; of two that the paper has
+    # level "differs" or "level"; "not run"
     word: str
+    # mcNemar's at the first common seed, corrected for the claims; NaN where there is none
     p_corrected: float
 
 
 @dataclass(frozen=True)
 class SplitResults:
-    """What was found on one split.
+    """What was found on one split."""
 
-    Attributes
-    ----------
-    name, split : str, Table
-        Which.
-    runs : mapping
-        By network, a `Run` a seed, in their order.
-    pooled : Pooled
-        Variance of accuracies between seeds.
-    accuracies : mapping
-        By network, the mean over seeds with its interval.
-    pairs : sequence of Pair
-        Every two networks.
-    verdicts : sequence of Verdict
-        On the paper's claims.
-    yardsticks : mapping
-        By name, metrics of boosted trees on catalogue magnitudes.
-    against_trees : mapping
-        By name of the trees, ResNet50-GQS (or what is nearest) against them.
-    galaxy_or_point : mapping
-        By name, share for which galaxy or point source is right.
-    """
-
-    name: str
+    name: str  # which
     split: Table
-    runs: Mapping[str, Sequence[Run]]
-    pooled: seeds.Pooled
-    accuracies: Mapping[str, Estimate]
-    pairs: Sequence[Pair]
-    verdicts: Sequence[Verdict]
+    runs: Mapping[str, Sequence[Run]]  # by network, a `Run` a seed, in their order
+    pooled: seeds.Pooled  # variance of accuracies between seeds
+    accuracies: Mapping[str, Estimate]  # by network, the mean over seeds with its interval
+    pairs: Sequence[Pair]  # every two networks
+    verdicts: Sequence[Verdict]  # on the paper's claims
+    # by name, metrics of boosted trees on catalogue magnitudes
     yardsticks: Mapping[str, Metrics] = field(default_factory=dict)
+    # by name of the trees, ResNet50-GQS (or what is nearest) against them
     against_trees: Mapping[str, Estimate] = field(default_factory=dict)
+    # by name, share for which galaxy or point source is right
     galaxy_or_point: Mapping[str, Estimate] = field(default_factory=dict)
 
     def spread(self, network: str, measure: str) -> seeds.Spread:
@@ -131,13 +104,7 @@ class Results:
         return next(iter(self.splits.values()), None)
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything that repeats to the bit as JSON holds it.
-
-        Returns
-        -------
-        dict
-            What json.dumps takes.
-        """
+        """Return everything that repeats to the bit as JSON holds it."""
         return {
             "store": {"hash": self.store.hash, "form": self.store.form, "bands": self.store.bands},
             "seed": self.seed,

@@ -10,12 +10,13 @@ from pathlib import Path
 import torch
 from astropy.table import Table
 
-from gqs import recipes, workers
-from gqs.dataset.store import CutoutStore
+from gqs import recipes
+from gqs.cutouts.store import CutoutStore
 from gqs.errors import UsageError, worst
+from gqs.executors import processes as workers
 from gqs.files import only_writer
 from gqs.recipes import Recipe
-from gqs.reproduce import claims
+from gqs.reproduce import hypotheses as claims
 from gqs.reproduce.crew import Crew, SetAside
 from gqs.reproduce.document import write_documents
 from gqs.reproduce.gather import gather
@@ -71,13 +72,7 @@ class Options:
     seed: int = 1
 
     def recipes(self) -> dict[str, Recipe]:
-        """Return the recipe of each network, as `gqs train` would have it.
-
-        Returns
-        -------
-        dict
-            By network, in the order in which they are trained.
-        """
+        """Return the recipe of each network, as `gqs train` would have it."""
         return {
             name: recipes.load(self.recipe, name).changed(
                 epochs=self.epochs, batch=self.batch, precision=self.precision
@@ -116,31 +111,7 @@ def prepare(
     options: Options,
     progress: workers.Progress = workers.silent,
 ) -> tuple[dict[str, Table], Plan]:
-    """Make the splits, and plan what is to be trained.
-
-    Parameters
-    ----------
-    store : CutoutStore
-        The data.
-    out : Path
-        Folder of everything.
-    options : Options
-        What is wanted.
-    progress : callable
-        Told as networks are measured.
-
-    Returns
-    -------
-    splits : dict
-        By name.
-    plan : Plan
-        In the order of the claims that it settles.
-
-    Raises
-    ------
-    UsageError
-        If an option does not fit, or the folder holds other splits or trainings than these.
-    """
+    """Make the splits, and plan what is to be trained."""
     _require_alone()
     wanted = options.recipes()
     machine.device_of(options.device)
@@ -206,31 +177,7 @@ def reproduce(
 def tabulate(
     store: CutoutStore, out: Path, order: Sequence[str], seed: int, bar: Bar
 ) -> Reproduction:
-    """Write tables and figures from what is finished; nothing is trained.
-
-    Parameters
-    ----------
-    store : CutoutStore
-        The data.
-    out : Path
-        Folder of everything; trainings may be under way there.
-    order : sequence of str
-        Splits; the first of them that was saved stands in the tables.
-    seed : int
-        As of the splits.
-    bar : callable
-        Gives a context with a progress callable for a step.
-
-    Returns
-    -------
-    Reproduction
-        Numbers, and where they are shown.
-
-    Raises
-    ------
-    UsageError
-        If nothing was begun there, or with another seed.
-    """
+    """Write tables and figures from what is finished; nothing is trained."""
     _require_alone()
     for name in order:
         require_scheme(name)
@@ -260,28 +207,7 @@ def render(
     seed: int,
     bar: Bar,
 ) -> Reproduction:
-    """Write tables and figures from the trainings that are finished.
-
-    Parameters
-    ----------
-    store : CutoutStore
-        The data.
-    out : Path
-        Folder of everything.
-    splits : mapping
-        By name; those that were saved before stand beside them.
-    missing : sequence of SetAside
-        What was not trained, and why.
-    seed : int
-        Of bootstraps and trees.
-    bar : callable
-        Gives a context with a progress callable for a step.
-
-    Returns
-    -------
-    Reproduction
-        Numbers, and where they are shown.
-    """
+    """Write tables and figures from the trainings that are finished."""
     every = dict(splits) | {
         name: split for name, split in saved_splits(store, out).items() if name not in splits
     }

@@ -10,8 +10,8 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from gqs import labels
-from gqs.dataset.split import SCHEMES, check_split, load, make_split, save, split_store
-from gqs.dataset.store import CutoutStore
+from gqs.cutouts.split import SCHEMES, check_split, load, make_split, save, split_store
+from gqs.cutouts.store import CutoutStore
 from gqs.errors import UsageError
 
 FOLDER: Final = "splits"
@@ -20,29 +20,7 @@ FOLDER: Final = "splits"
 def open_split(
     store: CutoutStore, out: Path, scheme: str, by: str, seed: int, limit: int | None
 ) -> Table:
-    """Return a split of a store, or make and save it.
-
-    Parameters
-    ----------
-    store : CutoutStore
-        The store.
-    out : Path
-        Folder of everything; the split is splits/SCHEME.parquet in it.
-    scheme, by, seed
-        As for `gqs.dataset.split.make_split`.
-    limit : int, optional
-        Draw so many objects first, a third of each class.
-
-    Returns
-    -------
-    Table
-        The split.
-
-    Raises
-    ------
-    UsageError
-        If the file holds a split of another request, or there are too few objects.
-    """
+    """Return a split of a store, or make and save it."""
     path = out / FOLDER / f"{scheme}.parquet"
     require_scheme(scheme)
     there = load(path) if path.exists() else None
@@ -97,20 +75,7 @@ def _drawn(index: Table, limit: int, seed: int) -> NDArray[np.int64]:
 
 
 def saved_splits(store: CutoutStore, out: Path) -> dict[str, Table]:
-    """Return the splits that were saved before, those of the store alone.
-
-    Parameters
-    ----------
-    store : CutoutStore
-        The store.
-    out : Path
-        Folder of everything.
-
-    Returns
-    -------
-    dict
-        By scheme, the grouped one first.
-    """
+    """Return the splits that were saved before, those of the store alone."""
     found = {}
     for scheme in SCHEMES:
         path = out / FOLDER / f"{scheme}.parquet"

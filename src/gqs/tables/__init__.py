@@ -14,8 +14,8 @@ from gqs.tables.contracts import (
 )
 from gqs.tables.formats import ENDINGS, as_bytes, check_ending, read, write
 from gqs.tables.hats import HATS
-from gqs.tables.judged import predictions
 from gqs.tables.parquet import as_arrow
+from gqs.tables.predictions import predictions
 
 __all__ = [
     "ENDINGS",

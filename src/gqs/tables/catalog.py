@@ -24,30 +24,7 @@ from gqs.tables.formats import read
 def read_catalog(
     path: Path, needs: tuple[str, ...] = ("objid", "ra", "dec", *FIELD_COLUMNS, "class")
 ) -> tuple[Table, list[str]]:
-    """Read a catalogue and set aside the rows that cannot be used.
-
-    Parameters
-    ----------
-    path : Path
-        A table in any format that `read` knows.
-    needs : tuple of str
-        Columns that must be there.
-
-    Returns
-    -------
-    table : Table
-        The usable rows in their order; `objid` unique, `ra` in [0, 360), `dec` in [-90, 90],
-        `class` one of the three.
-    set_aside : list of str
-        A sentence for each row left out.
-
-    Raises
-    ------
-    UsageError
-        If a column is missing.
-    IntegrityError
-        If an objid comes twice.
-    """
+    """Read a catalogue and set aside the rows that cannot be used."""
     table, reasons = usable_rows(read(path, exact="objid" not in needs), path, needs)
     if "objid" in needs:
         require_unique(table["objid"], path)
@@ -59,31 +36,7 @@ def usable_rows(
     where: object,
     needs: tuple[str, ...] = ("objid", "ra", "dec", *FIELD_COLUMNS, "class"),
 ) -> tuple[Table, list[str]]:
-    """Set aside the rows of a catalogue that have no identifier, no position or no class.
-
-    Parameters
-    ----------
-    table : Table
-        The catalogue; `objid`, `ra`, `dec` and `class` are tidied in place.
-    where : object
-        Named in the sentences.
-    needs : tuple of str
-        Columns that must be there.
-
-    Returns
-    -------
-    table : Table
-        The usable rows in their order.
-    set_aside : list of str
-        A sentence for each row left out.
-
-    Raises
-    ------
-    UsageError
-        If a column is missing.
-    IntegrityError
-        If an objid is there but no whole number from 0 to 2^64 - 1.
-    """
+    """Set aside the rows of a catalogue that have no identifier, no position or no class."""
     require_columns(table, needs, where)
     keep, reasons = np.ones(len(table), dtype=bool), []
     if "objid" in needs:

@@ -15,21 +15,11 @@ UCD: Final = "ucd"  # under which a column's meta keeps it, as astropy's VOTable
 
 
 class Described(NamedTuple):
-    """What a column is.
+    """What a column is."""
 
-    Attributes
-    ----------
-    unit : str
-        As VOUnits writes it; blank where it has none.
-    ucd : str
-        UCD1+.
-    about : str
-        One line.
-    """
-
-    unit: str
-    ucd: str
-    about: str
+    unit: str  # as VOUnits writes it; blank where it has none
+    ucd: str  # UCD1+
+    about: str  # one line
 
 
 @functools.cache
@@ -38,25 +28,13 @@ def _source() -> dict[str, Any]:
 
 
 def bands() -> tuple[str, ...]:
-    """Return the bands that catalogues have columns of, in their order.
-
-    Returns
-    -------
-    tuple of str
-        u, g, r, i, z.
-    """
+    """Return the bands that catalogues have columns of, in their order."""
     return tuple(_source()["band"])
 
 
 @functools.cache
 def known_columns() -> dict[str, Described]:
-    """Return all columns that gqs's catalogues may have, those of the bands one by one.
-
-    Returns
-    -------
-    dict of str to Described
-        By name.
-    """
+    """Return all columns that gqs's catalogues may have, those of the bands one by one."""
     found: dict[str, Described] = {}
     for name, told in _source()["column"].items():
         row = Described(told.get("unit", ""), told["ucd"], told["about"])
@@ -70,30 +48,13 @@ def known_columns() -> dict[str, Described]:
 
 
 def flag_lines() -> dict[str, str]:
-    """Say what the bits of `flags` mean, as a catalogue's metadata keep it.
-
-    Returns
-    -------
-    dict of str to str
-        As in `flag2`: "MASKED: some of its pixels ..."; short enough for a FITS card each.
-    """
+    """Say what the bits of `flags` mean, as a catalogue's metadata keep it."""
     meanings = _source()["flag"]
     return {f"flag{int(flag)}": f"{flag.name}: {meanings[flag.name]}" for flag in Flag}
 
 
 def described(table: Table) -> Table:
-    """Give the columns that are known their unit, UCD and line of words, where they have none.
-
-    Parameters
-    ----------
-    table : Table
-        Changed in place.
-
-    Returns
-    -------
-    Table
-        The same table. A UCD stands in the column's `meta["ucd"]`.
-    """
+    """Give the columns that are known their unit, UCD and line of words, where they have none."""
     for name, row in known_columns().items():
         if name not in table.colnames:
             continue

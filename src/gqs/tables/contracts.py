@@ -37,25 +37,7 @@ class Flag(enum.IntFlag):
 
 
 def exact_objid(values: object, where: object = "catalogue") -> NDArray[np.uint64]:
-    """Return identifiers as uint64, or refuse those that lost digits on the way.
-
-    Parameters
-    ----------
-    values : array_like
-        Whole numbers, or text that spells them.
-    where : object
-        Named in the error.
-
-    Returns
-    -------
-    ndarray
-        (n,) uint64.
-
-    Raises
-    ------
-    IntegrityError
-        If any value is a float, negative, missing, or no number.
-    """
+    """Return identifiers as uint64, or refuse those that lost digits on the way: (n,) uint64."""
     column = np.asarray(values)
     if not len(column):
         return np.zeros(0, dtype=np.uint64)
@@ -82,18 +64,7 @@ def exact_objid(values: object, where: object = "catalogue") -> NDArray[np.uint6
 
 
 def as_float(column: object) -> NDArray[np.float64]:
-    """Return a column as numbers; what is no number, or masked, is NaN.
-
-    Parameters
-    ----------
-    column : array_like
-        Numbers or text.
-
-    Returns
-    -------
-    ndarray
-        (n,) float64.
-    """
+    """Return a column as numbers; what is no number, or masked, is NaN: (n,) float64."""
     values = np.ma.getdata(column) if np.ma.isMaskedArray(column) else np.asarray(column)
     if values.dtype.kind in "fiu":
         numbers = values.astype(np.float64)
@@ -112,24 +83,7 @@ def _number(text: object) -> float:
 
 
 def positions_usable(table: Table) -> NDArray[np.bool_]:
-    """Tell which rows have a position on the sky.
-
-    Parameters
-    ----------
-    table : Table
-        With `ra` and `dec` in degrees, or in the unit that they name; text such as "null" counts
-        as no position.
-
-    Returns
-    -------
-    ndarray
-        (n,) bool. As a side effect `ra` and `dec` become float64, in degrees.
-
-    Raises
-    ------
-    UsageError
-        If a column's unit is no angle.
-    """
+    """Tell which rows have a position on the sky: (n,) bool."""
     for name in ("ra", "dec"):
         unit = table[name].unit
         try:
@@ -143,17 +97,7 @@ def positions_usable(table: Table) -> NDArray[np.bool_]:
 
 
 def with_values(table: Table, name: str, values: ArrayLike) -> None:
-    """Give a column other values; what it is stays told.
-
-    Parameters
-    ----------
-    table : Table
-        Changed in place.
-    name : str
-        Of one of its columns.
-    values : array_like
-        (n,) of any type.
-    """
+    """Give a column other values; what it is stays told."""
     old = table[name]
     table[name] = values
     table[name].unit, table[name].description = old.unit, old.description
@@ -161,22 +105,7 @@ def with_values(table: Table, name: str, values: ArrayLike) -> None:
 
 
 def require_columns(table: Table, names: tuple[str, ...], where: object) -> None:
-    """Refuse a table that lacks a column.
-
-    Parameters
-    ----------
-    table : Table
-        The table.
-    names : tuple of str
-        Columns that must be there.
-    where : object
-        Named in the error.
-
-    Raises
-    ------
-    UsageError
-        If one is missing; the sentence lists what is there.
-    """
+    """Refuse a table that lacks a column."""
     missing = [name for name in names if name not in table.colnames]
     if missing:
         raise UsageError(
@@ -185,20 +114,7 @@ def require_columns(table: Table, names: tuple[str, ...], where: object) -> None
 
 
 def require_unique(objid: object, where: object) -> None:
-    """Refuse identifiers that come twice.
-
-    Parameters
-    ----------
-    objid : array_like
-        (n,) identifiers.
-    where : object
-        Named in the error.
-
-    Raises
-    ------
-    IntegrityError
-        If any comes twice.
-    """
+    """Refuse identifiers that come twice."""
     values, counts = np.unique(np.asarray(objid), return_counts=True)
     if (counts > 1).any():
         raise IntegrityError(
@@ -208,16 +124,5 @@ def require_unique(objid: object, where: object) -> None:
 
 
 def too_large(path: Path) -> BadInputError:
-    """Say that a file passes the limit on what is read at once.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    BadInputError
-        To be raised.
-    """
+    """Say that a file passes the limit on what is read at once."""
     return BadInputError(f"{path}: larger than {MAX_BYTES >> 30} GiB. Split it into parts.")

@@ -22,15 +22,7 @@ _CARD: Final = 68  # letters of a card's text
 
 
 def write_fits(table: Table, buffer: IO[bytes]) -> None:
-    """Write a table as the first extension of a FITS file.
-
-    Parameters
-    ----------
-    table : Table
-        Its meta is replaced by the cards that were written.
-    buffer : file
-        Open for bytes.
-    """
+    """Write a table as the first extension of a FITS file."""
     for name in table.colnames:  # FITS knows bytes
         if table[name].dtype.kind == "O":
             column = table[name].astype(str)
@@ -61,23 +53,7 @@ def _short(value: object) -> bool:
 
 
 def read_fits(path: Path) -> Table:
-    """Read the table in a FITS file's first extension.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    Table
-        In the machine's own byte order.
-
-    Raises
-    ------
-    BadInputError
-        If it is packed, no FITS file, or claims more rows than it has bytes for.
-    """
+    """Read the table in a FITS file's first extension."""
     with path.open("rb") as file:
         if file.read(9) != b"SIMPLE  =":  # astropy would unpack an archive of any size
             raise BadInputError(f"{path}: is no FITS file, or a packed one. Unpack it first.")

@@ -89,23 +89,7 @@ def read(path: Path, exact: bool = True) -> Table:
 
 
 def check_ending(path: Path) -> str:
-    """Refuse a name whose ending tells no format, before any work is done for it.
-
-    Parameters
-    ----------
-    path : Path
-        Where a table is to be written.
-
-    Returns
-    -------
-    str
-        The ending in lower case.
-
-    Raises
-    ------
-    UsageError
-        If the ending is unknown, or it is .hats, whose extra is not installed.
-    """
+    """Refuse a name whose ending tells no format, before any work is done for it."""
     ending = Path(path).suffix.lower()
     if ending == HATS:
         check_hats(Path(path))
@@ -141,20 +125,7 @@ def write(table: Table, path: Path) -> Path:
 
 
 def as_bytes(table: Table, ending: str) -> memoryview:
-    """Return the bytes that `write` writes: equal tables, equal bytes (but in FITS and VOTable).
-
-    Parameters
-    ----------
-    table : Table
-        Any columns.
-    ending : str
-        One of `ENDINGS`.
-
-    Returns
-    -------
-    memoryview
-        The whole file.
-    """
+    """Return the bytes that `write` writes: equal tables, equal bytes (but in FITS and VOTable)."""
     buffer = io.BytesIO()
     _WRITERS[ending](table.copy(copy_data=False), buffer)
     return buffer.getbuffer()

@@ -37,18 +37,7 @@ _PROPERTIES: Final = "hats.properties"
 
 
 def check_hats(path: Path) -> None:
-    """Refuse, before any work is done, a folder that cannot become a HATS catalogue.
-
-    Parameters
-    ----------
-    path : Path
-        Ending in .hats.
-
-    Raises
-    ------
-    UsageError
-        If the extra is not installed, or something else lies there.
-    """
+    """Refuse, before any work is done, a folder that cannot become a HATS catalogue."""
     if importlib.util.find_spec("hats") is None:
         raise UsageError(f"{path}: HATS needs gqs's extra: pip install 'gqs[hats]'.")
     if path.exists() and not (path / _PROPERTIES).is_file():
@@ -56,29 +45,7 @@ def check_hats(path: Path) -> None:
 
 
 def write_hats(table: Table, path: Path, most_rows: int = MOST_ROWS) -> Path:
-    """Write a HATS catalogue, whole or not at all; a former one is replaced.
-
-    Parameters
-    ----------
-    table : Table
-        With `ra` and `dec` in degrees. Rows without a position are left out: they have no pixel.
-    path : Path
-        The folder, as in `sky.hats`.
-    most_rows : int
-        Rows in one partition.
-
-    Returns
-    -------
-    Path
-        The same path.
-
-    Raises
-    ------
-    UsageError
-        If the extra is not installed, no row has a position, or something else lies there.
-    ResourceError
-        If the disk refuses.
-    """
+    """Write a HATS catalogue, whole or not at all; a former one is replaced."""
     path = Path(path)
     check_hats(path)
     require_columns(table, ("ra", "dec"), path)

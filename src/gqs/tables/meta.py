@@ -10,34 +10,12 @@ META: Final = "gqs"  # under which it stands
 
 
 def as_json(meta: dict[str, Any]) -> str:
-    """Write metadata as JSON.
-
-    Parameters
-    ----------
-    meta : dict
-        What JSON has no form for is written as text.
-
-    Returns
-    -------
-    str
-        One line.
-    """
+    """Write metadata as JSON."""
     return json.dumps(dict(meta), default=str)
 
 
 def from_json(text: str) -> dict[str, Any]:
-    """Return what was kept as JSON; nothing where another program uses the name for its own.
-
-    Parameters
-    ----------
-    text : str
-        As it was read.
-
-    Returns
-    -------
-    dict
-        The metadata.
-    """
+    """Return what was kept as JSON; nothing where another program uses the name for its own."""
     with contextlib.suppress(ValueError):
         found = json.loads(text)
         if isinstance(found, dict):
@@ -46,19 +24,7 @@ def from_json(text: str) -> dict[str, Any]:
 
 
 def with_mappings(meta: dict[str, Any]) -> dict[str, Any]:
-    """Return what `plain` does, and mappings, such as the figures of a list of candidates.
-
-    Parameters
-    ----------
-    meta : dict
-        All of it.
-
-    Returns
-    -------
-    dict
-        In the order of `meta`, with what JSON can hold. Lists at its top, which may be a sentence
-        for each of thousands of rows, are left out.
-    """
+    """Return what `plain` does, and mappings, such as the figures of a list of candidates."""
     short = plain(meta)
     mappings = {key: value for key, value in meta.items() if isinstance(value, dict)}
     whole = short | json.loads(as_json(mappings))
@@ -66,18 +32,7 @@ def with_mappings(meta: dict[str, Any]) -> dict[str, Any]:
 
 
 def plain(meta: dict[str, Any]) -> dict[str, str | int | float]:
-    """Return what people and other programs can read as it is: short texts and numbers.
-
-    Parameters
-    ----------
-    meta : dict
-        All of it.
-
-    Returns
-    -------
-    dict
-        Texts without line breaks, and numbers.
-    """
+    """Return what people and other programs can read as it is: short texts and numbers."""
     return {
         key: " ".join(value.split()) if isinstance(value, str) else value
         for key, value in meta.items()

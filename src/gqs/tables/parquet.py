@@ -30,18 +30,7 @@ _VOTABLE: Final = "IVOA.VOTable-Parquet."
 
 
 def as_arrow(table: Table) -> Any:
-    """Return a table as Arrow has it, with all that is told of table and columns in its schema.
-
-    Parameters
-    ----------
-    table : Table
-        Any columns.
-
-    Returns
-    -------
-    pyarrow.Table
-        Masked values are null.
-    """
+    """Return a table as Arrow has it, with all that is told of table and columns in its schema."""
     arrays = [_array(table[name]) for name in table.colnames]
     fields = [
         pa.field(name, array.type, metadata=_told(table[name]))
@@ -86,37 +75,13 @@ def _schema_metadata(table: Table) -> dict[str, str]:
 
 
 def write_parquet(table: Table, buffer: io.BytesIO) -> None:
-    """Write a Parquet file of one row group.
-
-    Parameters
-    ----------
-    table : Table
-        Any columns.
-    buffer : file
-        Open for bytes.
-    """
+    """Write a Parquet file of one row group."""
     arrow = as_arrow(table)
     pyarrow.parquet.write_table(arrow, buffer, compression="zstd", write_page_checksum=True)
 
 
 def read_parquet(path: Path) -> Table:
-    """Read a Parquet file.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    Table
-        Nulls in whole numbers and texts are masked, those in floats are NaN.
-
-    Raises
-    ------
-    BadInputError
-        If it would unfold to too much.
-    """
+    """Read a Parquet file."""
     with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
         groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
         cells = file.metadata.num_rows * file.metadata.num_columns
@@ -141,18 +106,7 @@ def read_parquet(path: Path) -> Table:
 
 
 def from_arrow(arrow: Any) -> Table:
-    """Return an Arrow table's values, whole numbers exactly.
-
-    Parameters
-    ----------
-    arrow : pyarrow.Table
-        Any columns.
-
-    Returns
-    -------
-    Table
-        Without metadata.
-    """
+    """Return an Arrow table's values, whole numbers exactly."""
     table = Table()
     for name in arrow.column_names:
         column = arrow[name]

@@ -21,30 +21,14 @@ _TEXT: Final = ("objid", "specobjid", "class")
 
 
 def write_ecsv(table: Table, buffer: IO[bytes]) -> None:
-    """Write ECSV.
-
-    Parameters
-    ----------
-    table : Table
-        Its meta gets all of itself as JSON beside it.
-    buffer : file
-        Open for bytes.
-    """
+    """Write ECSV."""
     if table.meta:  # astropy's reader loses line breaks in YAML's texts
         table.meta = {**table.meta, META: as_json(table.meta)}
     _write_text(table, buffer, "ascii.ecsv")
 
 
 def write_csv(table: Table, buffer: IO[bytes]) -> None:
-    """Write CSV with a header line: values alone.
-
-    Parameters
-    ----------
-    table : Table
-        Any columns.
-    buffer : file
-        Open for bytes.
-    """
+    """Write CSV with a header line: values alone."""
     _write_text(table, buffer, "ascii.csv")
 
 
@@ -55,18 +39,7 @@ def _write_text(table: Table, buffer: IO[bytes], form: str) -> None:
 
 
 def read_ecsv(path: Path) -> Table:
-    """Read ECSV.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    Table
-        Blank texts are blank, not masked.
-    """
+    """Read ECSV."""
     table = Table.read(path.read_text("utf-8-sig").splitlines(), format="ascii.ecsv")
     table.meta = from_json(str(table.meta.get(META, ""))) or table.meta
     for column in table.itercols():
@@ -76,23 +49,7 @@ def read_ecsv(path: Path) -> Table:
 
 
 def read_csv(path: Path) -> Table:
-    """Read CSV with a header line; SkyServer's first line `#Table1` is passed over.
-
-    Parameters
-    ----------
-    path : Path
-        The file, or one packed by gzip.
-
-    Returns
-    -------
-    Table
-        Identifiers and classes as text.
-
-    Raises
-    ------
-    BadInputError
-        If it is no CSV in UTF-8, or unfolds to too much.
-    """
+    """Read CSV with a header line; SkyServer's first line `#Table1` is passed over."""
     with pa.input_stream(path, compression="gzip" if path.suffix == ".gz" else None) as stream:
         data = stream.read(contracts.MAX_BYTES + 1)
     if len(data) > contracts.MAX_BYTES:

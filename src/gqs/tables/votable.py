@@ -27,15 +27,7 @@ _DATATYPES: Final = {
 
 
 def write_votable(table: Table, buffer: IO[bytes]) -> None:
-    """Write a VOTable; identifiers of 64 bits as text, since VOTable has no such integers.
-
-    Parameters
-    ----------
-    table : Table
-        Its meta and wide identifiers are changed.
-    buffer : file
-        Open for bytes.
-    """
+    """Write a VOTable; identifiers of 64 bits as text, since VOTable has no such integers."""
     for name in table.colnames:
         if table[name].dtype == np.uint64:
             table[name] = table[name].astype(str)
@@ -52,16 +44,6 @@ def without_data(table: Table) -> bytes:
     """Return a VOTable of the columns and the metadata alone, as Parquet files carry one.
 
     IVOA Note "Parquet in the VO" 1.0 (2025-01-14), 2.2.
-
-    Parameters
-    ----------
-    table : Table
-        Whose columns.
-
-    Returns
-    -------
-    bytes
-        XML in UTF-8.
     """
     made = VOTableFile()
     resource = Resource()
@@ -115,23 +97,7 @@ def _infos(meta: dict[str, Any]) -> list[Info]:
 
 
 def read_votable(path: Path) -> Table:
-    """Read the first table of a VOTable.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    Table
-        With names as they are, not as IDs.
-
-    Raises
-    ------
-    BadInputError
-        If it is no UTF-8, points elsewhere for its data or entities, or claims too many rows.
-    """
+    """Read the first table of a VOTable."""
     text = path.read_bytes()
     if b"\x00" in text:  # UTF-16 and the like would hide what is looked for below
         raise BadInputError(f"{path}: is no UTF-8 text. Save it as UTF-8.")

@@ -2,6 +2,6 @@
 
 from gqs.training.checkpoints import Stopped
 from gqs.training.loop import train
-from gqs.training.outcome import TrainingResult
+from gqs.training.result import TrainingResult
 
 __all__ = ["Stopped", "TrainingResult", "train"]

@@ -20,12 +20,12 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from gqs import labels
-from gqs.dataset.augment import Augmentation, Draws
-from gqs.dataset.preprocess import CPU, Preprocessing, onto
-from gqs.dataset.split import split_hash
+from gqs.cutouts.augmentation import Augmentation, Draws
+from gqs.cutouts.preprocessing import CPU, Preprocessing, onto
+from gqs.cutouts.split import split_hash
 from gqs.errors import UsageError
-from gqs.survey import seeing
-from gqs.survey.sdss import PICTURE_BANDS, REFERENCE_BAND
+from gqs.imaging import seeing
+from gqs.surveys.sdss import PICTURE_BANDS, REFERENCE_BAND
 from gqs.training.distributed import Group
 
 T = TypeVar("T")
@@ -48,46 +48,22 @@ class Cutouts(Protocol):
 
 
 def seed_of(*parts: object) -> int:
-    """Return a seed that follows from all of its parts.
-
-    Parameters
-    ----------
-    *parts
-        Seed, epoch, step and the like.
-
-    Returns
-    -------
-    int
-        Below 2^63.
-    """
+    """Return a seed that follows from all of its parts."""
     digest = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 
 @dataclass(frozen=True)
 class Data:
-    """Rows and classes of a training, and how its images become channels.
+    """Rows and classes of a training, and how its images become channels."""
 
-    Attributes
-    ----------
-    store : Cutouts
-        Where images come from.
-    train, validation : ndarray
-        Rows of the store's index.
-    classes : ndarray
-        (rows of the store,) positions in `labels.CLASSES`; -1 where an object is on no side.
-    preprocessing : Preprocessing
-        Of the network.
-    split_hash : str
-        Of objid and side of every object in the split.
-    """
-
-    store: Cutouts
-    train: NDArray[np.int64]
+    store: Cutouts  # where images come from
+    train: NDArray[np.int64]  # rows of the store's index
     validation: NDArray[np.int64]
+    # (rows of the store,) positions in `labels.CLASSES`; -1 where an object is on no side
     classes: NDArray[np.int64]
-    preprocessing: Preprocessing
-    split_hash: str
+    preprocessing: Preprocessing  # of the network
+    split_hash: str  # of objid and side of every object in the split
 
     @classmethod
     def of(
@@ -98,31 +74,7 @@ class Data:
         stretch: str,
         told: bool = False,
     ) -> Data:
-        """Join a store and its split.
-
-        Parameters
-        ----------
-        store : Cutouts
-            With `objid` and `class` in its index.
-        split : Table
-            With `objid` and `split`.
-        bands : str, optional
-            Some of the store's bands; all where none is named.
-        stretch : str
-            As the network wants it.
-        told : bool
-            Whether the network is told the seeing.
-
-        Returns
-        -------
-        Data
-            With at least one object of each class in training, and one in validation.
-
-        Raises
-        ------
-        UsageError
-            If a side or a class is empty, or the store lacks a band.
-        """
+        """Join a store and its split."""
         bands = bands or store.bands
         missing = [band for band in bands if band not in store.bands]
         if missing or (store.form == "paper" and bands != store.bands):
@@ -147,20 +99,7 @@ class Data:
         return cls(store, train, validation, classes, preprocessing, split_hash(split))
 
     def images(self, rows: NDArray[np.int64], device: torch.device = CPU) -> Tensor:
-        """Read and preprocess images.
-
-        Parameters
-        ----------
-        rows : ndarray
-            (n,) rows of the store.
-        device : torch.device
-            Where they are wanted.
-
-        Returns
-        -------
-        Tensor
-            (n, channel, 50, 50).
-        """
+        """Read and preprocess images: (n, channel, 50, 50)."""
         images = self.store.images(rows)
         if self.preprocessing.form == "flux" and self.preprocessing.bands != self.store.bands:
             images = images[:, [self.store.bands.index(band) for band in self.preprocessing.bands]]
@@ -186,24 +125,6 @@ class Data:
         """Yield an epoch's augmented batches from a step on, whole ones only.
 
         What is left over is part of another epoch's batches, since every epoch shuffles anew.
-
-        Parameters
-        ----------
-        augment : Augmentation
-            What is done to the images.
-        batch : int
-            Objects a batch.
-        seed, epoch, first : int
-            The training's seed, the epoch, and the first step that is wanted.
-        device : torch.device
-            Where the images are augmented and wanted.
-        group : Group
-            Each process gets its share of every batch.
-
-        Yields
-        ------
-        x, y : Tensor
-            (share of the batch, channel, 50, 50) and (share of the batch,).
         """
         order = np.random.default_rng([seed, epoch]).permutation(self.train)
         bands, masks = self.preprocessing.bands, self.preprocessing.masks
@@ -240,20 +161,7 @@ def steps(objects: int, batch: int) -> int:
 
 
 def ahead(make: Callable[[int], T], items: range) -> Iterator[T]:
-    """Make things in a thread, a few before they are asked for.
-
-    Parameters
-    ----------
-    make : callable
-        Gets an item; must not touch the global random state.
-    items : range
-        In this order.
-
-    Yields
-    ------
-    object
-        What `make` gave; what it raised is raised here.
-    """
+    """Make things in a thread, a few before they are asked for."""
     done: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=AHEAD)
     stopped = threading.Event()
 

@@ -22,20 +22,14 @@ from torch import Tensor
 
 from gqs.errors import GqsError, IntegrityError, ModelError, UsageError
 from gqs.files import hash_of, sha256, write_atomically, write_json
-from gqs.model_folder import load_weights, save_weights
+from gqs.model.folder import load_weights, save_weights
 
 log = logging.getLogger("gqs.training")
 KEPT: Final = 2
 
 
 class Stopped(GqsError):  # noqa: N818 - it is no error
-    """A signal ended the work, and a checkpoint was written: the same command goes on from it.
-
-    Attributes
-    ----------
-    exit_code : int
-        128 + the signal: 143 after SIGTERM, 130 after Ctrl-C.
-    """
+    """A signal ended the work, and a checkpoint was written: the same command goes on from it."""
 
     def __init__(self, signum: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -45,14 +39,8 @@ class Stopped(GqsError):  # noqa: N818 - it is no error
 class Signals:
     """Note SIGTERM and SIGINT instead of dying from them; the loop looks after every step.
 
-    A second signal of the same kind does what it always did. In a thread, where handlers cannot
-    be set, nothing is noted.
-
-    Parameters
-    ----------
-    patient : bool
-        Note the second signal like the first: torchrun passes on what a batch system may have sent
-        to every process already, and kills those that do not end by themselves.
+    A second signal of the same kind does what it always did. In a thread, where handlers cannot be
+    set, nothing is noted.
     """
 
     def __init__(self, patient: bool = False) -> None:
@@ -82,24 +70,7 @@ def save_checkpoint(
     weights: dict[str, Tensor],
     state: dict[str, Any],
 ) -> None:
-    """Write a checkpoint; the older ones beyond `KEPT` are then removed.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the checkpoints.
-    progress : dict
-        With `epoch` and `step` that come next; anything else that JSON can hold.
-    weights : dict
-        The network's state_dict.
-    state : dict
-        Tensors and plain values, for `torch.load(weights_only=True)`.
-
-    Raises
-    ------
-    ModelError
-        If a weight is not finite: such a state is never kept.
-    """
+    """Write a checkpoint; the older ones beyond `KEPT` are then removed."""
     name = f"{progress['epoch']:05d}-{progress['step']:06d}"
     save_weights(folder / f"{name}.safetensors", weights)
     buffer = io.BytesIO()
@@ -118,27 +89,7 @@ def _copy(buffer: io.BytesIO, file: Any) -> None:
 def newest_checkpoint(
     folder: Path, identity: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]] | None:
-    """Load the newest whole checkpoint.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the checkpoints; need not be there.
-    identity : dict
-        What the training is: data, split, recipe, seed, classes.
-
-    Returns
-    -------
-    tuple or None
-        Progress, weights and state as they were saved; None where there is no checkpoint.
-
-    Raises
-    ------
-    UsageError
-        If the checkpoints are of another training; the sentence says what differs.
-    IntegrityError
-        If there are checkpoints and none is whole.
-    """
+    """Load the newest whole checkpoint."""
     manifests = sorted(folder.glob("?????-??????.json"), reverse=True)
     for number, manifest in enumerate(manifests):
         try:
@@ -184,20 +135,7 @@ def _load(manifest: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, 
 
 
 def require_same(where: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuse to continue a training as another one.
-
-    Parameters
-    ----------
-    where : Path
-        Named in the sentence.
-    then, now : dict
-        What the training was begun as, and what it is asked to be.
-
-    Raises
-    ------
-    UsageError
-        If they differ; the sentence says in what.
-    """
+    """Refuse to continue a training as another one."""
     then, now = _flat(then), _flat(now)
     changed = [key for key in sorted(then | now) if then.get(key) != now.get(key)]
     if changed:
@@ -219,22 +157,7 @@ def _flat(value: dict[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def save_best(folder: Path, epoch: int, weights: dict[str, Tensor]) -> dict[str, str]:
-    """Write the best epoch's weights.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the checkpoints.
-    epoch : int
-        Counted from 1.
-    weights : dict
-        A state_dict.
-
-    Returns
-    -------
-    dict
-        `file` and `sha256`, for the checkpoint's progress.
-    """
+    """Write the best epoch's weights."""
     path = save_weights(folder / f"best-{epoch:05d}.safetensors", weights)
     return {"file": path.name, "sha256": sha256(path)}
 

@@ -30,18 +30,10 @@ from gqs.training.machine import device_of
 
 @dataclass(frozen=True)
 class Group:
-    """The processes of a training, seen from one of them; alone where nothing else is said.
+    """The processes of a training, seen from one of them; alone where nothing else is said."""
 
-    Attributes
-    ----------
-    rank : int
-        Place of this process, from 0.
-    size : int
-        How many there are.
-    """
-
-    rank: int = 0
-    size: int = 1
+    rank: int = 0  # place of this process, from 0
+    size: int = 1  # how many there are
 
     @property
     def first(self) -> bool:
@@ -99,23 +91,7 @@ class Group:
 
     @contextlib.contextmanager
     def writing(self, folder: Path) -> Iterator[None]:
-        """Hold the folder's writer lock for all processes, and turn their losses into a sentence.
-
-        Parameters
-        ----------
-        folder : Path
-            The model folder.
-
-        Yields
-        ------
-        None
-            The block that trains.
-
-        Raises
-        ------
-        ResourceError
-            If somebody else writes there, or another process of the training ended.
-        """
+        """Hold the folder's writer lock for all processes and report a lost process as an error."""
         try:
             with only_writer(folder) if self.first else contextlib.nullcontext():
                 self.wait()
@@ -143,24 +119,6 @@ def join(device: str | None) -> tuple[Group, torch.device]:
     """Join the other processes, where torchrun started some, and take a device.
 
     The connection stays until the process ends, so that several trainings can follow each other.
-
-    Parameters
-    ----------
-    device : str, optional
-        As torch names it; a GPU where there is one. Several processes of a machine take one GPU
-        each, in their order.
-
-    Returns
-    -------
-    group : Group
-        Of one where torchrun did not start this process.
-    device : torch.device
-        To compute on.
-
-    Raises
-    ------
-    UsageError
-        If the device is not there, or is one GPU for several processes.
     """
     where = device_of(device)
     if processes() == 1:

@@ -14,24 +14,21 @@ import torch
 from astropy.table import Table
 from torch import Tensor, nn
 
-from gqs import labels, recipes, workers
-from gqs.dataset.augment import Augmentation
-from gqs.dataset.split import check_split
+from gqs import labels, recipes
+from gqs.cutouts.augmentation import Augmentation
+from gqs.cutouts.split import check_split
 from gqs.errors import ModelError, UsageError
+from gqs.executors import processes as workers
 from gqs.networks import zoo
 from gqs.recipes import Recipe
-from gqs.training import checkpoints, distributed, optimizing, outcome
+from gqs.training import checkpoints, distributed
+from gqs.training import optimizer as optimizing
+from gqs.training import result as outcome
 from gqs.training.batches import Cutouts, Data, seed_of, steps
-from gqs.training.machine import (
-    autocast,
-    enough_memory,
-    precision_of,
-    quickest_threads,
-    settings,
-)
-from gqs.training.outcome import TrainingResult
-from gqs.training.scalars import Curves, following
-from gqs.training.scoring import score
+from gqs.training.machine import autocast, enough_memory, precision_of, quickest_threads, settings
+from gqs.training.result import TrainingResult
+from gqs.training.tensorboard import Curves, following
+from gqs.training.validation_scores import score
 
 FITTED_ON = 4096  # training cutouts from which a network's fixed constants are measured
 TELL_EVERY_S = 0.5

@@ -12,7 +12,7 @@ from typing import Final
 import torch
 from torch import nn
 
-from gqs.dataset.preprocess import CPU
+from gqs.cutouts.preprocessing import CPU
 from gqs.errors import ResourceError, UsageError
 from gqs.networks import zoo
 
@@ -20,23 +20,7 @@ SMALL: Final = 5_000_000  # weights; larger networks are tried on fewer images
 
 
 def device_of(name: str | None) -> torch.device:
-    """Return the device to compute on.
-
-    Parameters
-    ----------
-    name : str, optional
-        As torch names it; a GPU where there is one and none is named.
-
-    Returns
-    -------
-    torch.device
-        One that is there.
-
-    Raises
-    ------
-    UsageError
-        If it is not.
-    """
+    """Return the device to compute on."""
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(1, device=device)
@@ -48,25 +32,7 @@ def device_of(name: str | None) -> torch.device:
 
 
 def precision_of(name: str, device: torch.device) -> str:
-    """Return the precision that matrix products and convolutions run in.
-
-    Parameters
-    ----------
-    name : str
-        "fp32", "bf16", or "auto": bf16 where the device computes in it.
-    device : torch.device
-        Where.
-
-    Returns
-    -------
-    str
-        "fp32" or "bf16".
-
-    Raises
-    ------
-    UsageError
-        If bf16 is asked for and the device does not have it: it would be slower than fp32.
-    """
+    """Return the precision that matrix products and convolutions run in."""
     has = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_has_bf16()
     if name == "bf16" and not has:
         raise UsageError(f"Device {device} does not compute in bf16. Use --precision fp32.")
@@ -91,18 +57,6 @@ def quickest_threads(network: nn.Module, channels: int, side: int = zoo.INPUT_SI
 
     The threads of one operation wait for each other: beside another busy program two can be ten
     times slower than one (seen: 70 against 700 images a second), so it is tried.
-
-    Parameters
-    ----------
-    network : Module
-        Left as it is.
-    channels, side : int
-        Of its images.
-
-    Returns
-    -------
-    int
-        1, or what torch uses now.
     """
     everything = torch.get_num_threads()
     trial = copy.deepcopy(network).train()
@@ -127,24 +81,6 @@ def settings(threads: int | None, device: torch.device = CPU) -> Iterator[None]:
     """Set what makes a run repeat itself, and put back what the caller had.
 
     On a GPU, products of fp32 numbers are taken in TF32, as torch does in convolutions anyway.
-
-    Parameters
-    ----------
-    threads : int, optional
-        Threads of one operation; torch's own choice where none is named. Sums over other numbers
-        of threads round otherwise, so a training repeats to the bit on the same number only.
-    device : torch.device
-        Where the run computes.
-
-    Yields
-    ------
-    None
-        The block that trains.
-
-    Raises
-    ------
-    UsageError
-        If threads is not positive.
     """
     if threads is not None and threads < 1:
         raise UsageError(f"{threads} threads: there must be at least one.")

@@ -1,1 +1,0 @@
-"""Weights, preprocessing and labels together: cutouts, fields and catalogues classified."""

@@ -1,0 +1,197 @@
+"""Cutouts on disk: whole shards with hashes, one index, one manifest. Paper 3.3-3.4.
+
+A store is a folder::
+
+    request.json          what was asked for: another request for the same folder is refused
+    shards/NAME.npy       images (n, band, 50, 50), little-endian float32 with NaN, or uint8
+    shards/NAME.parquet   their index rows; its presence commits the shard, it holds its hashes
+    index.parquet         the rows of all shards: row i is object i
+    manifest.json         format, bands, form, shards with hashes, what was set aside and why
+
+Shards are written first, by any number of processes; index and manifest close the store.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import ArrayLike, NDArray
+
+from gqs import files, tables
+from gqs.cutouts.shards import DTYPES, damaged, image_shape, read_shard
+from gqs.errors import IntegrityError, UsageError
+from gqs.executors import processes as workers
+
+FORMAT: Final = 1
+_MAGIC_BYTES: Final = 10  # of an .npy file, version 1.0: its last two tell the header's length
+
+
+def content_hash(manifest: dict[str, Any]) -> str:
+    """Hash what a store holds, not how it came about: equal content, equal hash."""
+    shards = [
+        [shard[key] for key in ("name", "rows", "images_sha256", "rows_sha256")]
+        for shard in manifest["shards"]
+    ]
+    kept = {key: manifest[key] for key in ("format", "bands", "form", "edge")}
+    return files.hash_of({**kept, "shards": shards})
+
+
+def manifest_hash(manifest: dict[str, Any]) -> str:
+    """Hash a manifest without its own hash, so that damage to any of it is seen."""
+    rest = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
+    return files.hash_of(rest)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a store's request or manifest."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise IntegrityError(
+            f"{path}: cannot be read as JSON, so it is damaged. Delete it and run the command "
+            "that made the store again."
+        ) from error
+    if not isinstance(value, dict):
+        raise IntegrityError(f"{path}: is no JSON object. Delete it and make the store again.")
+    return value
+
+
+def unknown_format(path: Path, found: object) -> UsageError:
+    """Say that a store is of another format than ours."""
+    return UsageError(
+        f"{path}: is a store of format {found}, this version of gqs knows {FORMAT}. "
+        "Use the version that made it, or make it again."
+    )
+
+
+class CutoutStore:
+    """A closed store to read from; safe between threads and processes, cheap to pickle.
+
+    Attributes
+    ----------
+    path : Path
+        Its folder.
+    index : Table
+        Row i describes object i: objid, ra, dec, x, y, run, camcol, field, class, flags,
+        redshift and u g r i z where the catalogue had them, shard, row.
+    bands, form, edge : str
+        As they were asked for.
+    hash : str
+        Identifies the content.
+    manifest : dict
+        The whole manifest.
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any], index: Table) -> None:
+        self.path, self.manifest, self.index = Path(path), manifest, index
+        self.bands, self.form = str(manifest["bands"]), str(manifest["form"])
+        self.edge, self.hash = str(manifest["edge"]), str(manifest["hash"])
+        index.meta["store"] = self.hash
+        self._shape = image_shape(self.bands, self.form)
+        self._dtype: np.dtype[Any] = DTYPES[self.form]
+        self._shards = manifest["shards"]
+        self._starts = np.cumsum([0, *(shard["rows"] for shard in self._shards)])
+
+    @classmethod
+    def open(cls, path: Path) -> CutoutStore:
+        """Open a store that is closed; the images stay on disk."""
+        path = Path(path)
+        if not (path / "manifest.json").is_file():
+            begun = (path / "request.json").is_file()
+            raise UsageError(
+                f"{path}: the store is not finished. Run the command that made it again."
+                if begun
+                else f"{path}: is no store of cutouts. Make one with gqs cutouts."
+            )
+        manifest = read_json(path / "manifest.json")
+        if manifest.get("format") != FORMAT:
+            raise unknown_format(path, manifest.get("format"))
+        try:
+            sound = manifest["manifest_sha256"] == manifest_hash(manifest)
+            sound &= manifest["hash"] == content_hash(manifest)
+            files.check_hash(path / "index.parquet", manifest["index_sha256"])
+            store = cls(path, manifest, tables.read(path / "index.parquet"))
+        except (KeyError, TypeError, OSError, UsageError) as error:
+            raise IntegrityError(f"{path}: manifest or index is damaged; make it again.") from error
+        if not sound or len(store.index) != store._starts[-1]:
+            raise IntegrityError(f"{path}: the manifest contradicts itself; make the store again.")
+        return store
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self.path, self.hash)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __repr__(self) -> str:
+        return f"CutoutStore({str(self.path)!r}, {len(self)} of {self.form} {self.bands})"
+
+    def images(self, rows: ArrayLike) -> NDArray[Any]:
+        """Read images; memory is that of the answer, whatever the size of the store: (n, band, 50,
+        50), in the order of `rows`: float32 nanomaggies with NaN where masked, or uint8 colours.
+        """
+        wanted = np.atleast_1d(np.asarray(rows, dtype=np.int64))
+        if wanted.size and not (wanted.min() >= 0 and wanted.max() < len(self)):
+            raise IndexError(f"{self.path}: rows run from 0 to {len(self) - 1}.")
+        out: NDArray[Any] = np.empty((len(wanted), *self._shape), dtype=self._dtype)
+        number: NDArray[np.int64] = np.searchsorted(self._starts, wanted, side="right") - 1
+        for shard in np.unique(number):
+            places = np.flatnonzero(number == shard)
+            self._gather(int(shard), wanted[places] - self._starts[shard], out, places)
+        return out
+
+    def _gather(
+        self, shard: int, local: NDArray[np.int64], out: NDArray[Any], places: NDArray[np.int64]
+    ) -> None:
+        # Plain positioned reads keep no state and no mapped pages: threads may share the store,
+        # and the resident memory of a long training does not grow with what it has seen.
+        name, rows = self._shards[shard]["name"], self._shards[shard]["rows"]
+        size = int(np.prod(self._shape)) * self._dtype.itemsize
+        path = self.path / "shards" / f"{name}.npy"
+        try:
+            handle = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise IntegrityError(f"Shard {name} of {self.path}: {error.strerror}.") from error
+        try:
+            magic = os.pread(handle, _MAGIC_BYTES, 0)
+            start = _MAGIC_BYTES + int.from_bytes(magic[8:], "little")
+            if os.fstat(handle).st_size != start + rows * size:
+                raise damaged(self.path, name, "images")
+            for place, row in zip(places.tolist(), local.tolist(), strict=True):
+                view = out[place].reshape(-1).view(np.uint8).data
+                if os.preadv(handle, [view], start + row * size) != size:
+                    raise damaged(self.path, name, "images")
+        finally:
+            os.close(handle)
+
+    def verify(self, progress: workers.Progress = workers.silent) -> None:
+        """Check every shard against its hashes."""
+        damaged = []
+        for done, said in enumerate(self._shards):
+            try:
+                found, _ = read_shard(self.path, said["name"])
+                mark = files.sha256(self.path / "shards" / f"{said['name']}.parquet")
+                keys = ("images_sha256", "rows_sha256", "source")
+                if mark != said["mark_sha256"] or any(getattr(found, k) != said[k] for k in keys):
+                    damaged.append(said["name"])
+            except IntegrityError:
+                damaged.append(said["name"])
+            progress(done + 1, len(self._shards), f"checking {said['name']}")
+        if damaged:
+            raise IntegrityError(
+                f"{self.path}: {len(damaged)} of {len(self._shards)} shards are damaged: "
+                f"{', '.join(damaged[:10])}. Run the command that made the store again: "
+                "it rebuilds them."
+            )
+
+
+def _reopen(path: Path, expected: str) -> CutoutStore:
+    store = CutoutStore.open(path)
+    if store.hash != expected:
+        raise IntegrityError(f"{path}: the store has changed since this work began. Begin again.")
+    return store

@@ -1,0 +1,1 @@
+"""Work over many items: local child processes, or the workers of a Dask cluster."""

@@ -1,0 +1,1 @@
+"""A classifier: weights, preprocessing, calibration, novelty and the engines that compute it."""

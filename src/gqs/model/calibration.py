@@ -1,0 +1,162 @@
+"""What is known of objects that a network did not learn from, and the calibration that follows.
+
+A model folder keeps the logits of its validation side in one small table. Temperature, conformal
+sets and thresholds all come from it, so that none of them rests on objects that were learned. A
+network that takes any bands is surer with five than with one, so such a model keeps logits, and a
+temperature, for each of the usual sets of bands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from gqs import labels, tables
+from gqs.evaluation.intervals import finite
+from gqs.model import temperature
+from gqs.model.temperature import FLOOR, Temperature
+from gqs.probability.label_shift import Shares, own_shares, shift
+
+Array = NDArray[np.float64]
+
+METHOD: Final = "temperature by magnitude"
+USUAL: Final = ("ugriz", "griz", "gri", "r")  # sets of bands that frames come in
+_LOGITS: Final = tuple(f"logit_{name.lower()}" for name in labels.CLASSES)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Judged objects whose class is known and from which nothing was learned."""
+
+    objid: NDArray[np.uint64]  # (n,) uint64
+    truth: NDArray[np.int64]  # (n,) positions in `labels.CLASSES`
+    mag_r: Array  # (n,) aperture magnitudes measured on the cutouts; NaN where there is none
+    logits: Array  # (n, 3) with one set of bands; NaN where nothing could be judged
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    def usable(self) -> HeldOut:
+        """Leave out objects whose logits are not finite."""
+        good = np.isfinite(self.logits).all(axis=1)
+        return replace(
+            self,
+            objid=self.objid[good],
+            truth=self.truth[good],
+            mag_r=self.mag_r[good],
+            logits=self.logits[good],
+        )
+
+
+def table_of(sets: Mapping[str, HeldOut]) -> Table:
+    """Return held-out objects as the model folder keeps them."""
+    own, *fewer = sets
+    first = sets[own]
+    names = np.array(labels.CLASSES)[first.truth]
+    mag_r = first.mag_r.astype(np.float32)
+    found = Table({"objid": first.objid, "class": names, "mag_r": mag_r})
+    for bands in (own, *fewer):
+        columns = _columns("" if bands == own else bands)
+        for name, column in zip(columns, sets[bands].logits.T, strict=True):
+            found[name] = column.astype(np.float32)
+    judged = [np.isfinite(one.logits).all(axis=1) for one in sets.values()]
+    return found[np.any(judged, axis=0)]
+
+
+def sets_of(table: Table, own: str, where: object) -> dict[str, HeldOut]:
+    """Read held-out objects from a model folder's table."""
+    tables.require_columns(table, ("objid", "class", "mag_r", *_columns("")), where)
+    truth = np.array([labels.index(str(name)) for name in table["class"]], dtype=np.int64)
+    objid, mag_r = np.asarray(table["objid"], dtype=np.uint64), tables.as_float(table["mag_r"])
+    found = {}
+    for bands in (own, *(one for one in USUAL if one != own)):
+        columns = _columns("" if bands == own else bands)
+        if set(columns) <= set(table.colnames):
+            logits = np.stack([tables.as_float(table[name]) for name in columns], axis=1)
+            found[bands] = HeldOut(objid, truth, mag_r, logits).usable()
+    return found
+
+
+def _columns(bands: str) -> tuple[str, ...]:
+    """Name the columns of logits with some of the bands; of the model's own without a suffix."""
+    return tuple(f"{name}_{bands}" if bands else name for name in _LOGITS)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How a model's logits become probabilities, and for which shares of the classes these hold."""
+
+    temperature: Temperature  # with all of the model's bands
+    learned: Shares  # of the classes on the side that it learned from
+    # with the usual sets of fewer bands; none of models that take their own bands alone
+    fewer: Mapping[str, Temperature] = field(default_factory=dict)
+
+    def at(self, bands: str) -> Temperature:
+        """Return the temperature of judgements with some of the model's bands."""
+        # The model's own bands hold all; so does each set that has as many in common.
+        holding = [kept for kept in self.fewer if set(bands) <= set(kept)]
+        return self.fewer[min(holding, key=len)] if holding else self.temperature
+
+    @classmethod
+    def from_card(cls, values: Mapping[str, Any] | None) -> Calibration | None:
+        """Read it from the `calibration` of model.json."""
+        if values is None:
+            return None
+        if values.get("method") != METHOD:
+            raise ValueError(f"its method is {values.get('method')!r}, not {METHOD!r}")
+        found = values.get("temperature"), values.get("learned_shares")
+        fewer = values.get("fewer_bands", {})
+        if not isinstance(found[0], dict) or not isinstance(found[1], dict):
+            raise ValueError("it lacks temperature or learned_shares")
+        try:
+            read = {
+                bands: Temperature.from_json(one["temperature"]) for bands, one in fewer.items()
+            }
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError("its fewer_bands are no temperatures") from error
+        return cls(Temperature.from_json(found[0]), Shares.from_json(found[1]), read)
+
+
+def calibrate(
+    held_out: HeldOut, learned: Shares, fewer: Mapping[str, HeldOut] | None = None
+) -> dict[str, Any]:
+    """Fit the calibration of a model.
+
+    Logits are as of the mix of classes that was learned, and the held-out objects are of another.
+    So the temperature is fitted for the latter: logits are divided by it, then moved by the log of
+    held-out over learned shares at each magnitude (Saerens et al. 2002; `shares`).
+    """
+    found: dict[str, Any] = {"method": METHOD, "learned_shares": learned.to_json()}
+    found |= _fitted(held_out, learned)
+    others = {bands: one.usable() for bands, one in (fewer or {}).items()}
+    found["fewer_bands"] = {
+        bands: _fitted(one, learned) for bands, one in others.items() if len(one)
+    }
+    return found
+
+
+def _fitted(held_out: HeldOut, learned: Shares) -> dict[str, Any]:
+    here = own_shares(held_out.truth, held_out.mag_r, learned)
+    moved = shift(here, learned, held_out.mag_r)
+    found = temperature.fit(held_out.logits, held_out.truth, held_out.mag_r, moved)
+    before = softmax(held_out.logits + moved, axis=1)
+    after = softmax(held_out.logits / found.at(held_out.mag_r)[:, None] + moved, axis=1)
+    return {
+        "objects": len(held_out),
+        "temperature": found.to_json(),
+        "log_loss": {
+            "before": finite(_log_loss(before, held_out.truth)),
+            "after": finite(_log_loss(after, held_out.truth)),
+        },
+    }
+
+
+def _log_loss(probabilities: Array, truth: NDArray[np.int64]) -> float:
+    own = probabilities[np.arange(len(truth)), truth]
+    return float(-np.log(np.maximum(own, FLOOR)).mean())

@@ -1,0 +1,139 @@
+"""A model from nanomaggies to its answer as one torch module, which an engine can take whole.
+
+The same as `dataset.preprocess.Preprocessing`, then the network; and, for those who are given
+nothing but the graph, the rules of `dataset.judgeable`, the magnitude of `imaging.photometry` and
+the temperature of `evaluation.temperature`. The tests hold each to its original.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gqs.cutouts.preprocessing import MOST, Preprocessing
+from gqs.cutouts.quality import CENTRE, MOST_MASKED
+from gqs.imaging import photometry
+from gqs.model.temperature import Temperature
+from gqs.networks.embedding import embed
+from gqs.surveys.sdss import CUTOUT_SIZE, REFERENCE_BAND, SKY_NOISE, SOFTENING
+
+FAR: Final = 3e38  # stands for infinity, which some engines treat in ways of their own
+_FEW: Final = 100  # pixels of sky under which photometry takes it for black
+_POGSON: Final = 2.5 / math.log(10)
+
+
+class Whole(nn.Module):
+    """Cutouts as they are to logits and embedding."""
+
+    noise: Tensor
+
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.network, self.preprocessing = network, preprocessing
+        noise = [SKY_NOISE[band] for band in preprocessing.bands]
+        self.register_buffer("noise", torch.tensor(noise)[:, None, None])
+
+    def forward(self, images: Tensor, seeing: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(n, band, 50, 50) nanomaggies, NaN where masked -> (n, 3) logits, (n, d) embedding."""
+        return embed(self.network, self.channels(images, seeing))
+
+    def channels(self, images: Tensor, seeing: Tensor | None = None) -> Tensor:
+        """Return what the network sees, as `Preprocessing` gives it."""
+        if self.preprocessing.form == "paper":
+            return images.float() / 127.5 - 1
+        valid = images.abs() < FAR
+        flux = torch.where(valid, images / self.noise, 0.0).clamp(-MOST, MOST)
+        if self.preprocessing.stretch == "asinh":
+            flux = torch.asinh(flux)
+        planes = [flux, valid.float()]
+        if seeing is not None:
+            told = torch.where(seeing.abs() < FAR, seeing, 0.0)
+            planes.append(told[:, :, None, None].expand_as(flux))
+        return torch.cat(planes, dim=1)
+
+    def example(self, n: int = 2) -> tuple[Tensor, ...]:
+        """Return inputs of the right kind: images, and seeing where the network is told it."""
+        bands = len(self.preprocessing.bands)
+        if self.preprocessing.form == "paper":
+            steps = torch.arange(n * 3 * CUTOUT_SIZE**2) % 251
+            return (steps.to(torch.uint8).view(n, 3, CUTOUT_SIZE, CUTOUT_SIZE),)
+        images = torch.linspace(-1, 9, n * bands * CUTOUT_SIZE**2)
+        images = images.view(n, bands, CUTOUT_SIZE, CUTOUT_SIZE)
+        return (images, torch.full((n, bands), 1.3))[: 1 + self.preprocessing.seeing]
+
+
+class Judging(nn.Module):
+    """Cutouts to calibrated probabilities, NaN where there is nothing to judge."""
+
+    aperture: Tensor
+
+    def __init__(self, whole: Whole, temperature: Temperature) -> None:
+        super().__init__()
+        self.whole, self.temperature = whole, temperature
+        self.form = whole.preprocessing.form
+        self.reference = max(whole.preprocessing.bands.find(REFERENCE_BAND), 0)
+        weights = photometry.aperture_weights(photometry.RADIUS).ravel()
+        self.inside = np.flatnonzero(weights).tolist()
+        self.register_buffer("aperture", torch.tensor(weights[weights > 0], dtype=torch.float32))
+        step = np.arange(CUTOUT_SIZE) - photometry.CENTRE
+        far = np.hypot(step[:, None], step).ravel() > photometry.SKY_RADIUS
+        self.rim = np.flatnonzero(far).tolist()
+
+    def forward(
+        self, images: Tensor, seeing: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(n, band, 50, 50) -> (n, 3) probabilities, (n, 3) logits, (n, d) embedding."""
+        logits, embedding = self.whole(images, seeing)
+        probabilities = torch.softmax(logits / self.softness(images)[:, None], dim=1)
+        judged = self.judgeable(images)[:, None]
+        return torch.where(judged, probabilities, torch.nan), logits, embedding
+
+    def judgeable(self, images: Tensor) -> Tensor:
+        """(n,) whether a cutout can be judged at all; the rule of `dataset.judgeable`."""
+        if self.form == "paper":
+            plain = images.float()
+            return plain.amax((1, 2, 3)) > plain.amin((1, 2, 3))
+        valid = images.abs() < FAR
+        r, seen = images[:, self.reference], valid[:, self.reference]
+        differs = torch.where(seen, r, -FAR).amax((1, 2)) > torch.where(seen, r, FAR).amin((1, 2))
+        centre = seen[:, CENTRE, CENTRE].float().sum((1, 2)) > (CENTRE.stop - CENTRE.start) ** 2 - 1
+        pixels = len(self.whole.preprocessing.bands) * CUTOUT_SIZE**2
+        enough = valid.float().sum((1, 2, 3)) >= (1 - MOST_MASKED) * pixels
+        return differs & centre & enough
+
+    def softness(self, images: Tensor) -> Tensor:
+        """(n,) temperature at each cutout's r magnitude; `evaluation.temperature.Temperature`."""
+        overall = torch.full_like(images[:, 0, 0, 0].float(), self.temperature.overall)
+        knots, values = self.temperature.knots, np.log(self.temperature.at_knots)
+        if self.form == "paper" or not knots:
+            return overall
+        magnitude, measured = self.magnitude(images[:, self.reference].flatten(1))
+        logs = torch.full_like(magnitude, float(values[0]))
+        for i in range(len(knots) - 1):
+            slope = float((values[i + 1] - values[i]) / (knots[i + 1] - knots[i]))
+            along = torch.relu(magnitude - knots[i]) - torch.relu(magnitude - knots[i + 1])
+            logs = logs + slope * along
+        return torch.where(measured, torch.exp(logs), overall)
+
+    def magnitude(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, 2500) r pixels -> (n,) asinh magnitudes, and where there is one; `photometry`."""
+        rim = pixels[:, self.rim]
+        seen = rim.abs() < FAR
+        count = seen.float().sum(1, keepdim=True)
+        ordered = torch.where(seen, rim, FAR).sort(dim=1).values
+        middle = ((count - 1) * 0.5).clamp_min(0).long()  # the lower of two, as photometry has it
+        sky = torch.where(count >= _FEW, ordered.gather(1, middle), 0.0)
+        inside = pixels[:, self.inside]
+        valid = inside.abs() < FAR
+        mirror = inside.flip(1)  # the circle's pixels run from one end to the other
+        above = torch.where(valid, inside, torch.where(mirror.abs() < FAR, mirror, sky)) - sky
+        share = valid.float() @ self.aperture
+        flux = above @ self.aperture
+        softening = SOFTENING[REFERENCE_BAND]
+        magnitude = -_POGSON * (torch.asinh(flux * (1e-9 / (2 * softening))) + math.log(softening))
+        enough = self.aperture.sum() * (1 - photometry.MOST_MASKED)
+        return magnitude, share >= enough

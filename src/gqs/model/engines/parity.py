@@ -1,0 +1,136 @@
+"""Every engine held against torch in float32: what differs, by how much, and whether it may.
+
+What it may differ by depends on the precision. In fp32 nothing but the order of sums differs. In
+bf16 and int8 some objects that lie between two classes change sides; a class that torch was sure
+of must not.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from gqs.model.engines.backends import Engine
+from gqs.model.engines.probe_cutouts import Specimens
+from gqs.model.novelty import Typical
+
+Array = NDArray[np.float64]
+
+SURE: Final = 0.9  # a probability from which a class must not flip
+TIMES: Final = 5  # an engine is timed so often, and the shortest counts
+TIMED: Final = 256  # cutouts, whatever the engine's batch
+
+
+class Limit(NamedTuple):
+    """What an engine may differ by from torch in float32."""
+
+    probability: float  # largest difference of any
+    flips: float  # share of objects whose class changes
+    unlike: float  # largest difference of a distance to the classes, in units of 1 + distance
+
+
+LIMITS: Final = {
+    "fp32": Limit(1e-4, 0.003, 1e-3),
+    "bf16": Limit(0.05, 0.01, 0.05),
+    "int8": Limit(0.3, 0.03, 0.5),
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How an engine compares with torch in float32 on the same cutouts."""
+
+    engine: str  # such as "openvino:bf16"
+    objects: int  # cutouts compared
+    probability: float  # largest difference of a probability
+    mean_probability: float  # mean difference of the largest probability
+    flips: int  # objects whose class changes
+    sure_flips: int  # those of them of whose class torch was sure
+    accuracy: float  # share of objects judged right, minus torch's share
+    # largest difference of `unlike`, in units of 1 + unlike; 0 for models that have none
+    unlike: float
+    # cutouts a second of processor time, which other programs disturb less than the clock's
+    a_cpu_second: float
+    refused: str = ""  # why it may not be used; empty where it may
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON holds it."""
+        return asdict(self)
+
+
+def answers(engine: Engine, seen: Specimens) -> tuple[Array, Array, float]:
+    """Let an engine judge all cutouts."""
+    logits, embeddings, took = [], [], []
+    for start in range(0, len(seen), engine.batch):
+        rows = slice(start, start + engine.batch)
+        found = engine(seen.images[rows], seen.seeing[rows])
+        logits.append(found[0])
+        embeddings.append(found[1])
+    count = min(TIMED, len(seen))
+    for _ in range(TIMES):
+        begin = time.process_time()
+        for start in range(0, count, engine.batch):
+            rows = slice(start, min(start + engine.batch, count))
+            engine(seen.images[rows], seen.seeing[rows])
+        took.append((time.process_time() - begin) / count)
+    whole = np.concatenate(logits).astype(np.float64)
+    return whole, np.concatenate(embeddings).astype(np.float64), 1 / min(took)
+
+
+def compared(
+    engine: Engine,
+    precision: str,
+    seen: Specimens,
+    reference: tuple[Array, Array],
+    typical: Typical | None = None,
+) -> Verdict:
+    """Hold an engine against torch."""
+    logits, embedding, a_cpu_second = answers(engine, seen)
+    ours, theirs = softmax(logits, axis=1), softmax(reference[0], axis=1)
+    difference = np.abs(ours - theirs)
+    flipped = ours.argmax(axis=1) != theirs.argmax(axis=1)
+    far = 0.0
+    if typical is not None:
+        before = typical.unlike(reference[1])
+        far = float((np.abs(typical.unlike(embedding) - before) / (1 + before)).max())
+    right = (ours.argmax(axis=1) == seen.truth).mean() - (
+        theirs.argmax(axis=1) == seen.truth
+    ).mean()
+    found = Verdict(
+        engine.name,
+        len(seen),
+        float(difference.max()) if np.isfinite(logits).all() else 1.0,
+        float(np.abs(ours.max(axis=1) - theirs.max(axis=1)).mean()),
+        int(flipped.sum()),
+        int((flipped & (theirs.max(axis=1) > SURE)).sum()),
+        float(right),
+        far,
+        a_cpu_second,
+    )
+    return Verdict(**{**asdict(found), "refused": _why(found, LIMITS[precision])})
+
+
+def _why(found: Verdict, limit: Limit) -> str:
+    """Say what is outside the limits; nothing where all is inside."""
+    n = found.objects
+    if not found.probability <= limit.probability:
+        return (
+            f"its probabilities differ from torch's by up to {found.probability:.2g} on {n} "
+            f"cutouts, where {limit.probability:g} is allowed"
+        )
+    if found.flips > limit.flips * n or found.sure_flips:
+        return (
+            f"it gives {found.flips} of {n} cutouts another class than torch, which was sure of "
+            f"{found.sure_flips} of them; {limit.flips:.1%} and none are allowed"
+        )
+    if not found.unlike <= limit.unlike:
+        return (
+            f"its distances to the classes differ from torch's by up to {found.unlike:.2g}, where "
+            f"{limit.unlike:g} is allowed"
+        )
+    return ""

@@ -1,0 +1,269 @@
+"""Which engine judges: the one that was asked for, or the fastest that does as torch does.
+
+A graph is drawn once for each model, and an engine is tried once for each model, machine and
+version; what came out is kept in the user's cache, under names that change with all of these.
+Where many processes begin at once, one does it and the others wait for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import fcntl
+import hashlib
+import json
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from gqs import files
+from gqs.cutouts.preprocessing import Preprocessing
+from gqs.errors import GqsError, ModelError, ResourceError
+from gqs.model.engines import graph
+from gqs.model.engines import parity as checking
+from gqs.model.engines import probe_cutouts as specimens
+from gqs.model.engines import quantize as rounded
+from gqs.model.engines.backends import AUTO, Choice, Engine, Graph, Torch, installed
+from gqs.model.engines.export_module import Whole
+from gqs.model.engines.parity import Verdict
+from gqs.model.novelty import Typical
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+Tell = Callable[[str], None]
+
+GRAPH: Final = "graph.onnx"
+ROUNDED: Final = "learned-int8.onnx"
+INPUTS: Final = ("images", "seeing")
+OUTPUTS: Final = ("logits", "embedding")
+CALIBRATED_ON: Final = 384  # cutouts, of another seed than those that engines are tried on
+_LEAST_GAIN: Final = 1.1  # an engine is not changed for less: timings are not better than this
+
+
+def nobody(sentence: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What engines need to know of a model."""
+
+    network: torch.nn.Module  # in evaluation mode
+    preprocessing: Preprocessing  # of its cutouts
+    hash: str  # SHA-256 of the weights
+    typical: Typical | None = None  # of the model folder
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of all that its graph depends on."""
+        made_by = [version(name) for name in ("torch", *graph.MADE_BY)]
+        return files.hash_of([self.hash, repr(self.preprocessing), made_by, _sources()])
+
+    @property
+    def folder(self) -> Path:
+        """Where its graphs and verdicts are kept."""
+        from gqs.archive import frames_folder
+
+        return frames_folder() / "engines" / self.key[:16]
+
+
+def opened(wanted: str, model: Model, threads: int | None = None, tell: Tell = nobody) -> Engine:
+    """Open an engine for a model."""
+    if wanted == AUTO:
+        return _fastest(model, threads, tell)
+    choice = Choice.parse(wanted)
+    if str(choice) == "torch":
+        return Torch(model.network, model.preprocessing, threads=threads)
+    engine = started(choice, model, threads, tell)
+    verdict = _verdict(choice, model, threads, tell, engine)
+    if verdict.refused:
+        raise ModelError(
+            f"Engine {choice} is refused for this model: {verdict.refused}. Use --engine auto."
+        )
+    return engine
+
+
+def _fastest(model: Model, threads: int | None, tell: Tell) -> Engine:
+    plain = Torch(model.network, model.preprocessing, threads=threads)
+    others = [Choice(name) for name in ("openvino", "onnx") if installed(name)]
+    if not others or next(model.network.parameters()).device.type != "cpu":
+        return plain
+    if not all(_known(choice, model) for choice in (Choice("torch"), *others)):
+        try:
+            graph_of(model, tell)  # without it there is nothing to try
+        except GqsError as error:
+            tell(f"Engine torch is used: {error}")
+            return plain
+    speeds: dict[str, float] = {}
+    # On one thread each, as fields are judged; torch has but one setting for the whole process.
+    with _torch_threads_kept():
+        for choice in (Choice("torch"), *others):
+            try:
+                verdict = _verdict(choice, model, 1, tell)
+            except GqsError as error:
+                tell(f"Engine {choice} is passed over: {error}")
+                continue
+            if verdict.refused:
+                tell(f"Engine {choice} is passed over: {verdict.refused}.")
+            else:
+                speeds[str(choice)] = verdict.a_cpu_second
+    least = _LEAST_GAIN * speeds.pop("torch", 0.0)
+    best = max(speeds, key=lambda name: speeds[name], default="")
+    if not best or speeds[best] < least:
+        return plain
+    return started(Choice(best), model, threads, tell)
+
+
+@contextlib.contextmanager
+def _torch_threads_kept() -> Iterator[None]:
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def graph_of(model: Model, tell: Tell = nobody) -> ModelProto:
+    """Return a model's graph, from the cache where it has one."""
+
+    def draw() -> ModelProto:
+        tell("The model is made ready for other engines; this takes a minute, once.")
+        whole = Whole(_apart(model.network), model.preprocessing)
+        return graph.draw(whole, dict(zip(INPUTS, whole.example(), strict=False)), [*OUTPUTS])
+
+    return _kept(model.folder / GRAPH, draw)
+
+
+def _apart(network: torch.nn.Module) -> torch.nn.Module:
+    """Copy a network, since drawing takes its gradients from it."""
+    return copy.deepcopy(network).cpu()
+
+
+def started(
+    choice: Choice, model: Model, threads: int | None = None, tell: Tell = nobody
+) -> Engine:
+    """Start an engine without trying it."""
+    if choice.engine == "torch":
+        return Torch(model.network, model.preprocessing, choice.precision, threads)
+    whole = graph_of(model, tell)
+    parts = [whole] if choice.precision == "fp32" else list(graph.parted(whole))
+    if choice.precision == "int8":
+
+        def quantise() -> ModelProto:
+            tell("The model is rounded to eight bits; this takes a minute, once.")
+            seen = specimens.specimens(model.preprocessing, CALIBRATED_ON, seed=1, harmed=False)
+            return rounded.quantised(parts[0], parts[1], seen)
+
+        parts[1] = _kept(model.folder / ROUNDED, quantise)
+    try:
+        return Graph(choice, parts, threads)
+    except Exception as error:  # each engine has errors of its own, with no common root
+        reason = " ".join(str(error).split())[:160]
+        raise ModelError(
+            f"Engine {choice} cannot take this network ({type(error).__name__}: {reason}). Use "
+            "--engine torch."
+        ) from error
+
+
+def _verdict(
+    choice: Choice, model: Model, threads: int | None, tell: Tell, engine: Engine | None = None
+) -> Verdict:
+    """Read what came out when the engine was tried here, or try it."""
+    if found := _known(choice, model):
+        return found
+    engine = engine or started(choice, model, threads, tell)
+    with _one_at_a_time(model.folder):
+        if found := _known(choice, model):
+            return found
+        tell(f"Engine {choice} is tried on simulated cutouts, once for this model.")
+        seen, reference = _reference(model)
+        found = checking.compared(engine, choice.precision, seen, reference, model.typical)
+        with contextlib.suppress(ResourceError):  # a cache that cannot be written is done without
+            files.write_json(_verdict_path(choice, model), found.as_dict())
+    return found
+
+
+def _known(choice: Choice, model: Model) -> Verdict | None:
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return Verdict(**json.loads(_verdict_path(choice, model).read_text("utf-8")))
+    return None
+
+
+def _verdict_path(choice: Choice, model: Model) -> Path:
+    key = files.hash_of([model.key, choice.versions(), processor()])
+    return model.folder / f"{choice.engine}-{choice.precision}-{key[:16]}.json"
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Let processes that would do the same wait for the first; where none can lock, all do it."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = held.enter_context((folder / ".lock").open("a"))
+            fcntl.flock(lock, fcntl.LOCK_EX)  # goes with the file, however the process ends
+        yield
+
+
+@lru_cache(maxsize=2)
+def _reference(model: Model) -> tuple[specimens.Specimens, tuple[Any, Any]]:
+    """Specimens, and what torch in float32 says of them."""
+    seen = specimens.specimens(model.preprocessing)
+    logits, embedding, _ = checking.answers(Torch(model.network, model.preprocessing), seen)
+    return seen, (logits, embedding)
+
+
+def _kept(path: Path, make: Callable[[], ModelProto]) -> ModelProto:
+    """Read a graph from the cache, or make it and keep it there; damaged ones are made anew."""
+    if (found := _whole(path)) is not None:
+        return found
+    with _one_at_a_time(path.parent):
+        if (found := _whole(path)) is not None:
+            return found
+        made = make()
+        data = made.SerializeToString(deterministic=True)
+        with contextlib.suppress(ResourceError):
+            files.write_bytes(path, data)
+            hashed = hashlib.sha256(data).hexdigest().encode()
+            files.write_bytes(path.with_suffix(".sha256"), hashed)
+    return made
+
+
+def _whole(path: Path) -> ModelProto | None:
+    with contextlib.suppress(OSError):
+        data = path.read_bytes()
+        told = path.with_suffix(".sha256").read_text("ascii").strip()
+        if told == hashlib.sha256(data).hexdigest():
+            found: ModelProto = import_module("onnx").load_model_from_string(data)
+            return found
+    return None
+
+
+@lru_cache(maxsize=1)
+def processor() -> str:
+    """Name this machine's processor, as far as it can be told."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        told = [line for line in lines if line.startswith(("model name", "flags", "Features"))]
+        return " ".join(sorted(set(told)))
+    return f"{platform.machine()} {platform.processor()}"
+
+
+@lru_cache(maxsize=1)
+def _sources() -> str:
+    """Hash of the code that a graph and its trial come from."""
+    from gqs import networks
+    from gqs.cutouts import preprocessing as preprocess
+
+    folders = [Path(str(module.__file__)).parent for module in (networks, graph)]
+    paths = [path for folder in folders for path in sorted(folder.glob("*.py"))]
+    paths.append(Path(str(preprocess.__file__)))
+    return files.hash_of([files.sha256(path) for path in paths])

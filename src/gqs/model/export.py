@@ -1,0 +1,124 @@
+"""A model as one ONNX file that needs nothing of ours: from nanomaggies to probabilities.
+
+What a stranger must know is in the file: its inputs are cutouts as they come, masks and sky noise
+are seen to inside, probabilities are calibrated, and the metadata say in words what is what.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from gqs import __version__, labels
+from gqs.errors import UsageError
+from gqs.files import write_bytes
+from gqs.model.engines import graph
+from gqs.model.engines.export_module import Judging, Whole
+from gqs.model.temperature import Temperature
+from gqs.surveys.sdss import CUTOUT_SIZE, PIXEL_SCALE
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from gqs.model.classifier import Classifier
+
+ENDING: Final = ".onnx"
+OUTPUTS: Final = ("probabilities", "logits", "embedding")
+_MOST_BYTES: Final = (1 << 31) - 1  # of a protobuf message, which an ONNX file is
+
+
+def export(classifier: Classifier, path: Path, opset: int = graph.OPSET) -> dict[str, str]:
+    """Write a model as ONNX, with preprocessing, calibration, labels and bands inside.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        The model.
+    path : Path
+        Ends in .onnx. Equal models and versions give equal files.
+    opset : int
+        Version of ONNX's operators.
+
+    Returns
+    -------
+    dict
+        The metadata that the file carries.
+
+    Raises
+    ------
+    UsageError
+        If the path does not end in .onnx, the packages for it are not installed, torch cannot
+        write this opset, or the weights do not fit into one file.
+    ModelError
+        If the network holds what ONNX has no operator for.
+    ResourceError
+        If the disk refuses.
+    """
+    if path.suffix.lower() != ENDING:
+        raise UsageError(f"{path}: the file of an exported model ends in {ENDING}.")
+    network = copy.deepcopy(classifier.network).cpu()
+    size = sum(value.numel() * value.element_size() for value in network.state_dict().values())
+    if size > _MOST_BYTES - (64 << 20):
+        raise UsageError(f"{classifier.folder}: its weights do not fit into one ONNX file (2 GiB).")
+    whole = Whole(network, classifier.preprocessing)
+    calibration = classifier.calibration
+    judging = Judging(whole, Temperature() if calibration is None else calibration.temperature)
+    inputs = dict(zip(("images", "seeing"), whole.example(), strict=False))
+    model = graph.draw(judging, inputs, [*OUTPUTS], opset)
+    told = metadata(classifier)
+    _label(model, told)
+    data = model.SerializeToString(deterministic=True)
+    write_bytes(path, data)
+    return told
+
+
+def metadata(classifier: Classifier) -> dict[str, str]:
+    """Say what a stranger must know of a model."""
+    size, preprocessing = CUTOUT_SIZE, classifier.preprocessing
+    if preprocessing.form == "paper":
+        bands = list("irg")
+        images = (
+            f"uint8 (n, 3, {size}, {size}): red, green and blue of the colour picture of i, r and g"
+        )
+        calibration = "one temperature for all: a picture has no magnitude"
+    else:
+        bands = list(preprocessing.bands)
+        images = (
+            f"float32 (n, {len(bands)}, {size}, {size}): nanomaggies a pixel above the sky, in "
+            "the order of bands; NaN where a pixel is bad, a band missing or nothing covered"
+        )
+        calibration = "temperature by the r magnitude within 3 arcsec, fitted with all bands"
+    if classifier.calibration is None:
+        calibration = "none: a plain softmax of the logits"
+    told = {
+        "labels": json.dumps(list(labels.CLASSES)),
+        "bands": json.dumps(bands),
+        "images": images + f". The source lies at 24 < x, y <= 25 (0-based), {PIXEL_SCALE} arcsec "
+        "a pixel, rows along the frame's",
+        "probabilities": "float32 (n, 3) in the order of labels, each row summing to 1; NaN where "
+        "the cutout cannot be judged: centre masked in r, over half masked, r constant",
+        "logits": "float32 (n, 3), not calibrated, of every cutout",
+        "embedding": "float32 (n, d), what entered the layers that decide",
+        "calibration": calibration,
+        "network": str(classifier.card["network"]),
+        "model_sha256": classifier.hash,
+        "gqs_version": __version__,
+    }
+    if preprocessing.seeing:
+        told["seeing"] = (
+            f"float32 (n, {len(bands)}): seeing in arcsec, the full width at half maximum of the "
+            "Gaussian with a star's ratio of light within 2 and within 5 pixels; NaN where not "
+            "known"
+        )
+    return told
+
+
+def _label(model: ModelProto, told: dict[str, Any]) -> None:
+    """Put the metadata into the file, and drop those of the machine that wrote it."""
+    model.producer_name, model.producer_version = "gqs", __version__
+    model.domain, model.doc_string = "", "Tells galaxies, quasars and stars apart."
+    for key, value in told.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value

@@ -1,0 +1,1 @@
+"""What to do with class probabilities: priors, label shift, conformal sets, candidate lists."""

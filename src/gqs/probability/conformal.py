@@ -1,0 +1,136 @@
+"""Sets of classes that hold the true one as often as was asked for, class by class.
+
+Split conformal prediction (Vovk, Gammerman & Shafer 2005; Angelopoulos & Bates 2023, section 2)
+with the score 1 - p of the true class (Sadinle, Lei & Wasserman 2019, least ambiguous sets), and
+a threshold of its own for each class and range of magnitude (Mondrian: Vovk 2012). Of n held-out
+objects of a cell, the ceil((n + 1) coverage)-th smallest score is the threshold; of new objects of
+this class and range, drawn alike, about this share then has its class in its set. The theorem that
+makes it "at least" wants held-out objects that nothing else was chosen by; ours chose the epoch and
+the temperature too, so what is found on other objects is what counts. Nor are objects alike where
+seeing, selection or bands differ; shares of the classes may differ freely, since each class has
+its own thresholds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gqs import labels
+from gqs.errors import UsageError
+from gqs.evaluation.binning import merged_edges, placed
+from gqs.evaluation.intervals import Estimate, wilson
+
+Array = NDArray[np.float64]
+
+EDGES: Final = tuple(14 + 0.5 * step for step in range(21))  # r magnitudes, where there is enough
+ENOUGH: Final = 100  # held-out objects of a class in a cell
+
+
+@dataclass(frozen=True)
+class Cells:
+    """One class's ranges of magnitude and their thresholds."""
+
+    inner: Array  # (k,) inner edges of the ranges, r magnitudes
+    # (k + 1,) largest score, 1 - p, with which the class is in a set; infinite where the objects
+    # are too few to leave any out
+    threshold: Array
+    unknown: float  # the same for objects without a magnitude, from all objects of the class
+    count: NDArray[np.int64]  # (k + 1,) held-out objects behind each threshold
+
+    def at(self, mag_r: Array) -> Array:
+        """Return the threshold at magnitudes: (n,)."""
+        place = placed(mag_r, self.inner)
+        return np.where(place < 0, self.unknown, self.threshold[np.maximum(place, 0)])
+
+
+@dataclass(frozen=True)
+class Conformal:
+    """Thresholds for all classes; `sets` applies them."""
+
+    coverage: float
+    cells: tuple[Cells, ...]
+
+    def sets(
+        self, probability: Array, mag_r: Array, decided: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Tell which classes belong to each object's set: (n, 3) bool; no class at all where the
+        probabilities are NaN.
+        """
+        limits = np.stack([cell.at(mag_r) for cell in self.cells], axis=1)
+        found = np.asarray(1 - probability <= limits)
+        given = np.flatnonzero(decided >= 0)
+        found[given, decided[given]] = True
+        found[~np.isfinite(probability).all(axis=1)] = False
+        return found
+
+
+def fit(probability: Array, truth: NDArray[np.int64], mag_r: Array, coverage: float) -> Conformal:
+    """Choose the thresholds on held-out objects."""
+    if not 0 < coverage < 1:
+        raise UsageError(f"A coverage of {coverage:g}: give a share above 0 and below 1.")
+    cells = []
+    for i in range(len(labels.CLASSES)):
+        own = truth == i
+        score, mag = 1 - probability[own, i], mag_r[own]
+        enough = max(ENOUGH, int(np.ceil(2 / (1 - coverage))))
+        inner = merged_edges(mag, np.zeros(len(mag), dtype=np.int64), EDGES, enough)
+        place = placed(mag, inner)
+        groups = [score[place == k] for k in range(len(inner) + 1)]
+        cells.append(
+            Cells(
+                inner,
+                np.array([_threshold(group, coverage) for group in groups]),
+                _threshold(score, coverage),
+                np.array([len(group) for group in groups]),
+            )
+        )
+    return Conformal(coverage, tuple(cells))
+
+
+def _threshold(score: Array, coverage: float) -> float:
+    rank = int(np.ceil((len(score) + 1) * coverage))
+    return float(np.sort(score)[rank - 1]) if rank <= len(score) else float("inf")
+
+
+def written(sets: NDArray[np.bool_]) -> NDArray[np.str_]:
+    """Write sets as text: (n,) such as "QSO STAR", in the order of the labels; blank for no class
+    at all.
+    """
+    names = np.array(labels.CLASSES)
+    text = [" ".join(names[row]) for row in sets]
+    return np.array(text, dtype=f"U{len(' '.join(labels.CLASSES))}")
+
+
+@dataclass(frozen=True)
+class Covered:
+    """How often sets of one class in one range of magnitude hold it, and how large they are."""
+
+    name: str
+    low: float
+    high: float
+    count: int
+    coverage: Estimate
+    size: float
+
+
+def covered(
+    sets: NDArray[np.bool_], truth: NDArray[np.int64], r: Array, edges: Array
+) -> list[Covered]:
+    """Measure sets on objects whose class is known."""
+    holds = sets[np.arange(len(truth)), truth]
+    size = sets.sum(axis=1)
+    found = []
+    for i, name in enumerate(labels.CLASSES):
+        for low, high in [(-np.inf, np.inf), *pairwise(np.asarray(edges).tolist())]:
+            inside = truth == i
+            if np.isfinite(low):
+                inside = inside & (r >= low) & (r < high)
+            if count := int(inside.sum()):
+                share = wilson(int(holds[inside].sum()), count)
+                found.append(Covered(name, low, high, count, share, float(size[inside].mean())))
+    return found

@@ -1,0 +1,1 @@
+"""Reports and figures: blocks, figures of results and of pixels, captions."""

@@ -1,0 +1,1 @@
+"""Facts about surveys: bands, pixels, detectors, field names."""
