@@ -26,7 +26,7 @@ from astropy.table import Table, vstack
 import objects
 import real_pixels
 from gqs import files, tables
-from gqs.cli.shell import bar
+from gqs.cli.progress import progress_bar
 from gqs.cutouts import split as splits
 from gqs.cutouts.build import CHUNK, RenderTask, render_chunk
 from gqs.cutouts.shards import committed, rows_hash, write_shard
@@ -160,7 +160,7 @@ def _rendered(out: Path, every: Table, processes: int | None, members: list[Tabl
             sources = drawn[start : start + CHUNK]
             tasks.append(RenderTask(out, FIRST[side] + k, sources, BANDS, "flux", SEED))
     names = {}
-    with bar("rendering") as progress:
+    with progress_bar("rendering") as progress:
         for done, outcome in enumerate(workers.run(render_chunk, tasks, workers=processes)):
             if outcome.error is not None:
                 raise outcome.error

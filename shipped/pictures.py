@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from gqs import files, tables
-from gqs.cli.shell import bar
+from gqs.cli.progress import progress_bar
 from gqs.cutouts.shards import committed, rows_hash, write_shard
 from gqs.cutouts.store import CutoutStore
 from gqs.cutouts.writer import StoreWriter
@@ -50,7 +50,7 @@ def convert(store: CutoutStore, out: Path, form: str) -> None:
     made = {"from": "shipped/pictures.py", "store": store.hash}
     shard = np.asarray(store.index["shard"])
     names = [one["name"] for one in store.manifest["shards"]]
-    with StoreWriter(out, BANDS, form, "pad", made) as writer, bar("pictures") as progress:
+    with StoreWriter(out, BANDS, form, "pad", made) as writer, progress_bar("pictures") as progress:
         for number, name in enumerate(names):
             rows = np.flatnonzero(shard == number)
             index = store.index[rows]

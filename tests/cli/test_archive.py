@@ -12,7 +12,7 @@ from astropy.table import Table
 from typer.testing import CliRunner, Result
 
 from gqs import tables
-from gqs.cli.shell import app
+from gqs.cli.app import app
 from loopback.sas import any_field, serve_frames, small_frame
 from loopback.server import LoopbackServer
 from loopback.skyserver import Database, SkyServer, xyz

@@ -12,8 +12,8 @@ from astropy.table import Table, vstack
 from typer.testing import CliRunner
 
 from gqs import tables
-from gqs.cli import provenance
-from gqs.cli.shell import app
+from gqs.cli.app import app
+from gqs.cli.provenance import provenance
 from gqs.errors import UsageError
 from gqs.tables import UCD
 
@@ -98,11 +98,11 @@ def test_the_date_may_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
     options = {"out": Path("/home/me/c 1.fits"), "links": True, "ra": 1.5, "frames": ("a",)}
     options |= {"field": ("1-2-3", "1-2-4"), "dec": None, "more": ()}
-    told = provenance.how_made("classify", options)
+    told = provenance("classify", options)
     assert told["date"] == "2001-09-09T01:46:40"
     assert told["command"] == (
         "gqs classify --out 'c 1.fits' --links --ra 1.5 --field 1-2-3 --field 1-2-4"
     )
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "today")
     with pytest.raises(UsageError, match="no number of seconds"):
-        provenance.how_made("classify", {})
+        provenance("classify", {})

@@ -16,7 +16,7 @@ import torch
 from astropy.table import Table, vstack
 
 from gqs import labels, tables
-from gqs.cli.probabilities import Wanted
+from gqs.cli.probability_summary import ProbabilityOptions
 from gqs.errors import IntegrityError, UsageError
 from gqs.files import sha256
 from gqs.imaging.frames import group_fields
@@ -30,6 +30,8 @@ from gqs.probability.priors import find_prior
 from gqs.tables import Flag
 
 POLE = (192.86, 27.13)  # the northern galactic pole, degrees
+
+checked = ProbabilityOptions.check
 
 
 def gqs(*words: object) -> subprocess.CompletedProcess[str]:
@@ -170,8 +172,8 @@ def test_a_purity_that_nothing_reaches_gives_an_empty_list_and_the_best_there_is
 ) -> None:
     classifier, listed = load_classifier(model), tmp_path / "list.ecsv"
     asked = ("sky", None, "QSO", 0.9999, listed)
-    wanted = Wanted.of(classifier, tmp_path / "all.ecsv", *asked)
-    _, lines, told = wanted.answered(tables.read(catalogue), classifier)
+    wanted = checked(classifier, tmp_path / "all.ecsv", *asked)
+    _, lines, told = wanted.apply(tables.read(catalogue), classifier)
     assert told["prior"] == "sky" and "Bahcall" in told["prior_source"]
     found = told["candidates"]
     assert found["reached"] is False and found["objects"] == 0
@@ -186,8 +188,8 @@ def test_the_figures_of_a_list_are_in_its_meta_as_astropy_reads_it(
     model: Path, catalogue: Path, tmp_path: Path, ending: str
 ) -> None:
     classifier, listed = load_classifier(model), tmp_path / f"list{ending}"
-    wanted = Wanted.of(classifier, tmp_path / "all.csv", "sky", None, "GALAXY", 0.3, listed)
-    _, _, told = wanted.answered(tables.read(catalogue), classifier)
+    wanted = checked(classifier, tmp_path / "all.csv", "sky", None, "GALAXY", 0.3, listed)
+    _, _, told = wanted.apply(tables.read(catalogue), classifier)
     found = Table.read(listed).meta["candidates"]
     assert found == tables.read(listed).meta["candidates"]
     assert found == {k: v for k, v in told["candidates"].items() if k not in ("prior", "out")}
@@ -198,14 +200,14 @@ def test_the_figures_of_a_list_are_in_its_meta_as_astropy_reads_it(
 def test_one_is_told_as_one(model: Path, catalogue: Path, tmp_path: Path) -> None:
     classifier, before = load_classifier(model), tables.read(catalogue)
     asked = ("sky", None, "GALAXY", 0.3, tmp_path / "list.csv")
-    wanted = Wanted.of(classifier, tmp_path / "all.csv", *asked)
+    wanted = checked(classifier, tmp_path / "all.csv", *asked)
     found = weigh(before, classifier, "sky")
     listed = list_candidates(found, classifier, "GALAXY", 0.3, find_prior("sky"))
     score, flags = np.asarray(before["p_galaxy"]), np.asarray(before["flags"])
     first = before["objid"] == listed.table["objid"][0]
     faulty = (found["p_galaxy"] >= listed.threshold.value) & (flags > 0) & np.isfinite(score)
     one = before[first | (np.arange(len(before)) == np.flatnonzero(faulty)[0])]
-    _, lines, _ = wanted.answered(one, classifier)
+    _, lines, _ = wanted.apply(one, classifier)
     assert any(line.startswith("1 GALAXY candidate with p_galaxy of") for line in lines)
     assert any(line.startswith("1 more is as probable, but flagged") for line in lines)
 
@@ -217,7 +219,7 @@ def test_a_prior_of_shares_alone_is_told_so_and_one_of_counts_is_not_refused(
     shares = tmp_path / "shares.csv"
     shares.write_text("r,galaxy,qso,star\n16,0.2,0.1,0.7\n22,0.7,0.1,0.2\n")
     with pytest.raises(UsageError) as refusal:
-        Wanted.of(classifier, out, str(shares), None, "QSO", 0.5, None)
+        checked(classifier, out, str(shares), None, "QSO", 0.5, None)
     told = str(refusal.value)
     assert "the prior shares.csv holds shares alone" in told
     assert "sources a square degree and magnitude" in told and "docs/probabilities.md" in told
@@ -226,7 +228,7 @@ def test_a_prior_of_shares_alone_is_told_so_and_one_of_counts_is_not_refused(
     (shown,) = re.findall(r"```\n(r,galaxy,qso,star\n.*?)```", page, re.DOTALL)
     counts = tmp_path / "counts.csv"
     counts.write_text(shown)
-    assert Wanted.of(classifier, out, str(counts), None, "QSO", 0.5, None).name == "QSO"
+    assert checked(classifier, out, str(counts), None, "QSO", 0.5, None).candidates == "QSO"
     rows = tables.read(counts)
     r, (ra, dec) = tables.as_float(rows["r"]), POLE
     sky = find_prior("sky").density(r, np.full(len(r), ra), np.full(len(r), dec))
@@ -252,7 +254,7 @@ def test_what_makes_no_sense_is_refused_before_the_work(
 ) -> None:
     asked = dict.fromkeys(("prior", "coverage", "name", "purity", "candidates_out")) | words
     with pytest.raises(UsageError, match=said):
-        Wanted.of(load_classifier(model), Path("out.csv"), **asked)
+        checked(load_classifier(model), Path("out.csv"), **asked)
 
 
 def test_a_list_without_a_sky_is_refused_as_a_user_sees_it(
@@ -273,12 +275,12 @@ def test_an_old_model_and_a_changed_one_are_refused(model: Path, tmp_path: Path)
     for words in (("sky", None), (None, 0.9), ("sky", None, "QSO", 0.9)):
         asked = [*words, None, None, None, None][:5]
         with pytest.raises(UsageError, match="Train again with this version"):
-            Wanted.of(load_classifier(old), tmp_path / "o.csv", *asked)
+            checked(load_classifier(old), tmp_path / "o.csv", *asked)
     changed = shutil.copytree(model, tmp_path / "changed")
     held_out = tables.read(changed / "held_out.parquet")
     tables.write(held_out[1:], changed / "held_out.parquet")
     with pytest.raises(IntegrityError, match=r"held_out\.parquet: its SHA-256"):
-        Wanted.of(load_classifier(changed), tmp_path / "o.csv", None, 0.9, None, None, None)
+        checked(load_classifier(changed), tmp_path / "o.csv", None, 0.9, None, None, None)
 
 
 def test_bands_of_which_nothing_was_held_out_give_no_sets(
@@ -288,6 +290,6 @@ def test_bands_of_which_nothing_was_held_out_give_no_sets(
     frames = sorted(survey.rglob("frame-[gr]-*.fits.bz2"))
     field = frames[0].name.removeprefix("frame-g-")
     found = classifier.classify_field([path for path in frames if path.name.endswith(field)])
-    wanted = Wanted.of(classifier, tmp_path / "o.csv", None, 0.9, None, None, None)
+    wanted = checked(classifier, tmp_path / "o.csv", None, 0.9, None, None, None)
     with pytest.raises(UsageError, match="gri and r, not with gr, so --coverage cannot be given"):
-        wanted.answered(found, classifier)
+        wanted.apply(found, classifier)

@@ -20,7 +20,7 @@ from cli.test_verbs import GQS, gqs, refused
 from gqs import tables
 from gqs.archive import skyserver
 from gqs.archive.query import parse
-from gqs.cli.shell import app
+from gqs.cli.app import app
 from gqs.errors import GqsError
 from loopback.casjobs import TOKEN, CasJobs
 from loopback.server import LoopbackServer

@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from gqs.cli.frames import said_of_missing
-from gqs.cli.shell import app
-from gqs.cli.surveying import _lines, is_survey
-from gqs.cli.using import _picture
+from gqs.cli.app import app
+from gqs.cli.classify import ClassifyOptions, field_picture, missing_bands, survey_lines
 from gqs.errors import GqsError, UsageError
 from gqs.files import only_writer
 from gqs.imaging.composite import NONLINEARITY, SCALES
@@ -31,21 +29,21 @@ from gqs.runs.survey import SurveyReport
     ],
 )
 def test_missing_bands_are_named(lacking: dict[str, int], said: list[str]) -> None:
-    lines = said_of_missing(lacking, 2)
+    lines = missing_bands(lacking, 2)
     assert lines == [f"{line} the model knows: results are worse for it." for line in said]
 
 
 def test_a_survey_says_what_it_holds_and_what_not() -> None:
     counts = {"QSO": 2, "GALAXY": 1200, "": 1}
     report = SurveyReport(Path("s"), 3, 2, 1300, 1203, counts, {"i": 1}, ["field: cut"], 1800.0, 3)
-    assert _lines(report, ["more"])[:4] == [
+    assert survey_lines(report, ["more"])[:4] == [
         "1,203 objects in 3 fields: 1,200 GALAXY, 2 QSO, 1 not judged.",
         "97 more rows show objects again where fields overlap (primary is false).",
         "2 fields now, 1 before, 1 set aside, 4 fields an hour.",
         "Band i is missing in 1 of the 3 fields, which the model knows: results are worse for it.",
     ]
     nothing = SurveyReport(Path("s"), 0, 0, 0, 0, {}, {}, ["field: cut"], 9.0, 3)
-    assert _lines(nothing, [])[0] == "No field could be classified."
+    assert survey_lines(nothing, [])[0] == "No field could be classified."
 
 
 @pytest.mark.parametrize(
@@ -68,7 +66,7 @@ def test_what_names_tell_is_refused_before_a_model_is_loaded(
 def test_a_scheduler_without_a_name_is_refused() -> None:
     """As of a variable in a batch script that is not set: nothing may begin on this machine."""
     with pytest.raises(UsageError, match="--scheduler is empty"):
-        is_survey(Path("survey"), "")
+        ClassifyOptions(out=Path("survey"), scheduler="").check()
 
 
 @pytest.mark.parametrize("verb", ["classify --out t.fits", "explain --x 3 --y 4 --out t.html"])
@@ -92,11 +90,11 @@ def test_a_field_without_colours_is_drawn_in_grey_and_nothing_is_set_aside(
     assert ", r alone: " in plot.read_text()  # the title
 
 
-def test_grey_is_the_stretch_of_the_colour_picture(survey: Path) -> None:
+def test_grey_is_the_stretch_of_the_colourfield_picture(survey: Path) -> None:
     r = min(survey.rglob("frame-r-*.fits.bz2"))
     files = {band: r.with_name(r.name.replace("-r-", f"-{band}-")) for band in "gri"}
-    assert _picture(files)[2] == "gri"
-    picture, _, bands = _picture({band: files[band] for band in "ri"})
+    assert field_picture(files)[2] == "gri"
+    picture, _, bands = field_picture({band: files[band] for band in "ri"})
     assert bands == "r" and picture.shape == (300, 420, 3)
     frame = read_frame(r)
     light = 3 * NONLINEARITY * SCALES["r"] * np.maximum(frame.flux[~frame.bad], 0)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gqs import __version__, tables
-from gqs.cli import shell
+from gqs.cli import progress
 
 GQS = [sys.executable, "-m", "gqs.cli"]
 
@@ -70,8 +70,8 @@ def test_time_left_is_told_from_what_this_run_did(
 ) -> None:
     """A rerun that begins at 900 of 1,000 and does one a minute has 99 minutes left."""
     seconds = iter([0.0, 60.0, 6000.0])
-    monkeypatch.setattr(shell.time, "monotonic", lambda: next(seconds))
-    with shell.bar("Training") as tell:
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(seconds))
+    with progress.progress_bar("Training") as tell:
         for done in (900, 901, 1000):
             tell(done, 1000, "epoch 9")
     lines = capsys.readouterr().err.splitlines()

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from drawn import stars
-from gqs.cli.shell import app
+from gqs.cli.app import app
 from gqs.cutouts.preprocessing import Preprocessing
 from gqs.errors import UsageError
 from gqs.explain.sources import WORDS, Wanted, explain

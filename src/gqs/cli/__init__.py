@@ -1,18 +1,18 @@
-"""The command line: verbs in the order of the work, and the exit code that each error carries."""
+"""The command line: one module for each group of verbs."""
 
 from __future__ import annotations
 
-# Importing registers the verbs; this order is the order of `gqs --help`.
+# Importing a module registers its verbs, in the order of `gqs --help`.
 import gqs.cli.archive
 import gqs.cli.data
-import gqs.cli.learning
-import gqs.cli.reproducing
-import gqs.cli.using
 
-import gqs.cli.explaining  # isort: skip
-import gqs.cli.exporting  # isort: skip
-import gqs.cli.sending  # noqa: F401  # isort: skip
-from gqs.cli.shell import run
+import gqs.cli.training  # isort: skip
+import gqs.cli.reproduce  # isort: skip
+import gqs.cli.classify  # isort: skip
+import gqs.cli.explain  # isort: skip
+import gqs.cli.share  # isort: skip
+import gqs.cli.demo  # noqa: F401  # isort: skip
+from gqs.cli.app import run
 
 __all__ = ["main"]
 

@@ -1,76 +1,101 @@
-"""Verbs that make data: simulate, cutouts, split."""
+"""Verbs that prepare training data: simulate, cutouts, split."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from gqs.cli.shell import (
+from gqs.cli.app import DATA, finish, print_result, verb
+from gqs.cli.frames import frame_files
+from gqs.cli.options import (
+    INPUT,
+    OUTPUT,
     AsJson,
     Bands,
     Edge,
     Form,
-    Processes,
     Seed,
     Store,
-    app,
-    bar,
-    finish,
-    frame_files,
-    say,
+    Workers,
+    option,
 )
+from gqs.cli.progress import progress_bar
 from gqs.errors import UsageError
 
 if TYPE_CHECKING:
     from gqs.cutouts.build import BuildReport
 
-PANEL = "Data"
-OBJECTS = 30_000
-FEW_GROUPS = 20
+DEFAULT_FIELDS = 8
+DEFAULT_OBJECTS = 30_000
+FEW_GROUPS = 20  # below this number of groups the shares of a grouped split are far from 8:1:1
 
 
-@app.command(rich_help_panel=PANEL)
-def simulate(
-    out: Annotated[Path, typer.Option(help="Folder to write; a rerun continues there.")],
+@dataclass(frozen=True, kw_only=True)
+class SimulateOptions:
+    """Options of `gqs simulate`."""
+
+    out: Annotated[
+        Path, option("Folder to write; run again to continue an interrupted run.", panel=OUTPUT)
+    ]
     fields: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Number of fields.  \\[default: 8, or as many as --catalog fills]"
-        ),
-    ] = None,
+        option("Number of fields.  \\[default: 8, or what --catalog needs]", min=1),
+    ] = None
     enriched: Annotated[
         int,
-        typer.Option(min=0, help="Add so many objects of each class to a field; 0: sky as it is."),
-    ] = 0,
-    galaxies: Annotated[float, typer.Option(min=0, help="Factor on the sky's galaxies.")] = 1.0,
-    quasars: Annotated[float, typer.Option(min=0, help="Factor on the sky's quasars.")] = 1.0,
-    stars: Annotated[float, typer.Option(min=0, help="Factor on the sky's stars.")] = 1.0,
+        option("Add this many objects of each class to every field; 0: natural densities.", min=0),
+    ] = 0
+    galaxies: Annotated[float, option("Factor on the density of galaxies.", min=0)] = 1.0
+    quasars: Annotated[float, option("Factor on the density of quasars.", min=0)] = 1.0
+    stars: Annotated[float, option("Factor on the density of stars.", min=0)] = 1.0
     catalog: Annotated[
         Path | None,
-        typer.Option(help="Render this photometry instead: class and u g r i z, row by row."),
-    ] = None,
+        option(
+            "Render the objects of this table (class, u, g, r, i, z) instead of drawing them.",
+            panel=INPUT,
+        ),
+    ] = None
     into_store: Annotated[
-        bool, typer.Option("--into-store", help="Render cutouts straight into a store; no frames.")
-    ] = False,
+        bool, option("Render cutouts straight into a store, without frames.", "--into-store")
+    ] = False
     objects: Annotated[
         int | None,
-        typer.Option(
+        option(
+            "With --into-store: number of objects, a third of each class, drawn from --catalog if "
+            "that is given.  \\[default: 30000, or all rows of --catalog]",
             min=3,
-            help="With --into-store: a third of each class, of --catalog's at random where that "
-            "is given.  \\[default: 30000, or all rows of --catalog]",
         ),
-    ] = None,
-    bands: Bands = "ugriz",
-    form: Form = "flux",
-    seed: Seed = 1,
-    workers: Processes = None,
-    as_json: AsJson = False,
-) -> None:
-    """Make a simulated survey in SDSS's own files: frames, and a catalogue of what is on them.
+    ] = None
+    bands: Bands = "ugriz"
+    form: Form = "flux"
+    seed: Seed = 1
+    workers: Workers = None
+    as_json: AsJson = False
 
-    By default the sky is as it is, with about one quasar a field to r = 20.5.
+    def check(self) -> None:
+        """Refuse options that contradict each other."""
+        if "r" not in self.bands:
+            raise UsageError(f"--bands {self.bands}: r, the reference band, must be among them.")
+        factors = (self.galaxies, self.quasars, self.stars) != (1.0, 1.0, 1.0)
+        draws_fields = bool(self.fields or self.enriched or factors)
+        for wrong, sentence in (
+            (self.into_store and draws_fields, "--into-store renders cutouts without fields"),
+            (self.form == "paper" and not self.into_store, "--form paper needs --into-store"),
+            (self.objects and not self.into_store, "--objects needs --into-store"),
+            (self.enriched and factors, "--enriched sets the densities of all classes"),
+        ):
+            if wrong:
+                raise UsageError(f"{sentence}: remove one of these options.")
+
+
+@verb(panel=DATA)
+def simulate(options: SimulateOptions) -> None:
+    """Simulate a survey: frames in SDSS's file format, and the catalogue of their sources.
+
+    By default the densities are those of the sky, with about one quasar to r = 20.5 in a field.
 
     Examples:
 
@@ -82,72 +107,83 @@ def simulate(
 
       gqs simulate --out pictures --into-store --form paper --catalog photometry.csv --objects 6000
     """
-    if "r" not in bands:
-        raise UsageError(f"Bands {bands!r}: r must be among them, onto whose grid the others go.")
-    changed = (galaxies, quasars, stars) != (1.0, 1.0, 1.0)
-    for together, sentence in (
-        (into_store and (fields or enriched or changed), "--into-store draws no fields"),
-        (form == "paper" and not into_store, "--form paper goes with --into-store"),
-        (objects and not into_store, "--objects goes with --into-store"),
-        (enriched and changed, "--enriched sets the densities of all classes"),
-    ):
-        if together:
-            raise UsageError(f"{sentence}: leave one of these options out.")
-    if into_store:
-        from gqs import labels
-        from gqs.cutouts.build import build_from_simulation
-
-        wanted = objects or (None if catalog else OBJECTS)
-        counts = wanted and dict.fromkeys(labels.CLASSES, wanted // len(labels.CLASSES))
-        with bar("Rendering cutouts") as progress:
-            report = build_from_simulation(
-                out, counts or None, catalog, seed, bands, workers, progress, form
-            )
-        _say_built(report, as_json)
+    options.check()
+    if options.into_store:
+        _simulate_store(options)
         return
     from gqs import tables
     from gqs.simulation.fields import simulate as simulate_fields
     from gqs.simulation.population import Mix
 
-    mix = Mix.enriched_with(enriched) if enriched else Mix(galaxies, quasars, stars)
-    own = None if catalog is None else tables.read(catalog)
-    with bar("Simulating fields") as progress:
+    mix = Mix(options.galaxies, options.quasars, options.stars)
+    if options.enriched:
+        mix = Mix.enriched_with(options.enriched)
+    catalog = None if options.catalog is None else tables.read(options.catalog)
+    with progress_bar("Simulating fields") as progress:
         made = simulate_fields(
-            out,
-            fields or (8 if own is None else None),
-            seed,
+            options.out,
+            options.fields or (DEFAULT_FIELDS if catalog is None else None),
+            options.seed,
             mix,
-            own,
-            bands,
-            workers=workers,
+            catalog,
+            options.bands,
+            workers=options.workers,
             progress=progress,
         )
-    listed = ", ".join(f"{count} {name}" for name, count in made.objects.items())
+    counts = ", ".join(f"{count} {name}" for name, count in made.objects.items())
+    frames, written = options.out / "frames", options.out / "catalog.csv"
     lines = [
-        f"{len(made.fields)} fields in {out}/frames; {out}/catalog.csv has {listed}.",
-        f"Next: gqs cutouts {out}/frames --catalog {out}/catalog.csv --out cutouts",
+        f"{len(made.fields)} fields in {frames}; {written} lists {counts}.",
+        f"Next: gqs cutouts {frames} --catalog {written} --out cutouts",
     ]
-    say(lines, made.__dict__, as_json)
-    finish(made.set_aside)
+    print_result(lines, made.__dict__, options.as_json)
 
 
-@app.command(rich_help_panel=PANEL)
-def cutouts(
+def _simulate_store(options: SimulateOptions) -> None:
+    from gqs import labels
+    from gqs.cutouts.build import build_from_simulation
+
+    number = options.objects or (None if options.catalog else DEFAULT_OBJECTS)
+    counts = number and dict.fromkeys(labels.CLASSES, number // len(labels.CLASSES))
+    with progress_bar("Rendering cutouts") as progress:
+        report = build_from_simulation(
+            options.out,
+            counts or None,
+            options.catalog,
+            options.seed,
+            options.bands,
+            options.workers,
+            progress,
+            options.form,
+        )
+    _print_store(report, options.as_json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutoutsOptions:
+    """Options of `gqs cutouts`."""
+
     frames: Annotated[
-        list[Path], typer.Argument(help="Frames (.fits, .fits.bz2, .fits.gz), or folders of them.")
-    ],
-    catalog: Annotated[Path, typer.Option(help="Objects with objid, ra, dec and class.")],
-    out: Annotated[Path, typer.Option(help="Folder of the cutout store.")],
-    bands: Bands = "ugriz",
-    form: Form = "flux",
-    edge: Edge = "pad",
+        list[Path],
+        typer.Argument(help="Frames (.fits, .fits.bz2, .fits.gz), or folders that contain them."),
+    ]
+    catalog: Annotated[
+        Path, option("Catalogue of objects with objid, ra, dec and class.", panel=INPUT)
+    ]
+    out: Annotated[Path, option("Folder of the cutout store.", panel=OUTPUT)]
+    bands: Bands = "ugriz"
+    form: Form = "flux"
+    edge: Edge = "pad"
     star_shift: Annotated[
-        bool, typer.Option("--star-shift", help="Align bands by their stars where the WCS errs.")
-    ] = False,
-    workers: Processes = None,
-    as_json: AsJson = False,
-) -> None:
-    """Cut 50x50 cutouts of a catalogue's objects out of frames, all bands on the r band's grid.
+        bool, option("Correct what the WCS leaves between bands by their stars.", "--star-shift")
+    ] = False
+    workers: Workers = None
+    as_json: AsJson = False
+
+
+@verb(panel=DATA)
+def cutouts(options: CutoutsOptions) -> None:
+    """Extract 50x50 cutouts of catalogued objects; all bands are resampled to the r band's grid.
 
     Examples:
 
@@ -157,46 +193,60 @@ def cutouts(
     """
     from gqs.cutouts.build import build_from_frames
 
-    with bar("Cutting out") as progress:
+    with progress_bar("Extracting cutouts") as progress:
         report = build_from_frames(
-            frame_files(frames), catalog, out, bands, form, edge, workers, progress, star_shift
+            frame_files(options.frames),
+            options.catalog,
+            options.out,
+            options.bands,
+            options.form,
+            options.edge,
+            options.workers,
+            progress,
+            options.star_shift,
         )
-    _say_built(report, as_json)
+    _print_store(report, options.as_json)
 
 
-def _say_built(report: BuildReport, as_json: bool) -> None:
-    listed = ", ".join(f"{count} {name}" for name, count in report.classes.items())
-    lines = [f"{report.objects} cutouts in {report.store}: {listed}."]
+def _print_store(report: BuildReport, as_json: bool) -> None:
+    counts = ", ".join(f"{count} {name}" for name, count in report.classes.items())
+    lines = [f"{report.objects} cutouts in {report.store}: {counts}."]
     if report.elsewhere:
-        lines.append(f"{report.elsewhere} rows of the catalogue lie on none of the fields.")
+        lines.append(f"{report.elsewhere} rows of the catalogue are outside all fields.")
     if report.repeated:
         lines.append(
-            f"{report.repeated} objects have another within 1 arcsec; a split keeps them together."
+            f"{report.repeated} objects have a neighbour within 1 arcsec; a split keeps them on "
+            "the same side."
         )
     lines.append(f"Next: gqs split {report.store}")
-    say(lines, report.as_dict(), as_json)
+    print_result(lines, report.as_dict(), as_json)
     finish(report.set_aside)
 
 
-@app.command(rich_help_panel=PANEL)
-def split(
-    store: Store,
+@dataclass(frozen=True, kw_only=True)
+class SplitOptions:
+    """Options of `gqs split`."""
+
+    store: Store
     out: Annotated[
-        Path | None, typer.Option(help="File to keep it in.  \\[default: split.parquet in STORE]")
-    ] = None,
+        Path | None, option("File to write.  \\[default: split.parquet in STORE]", panel=OUTPUT)
+    ] = None
     scheme: Annotated[
         Literal["grouped", "paper"],
-        typer.Option(help="Whole fields or runs on one side, or objects at random (paper 3.4)."),
-    ] = "grouped",
+        option("grouped: whole fields or runs; paper: random objects (paper, section 3.4)."),
+    ] = "grouped"
     by: Annotated[
         Literal["field", "run"] | None,
-        typer.Option(help="What stays together in a grouped split.  \\[default: field]"),
-    ] = None,
-    balance: Annotated[bool, typer.Option(help="Drop objects of the larger classes.")] = False,
-    seed: Seed = 1,
-    as_json: AsJson = False,
-) -> None:
-    """Divide a store into training, validation and test, 8:1:1; saved and never recomputed.
+        option("Groups that stay together in a grouped split.  \\[default: field]"),
+    ] = None
+    balance: Annotated[bool, option("Drop objects of the larger classes.")] = False
+    seed: Seed = 1
+    as_json: AsJson = False
+
+
+@verb(panel=DATA)
+def split(options: SplitOptions) -> None:
+    """Split a store 8:1:1 into training, validation and test; the split is saved.
 
     Examples:
 
@@ -209,25 +259,27 @@ def split(
     from gqs.cutouts.split import split_store
     from gqs.cutouts.store import CutoutStore
 
-    if by and scheme == "paper":
-        raise UsageError("--by goes with --scheme grouped; the paper's split is of single objects.")
-    path, opened = out or store / "split.parquet", CutoutStore.open(store)
-    divided = split_store(opened, path, scheme, by or "field", seed, balance)
-    counts, dropped = divided.meta["counts"], divided.meta["dropped"]
-    lines = [f"{len(divided)} objects divided ({scheme}); saved in {path}."]
+    if options.by and options.scheme == "paper":
+        raise UsageError("--by needs --scheme grouped; the paper's split ignores groups.")
+    by = options.by or "field"
+    path = options.out or options.store / "split.parquet"
+    store = CutoutStore.open(options.store)
+    table = split_store(store, path, options.scheme, by, options.seed, options.balance)
+    counts, dropped = table.meta["counts"], table.meta["dropped"]
+    lines = [f"{len(table)} objects split ({options.scheme}); saved in {path}."]
     lines += [
-        f"  {side:<10} " + ", ".join(f"{count} {name}" for name, count in found.items())
-        for side, found in counts.items()
+        f"  {side:<10} " + ", ".join(f"{count} {name}" for name, count in by_class.items())
+        for side, by_class in counts.items()
     ]
-    lines += [f"  left out: {count} ({why})" for why, count in dropped.items() if count]
-    groups = len(np.unique(np.asarray(divided["group"]).astype(str)))
-    if scheme == "grouped" and groups < FEW_GROUPS:
-        shares = [sum(found.values()) / max(len(divided), 1) for found in counts.values()]
-        told = ":".join(f"{10 * share:.1f}" for share in shares)
+    lines += [f"  left out: {count} ({reason})" for reason, count in dropped.items() if count]
+    groups = len(np.unique(np.asarray(table["group"]).astype(str)))
+    if options.scheme == "grouped" and groups < FEW_GROUPS:
+        shares = [sum(by_class.values()) / max(len(table), 1) for by_class in counts.values()]
+        ratio = ":".join(f"{10 * share:.1f}" for share in shares)
         lines.append(
-            f"  Of {groups} {by or 'field'}s, each whole, 8:1:1 came out as {told}, and what is "
-            f"judged rests on few of them. More {by or 'field'}s would settle both."
+            f"  With {groups} whole {by}s the ratio is {ratio} instead of 8:1:1, and the test side "
+            f"holds few of them. Use more {by}s for reliable results."
         )
-    recipe = " --recipe paper" if opened.form == "paper" else ""
-    lines.append(f"Next: gqs train {store} --out model{recipe}")
-    say(lines, {"split": path, **divided.meta}, as_json)
+    recipe = " --recipe paper" if store.form == "paper" else ""
+    lines.append(f"Next: gqs train {options.store} --out model{recipe}")
+    print_result(lines, {"split": path, **table.meta}, options.as_json)
