@@ -20,7 +20,7 @@ from gqs.model.examples import Examples
 from gqs.model.folder import EXAMPLES, TYPICAL
 from gqs.tables import Flag
 from gqs.training import train
-from training.test_loop import make_store, recipe
+from training.blobs import make_store, recipe
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from gqs.model.calibration import sets_of
 from gqs.model.classifier import load_classifier
 from gqs.training import train
 from gqs.training.recalibrate import calibrate_model
-from training.test_loop import make_store, recipe
+from training.blobs import make_store, recipe
 
 
 def test_other_objects_calibrate_and_learned_ones_are_refused(tmp_path: Path) -> None:

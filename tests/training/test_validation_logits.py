@@ -18,7 +18,7 @@ from gqs.imaging.photometry import aperture_magnitudes
 from gqs.model.calibration import sets_of
 from gqs.model.classifier import Classifier, load_classifier
 from gqs.training import train
-from training.test_loop import make_store, recipe
+from training.blobs import make_store, recipe
 
 
 @pytest.fixture(scope="module")

@@ -143,7 +143,7 @@ def train(options: TrainOptions) -> None:
     from gqs.cutouts.store import CutoutStore
     from gqs.executors import processes
     from gqs.training import train as train_network
-    from gqs.training.distributed import rank
+    from gqs.training.machine import process_rank
 
     store = CutoutStore.open(options.store)
     split = load(options.split or options.store / "split.parquet")
@@ -155,7 +155,7 @@ def train(options: TrainOptions) -> None:
         clip=options.clip,
         early_stop=options.early_stop,
     )
-    prints = rank() == 0  # only one of several processes
+    prints = process_rank() == 0  # only one of several processes
     with (
         progress_bar("Training") if prints else contextlib.nullcontext(processes.silent) as progress
     ):

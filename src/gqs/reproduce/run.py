@@ -24,7 +24,7 @@ from gqs.reproduce.plan import Plan
 from gqs.reproduce.planning import make_plan
 from gqs.reproduce.results import Results
 from gqs.reproduce.splits import FOLDER, open_split, require_scheme, saved_splits
-from gqs.training import distributed, machine
+from gqs.training import machine
 
 Bar = Callable[[str], AbstractContextManager[workers.Progress]]
 
@@ -192,7 +192,7 @@ def tabulate(
 
 
 def _require_alone() -> None:
-    if distributed.processes() > 1:
+    if machine.process_count() > 1:
         raise UsageError(
             "`gqs reproduce` starts its trainings itself: run it without torchrun, and with --jobs "
             "where several may run. torchrun is for one network by `gqs train`."

@@ -39,10 +39,14 @@ def measure(recipe: Recipe, channels: int, device: str | None, threads: int | No
     where = machine.device_of(device)
     precision = machine.precision_of(recipe.precision, where)
     batch = min(recipe.batch, MOST_IMAGES.get(where.type, recipe.batch))
-    with machine.settings(threads, where), machine.enough_memory(batch), _sentence(recipe.network):
+    with (
+        machine.reproducible(threads, where),
+        machine.enough_memory(batch),
+        _sentence(recipe.network),
+    ):
         network = zoo.build(recipe.network, channels, **recipe.arguments)
         network = zoo.channels_last(network).to(where)
-        optimizer = optimizing.optimizer(network, recipe)
+        optimizer = optimizing.make_optimizer(network, recipe)
         x = torch.randn(batch, channels, zoo.INPUT_SIZE, zoo.INPUT_SIZE, device=where)
         y = torch.arange(batch, device=where) % len(labels.CLASSES)
         seconds = []

@@ -1,4 +1,7 @@
-"""Training: cross-entropy on a store's training side, chosen on its validation side. Paper 4.3."""
+"""Training: cross-entropy on the training side of a split, the epoch chosen on its validation side.
+
+Paper, section 4.3.
+"""
 
 from gqs.training.checkpoints import Stopped
 from gqs.training.loop import train

@@ -1,7 +1,7 @@
-"""What a training reads: sides of a split, shuffled batches, prepared while the last one trains.
+"""Data of a training: the sides of a split, in shuffled batches that a thread prepares in advance.
 
-The random numbers of a step follow from seed, epoch and step alone, so that a training which is
-cut off anywhere goes on exactly as if it had not been.
+The random numbers of a step follow from seed, epoch and step alone. A training that was stopped
+anywhere therefore continues exactly as if it had not been.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -21,20 +21,22 @@ from torch import Tensor
 
 from gqs import labels
 from gqs.cutouts.augmentation import Augmentation, Draws
-from gqs.cutouts.preprocessing import CPU, Preprocessing, onto
+from gqs.cutouts.preprocessing import Preprocessing, onto
 from gqs.cutouts.split import split_hash
 from gqs.errors import UsageError
 from gqs.imaging import seeing
+from gqs.networks import zoo
+from gqs.recipes import Recipe
 from gqs.surveys.sdss import PICTURE_BANDS, REFERENCE_BAND
-from gqs.training.distributed import Group
+from gqs.training.machine import CPU, ProcessGroup
 
 T = TypeVar("T")
-ALONE = Group()
-AHEAD = 3  # batches that are prepared before they are asked for
+ALONE: Final = ProcessGroup()
+PREPARED: Final = 3  # batches that are prepared in advance
 
 
 class Cutouts(Protocol):
-    """What training needs of a `CutoutStore`."""
+    """The part of a `CutoutStore` that training uses."""
 
     index: Table
     bands: str
@@ -44,136 +46,134 @@ class Cutouts(Protocol):
     manifest: dict[str, Any]
 
     def images(self, rows: ArrayLike) -> NDArray[Any]:
-        """Return (n, band, 50, 50) images of rows of the index."""
+        """Images of rows of the index, (n, band, 50, 50)."""
 
 
 def seed_of(*parts: object) -> int:
-    """Return a seed that follows from all of its parts."""
+    """Seed that follows from all of its parts."""
     digest = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 
 @dataclass(frozen=True)
-class Data:
-    """Rows and classes of a training, and how its images become channels."""
+class TrainingData:
+    """A store with its training and validation sides, and how images become channels."""
 
-    store: Cutouts  # where images come from
+    store: Cutouts
     train: NDArray[np.int64]  # rows of the store's index
-    validation: NDArray[np.int64]
-    # (rows of the store,) positions in `labels.CLASSES`; -1 where an object is on no side
-    classes: NDArray[np.int64]
+    validation: NDArray[np.int64]  # rows of the store's index
+    classes: NDArray[np.int64]  # (rows of the store,) index in `labels.CLASSES`; -1 on neither side
     preprocessing: Preprocessing  # of the network
-    split_hash: str  # of objid and side of every object in the split
+    split_hash: str  # of objid and side of every object of the split
 
     @classmethod
-    def of(
-        cls,
-        store: Cutouts,
-        split: Table,
-        bands: str | None,
-        stretch: str,
-        told: bool = False,
-    ) -> Data:
-        """Join a store and its split."""
-        bands = bands or store.bands
+    def for_recipe(cls, store: Cutouts, split: Table, recipe: Recipe) -> TrainingData:
+        """Join a store and its split for a recipe's network."""
+        bands = recipe.bands or store.bands
         missing = [band for band in bands if band not in store.bands]
         if missing or (store.form == "paper" and bands != store.bands):
             raise UsageError(f"The store has bands {store.bands!r}, the recipe asks for {bands!r}.")
         objid = np.asarray(split["objid"]).tolist()
-        side = np.asarray(split["split"]).astype(str).tolist()
-        of = dict(zip(objid, side, strict=True))
-        sides = np.array([of.get(i, "") for i in np.asarray(store.index["objid"]).tolist()])
+        side_of = dict(zip(objid, np.asarray(split["split"]).astype(str).tolist(), strict=True))
+        sides = np.array([side_of.get(i, "") for i in np.asarray(store.index["objid"]).tolist()])
         names = np.asarray(store.index["class"]).astype(str).tolist()
         classes = np.array(
-            [labels.index(n) if s else -1 for n, s in zip(names, sides, strict=True)]
+            [labels.index(name) if side else -1 for name, side in zip(names, sides, strict=True)]
         )
-        train, validation = (np.flatnonzero(sides == name) for name in ("train", "validation"))
+        train, validation = (np.flatnonzero(sides == side) for side in ("train", "validation"))
         for i, name in enumerate(labels.CLASSES):
             if not (classes[train] == i).any():
                 raise UsageError(
                     f"The training side has no {name}. Make a larger store, or split it again."
                 )
         if not len(validation):
-            raise UsageError("The split has no validation objects to choose by. Split it again.")
-        preprocessing = Preprocessing(store.form, bands, stretch, told)
+            raise UsageError("The split has no validation objects. Split the store again.")
+        stretch = zoo.find(recipe.network).stretch
+        with_seeing = bool(recipe.arguments.get("seeing", False))
+        preprocessing = Preprocessing(store.form, bands, stretch, with_seeing)
+        if recipe.augment.dim and (store.form, stretch) != ("flux", "linear"):
+            raise UsageError(
+                f"Network {recipe.network!r} takes no flux in units of the sky noise, so its "
+                "cutouts cannot be dimmed. Remove augment.dim from the recipe."
+            )
         return cls(store, train, validation, classes, preprocessing, split_hash(split))
 
     def images(self, rows: NDArray[np.int64], device: torch.device = CPU) -> Tensor:
-        """Read and preprocess images: (n, channel, 50, 50)."""
+        """Channels of cutouts as the network takes them, (n, channel, 50, 50)."""
         images = self.store.images(rows)
         if self.preprocessing.form == "flux" and self.preprocessing.bands != self.store.bands:
             images = images[:, [self.store.bands.index(band) for band in self.preprocessing.bands]]
         if not self.preprocessing.seeing:
             return self.preprocessing(images, device)
-        told = seeing.told(self.store.index[rows], self.preprocessing.bands)
-        return self.preprocessing(images, device, told)
+        seeing_arcsec = seeing.told(self.store.index[rows], self.preprocessing.bands)
+        return self.preprocessing(images, device, seeing_arcsec)
 
     def targets(self, rows: NDArray[np.int64], device: torch.device = CPU) -> Tensor:
-        """Return (n,) classes of rows."""
+        """Classes of rows, (n,) int64."""
         return onto(torch.from_numpy(self.classes[rows]), device)
 
     def training_batches(
         self,
-        augment: Augmentation,
-        batch: int,
+        recipe: Recipe,
         seed: int,
         epoch: int,
-        first: int,
-        device: torch.device = CPU,
-        group: Group = ALONE,
+        first_step: int = 0,
+        group: ProcessGroup = ALONE,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield an epoch's augmented batches from a step on, whole ones only.
+        """Augmented images and classes of an epoch's batches from a step on, full batches only.
 
-        What is left over is part of another epoch's batches, since every epoch shuffles anew.
+        Objects left over at the end are in other batches of other epochs, as every epoch shuffles
+        anew.
         """
+        augment = Augmentation(**recipe.augment.model_dump())
         order = np.random.default_rng([seed, epoch]).permutation(self.train)
         bands, masks = self.preprocessing.bands, self.preprocessing.masks
         reference = bands.find(REFERENCE_BAND) if masks and REFERENCE_BAND in bands else None
         picture = [bands.index(band) for band in PICTURE_BANDS if band in bands]
 
-        def prepared(step: int) -> tuple[Tensor, Tensor]:
-            whole = order[step * batch : (step + 1) * batch]
+        def prepare(step: int) -> tuple[Tensor, Tensor]:
+            whole = order[step * recipe.batch : (step + 1) * recipe.batch]
             share = group.share(len(whole))
             generator = torch.Generator().manual_seed(seed_of(seed, epoch, step, "augment"))
             draws = Draws(generator, share.start, len(whole))
-            x, y = self.images(whole[share], device), self.targets(whole[share], device)
+            x = self.images(whole[share], group.device)
+            y = self.targets(whole[share], group.device)
             return augment(x, draws, masks, reference, picture), y
 
-        yield from ahead(prepared, range(first, steps(len(order), batch)))
+        yield from in_advance(prepare, range(first_step, step_count(len(order), recipe.batch)))
 
     def validation_batches(
-        self, batch: int, device: torch.device = CPU, group: Group = ALONE
+        self, batch: int, group: ProcessGroup
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the validation side in its order, as it is; of each batch a process's share."""
-        starts = range(0, len(self.validation), batch)
+        """Images and classes of the validation side in order, this process's share of each."""
 
-        def prepared(start: int) -> tuple[Tensor, Tensor]:
+        def prepare(start: int) -> tuple[Tensor, Tensor]:
             rows = self.validation[start : start + batch]
             rows = rows[group.share(len(rows))]
-            return self.images(rows, device), self.targets(rows, device)
+            return self.images(rows, group.device), self.targets(rows, group.device)
 
-        yield from ahead(prepared, starts)
+        yield from in_advance(prepare, range(0, len(self.validation), batch))
 
 
-def steps(objects: int, batch: int) -> int:
-    """Return the number of whole batches in an epoch; one, of all objects, where they are few."""
+def step_count(objects: int, batch: int) -> int:
+    """Full batches in an epoch; one, of all objects, if there are fewer than a batch."""
     return max(1, objects // batch)
 
 
-def ahead(make: Callable[[int], T], items: range) -> Iterator[T]:
-    """Make things in a thread, a few before they are asked for."""
-    done: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=AHEAD)
+def in_advance(prepare: Callable[[int], T], items: range) -> Iterator[T]:
+    """Call a function on every item in a thread, a few items before the results are used."""
+    results: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=PREPARED)
     stopped = threading.Event()
 
     def work() -> None:
         for item in items:
             try:
-                entry: tuple[T | None, BaseException | None] = (make(item), None)
+                entry: tuple[T | None, BaseException | None] = (prepare(item), None)
             except BaseException as error:
                 entry = (None, error)
             while not stopped.is_set():
                 try:
-                    done.put(entry, timeout=0.1)
+                    results.put(entry, timeout=0.1)
                     break
                 except queue.Full:
                     continue
@@ -184,7 +184,7 @@ def ahead(make: Callable[[int], T], items: range) -> Iterator[T]:
     thread.start()
     try:
         for _ in items:
-            value, error = done.get()
+            value, error = results.get()
             if error is not None:
                 raise error
             yield value  # type: ignore[misc]

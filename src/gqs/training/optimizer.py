@@ -1,4 +1,4 @@
-"""How weights move: optimizer, its rate at each step, and the running mean of the weights."""
+"""How weights change: the optimizer, its learning rate, class weights and the moving average."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from gqs import labels
 from gqs.recipes import Recipe
-from gqs.training.batches import Data
+from gqs.training.batches import TrainingData
 
 
-def optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Build the recipe's optimizer. Paper, Table 5."""
+def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Optimizer of a recipe. Paper, Table 5."""
     weights, decay = list(network.parameters()), recipe.weight_decay
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(weights, recipe.rate, recipe.momentum, weight_decay=decay)
@@ -22,8 +22,8 @@ def optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return kind(weights, recipe.rate, weight_decay=decay, fused=True)
 
 
-def rate(recipe: Recipe, steps: int, step: int) -> float:
-    """Learning rate of a step: a rise from 0, then constant or half a cosine."""
+def learning_rate(recipe: Recipe, steps: int, step: int) -> float:
+    """Rate of a step, with `steps` an epoch: a linear warm-up, then constant or half a cosine."""
     warm, total = recipe.warmup * steps, recipe.epochs * steps
     if step < warm:
         return recipe.rate * (step + 1) / (warm + 1)
@@ -33,8 +33,8 @@ def rate(recipe: Recipe, steps: int, step: int) -> float:
 
 
 @torch.no_grad()
-def follow(averaged: nn.Module, network: nn.Module, decay: float, step: int) -> None:
-    """Let averaged weights follow: quickly at first, so that the start is forgotten."""
+def update_average(averaged: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+    """Move the averaged weights towards the network's, faster in the first steps."""
     decay = min(decay, (1 + step) / (10 + step))
     new = network.state_dict()
     for name, value in averaged.state_dict().items():
@@ -44,19 +44,15 @@ def follow(averaged: nn.Module, network: nn.Module, decay: float, step: int) -> 
             value.copy_(new[name])
 
 
-def class_weights(data: Data, recipe: Recipe, device: torch.device) -> Tensor | None:
-    """Weigh classes so that each counts as much as another, where the recipe says so: (3,) n / (3
-    n_class).
-    """
+def class_weights(data: TrainingData, recipe: Recipe, device: torch.device) -> Tensor | None:
+    """Weights n / (3 n_class) of the loss, (3,), with which classes count equally; or None."""
     if recipe.class_weights == "none":
         return None
     counts = np.bincount(data.classes[data.train], minlength=len(labels.CLASSES))
     return torch.tensor(counts.sum() / (len(counts) * counts), dtype=torch.float32, device=device)
 
 
-def shares(y: Tensor, smoothing: float) -> Tensor:
-    """Return targets as shares of the classes; class weights then weigh each share's term: (n, 3),
-    each row summing to 1.
-    """
+def smooth_targets(y: Tensor, smoothing: float) -> Tensor:
+    """Target probabilities of the classes, (n, 3), each row summing to 1."""
     classes = len(labels.CLASSES)
     return nn.functional.one_hot(y, classes).float() * (1 - smoothing) + smoothing / classes

@@ -1,4 +1,4 @@
-"""Calibrate a trained model anew, on other objects that it did not learn from."""
+"""Calibrate a trained model on other objects, which it was not trained on."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from gqs.model.folder import (
 )
 from gqs.probability.label_shift import Shares
 from gqs.recipes import Recipe
-from gqs.training import validation_logits as holding
-from gqs.training.batches import Cutouts, Data
+from gqs.training import validation_logits
+from gqs.training.batches import Cutouts, TrainingData
 from gqs.training.machine import device_of
 from gqs.training.result import HISTORY
 
@@ -42,16 +42,16 @@ def calibrate_model(
     out: Path,
     device: str | None = None,
 ) -> Card:
-    """Write a copy of a model whose probabilities, sets and lists rest on other objects.
+    """Write a copy of a model whose calibration is fitted to rows of another store.
 
-    The weights stay as they are. Give objects as they will be in use: another survey's, deeper
-    ones, or only more of them than training could spare.
+    The weights stay the same. The objects should be like those to be classified, for example of
+    another survey or deeper, or simply more than the validation side of the training.
     """
     card = read_card(model)
     if card.calibration is None or not (model / LEARNED).is_file():
         raise UsageError(
-            f"{model}: does not tell what it learned from (an earlier version made it). Train "
-            "again with this version."
+            f"{model}: was made by an earlier version and does not list its training objects. "
+            "Train it again."
         )
     _require_other(out, model, card)
     classes = np.array([labels.index(str(name)) for name in store.index["class"]])
@@ -62,21 +62,21 @@ def calibrate_model(
     if missing or store.form != card.form:
         raise UsageError(
             f"The model takes {card.form} cutouts of {card.bands}, the store has {store.form} of "
-            f"{store.bands}. Cut them anew from the same frames."
+            f"{store.bands}. Make the cutouts again from the same frames."
         )
-    rows, learned = _learned(model, card, store, rows)
-    data = Data(store, rows[:0], rows, classes, card.preprocessing(), card.split_hash)
+    rows, learned = _leave_out_learned(model, card, store, rows)
+    data = TrainingData(store, rows[:0], rows, classes, card.preprocessing(), card.split_hash)
     recipe = Recipe.model_validate(card.recipe)
-    where = str(device_of(device))
-    unseen = holding.held_out(data, recipe, load_weights(model / WEIGHTS), where)
+    weights = load_weights(model / WEIGHTS)
+    unseen = validation_logits.held_out(data, recipe, weights, str(device_of(device)))
     shares = Shares.from_json(card.calibration["learned_shares"])
     own, *fewer = unseen
     if not len(unseen[own].usable()):
-        raise UsageError("None of the objects can be judged: their middles are masked.")
+        raise UsageError("None of the objects can be classified: their centres are masked.")
     calibration = calibrate(unseen[own].usable(), shares, {name: unseen[name] for name in fewer})
     with disk_errors(out, "writing the model"):
         out.mkdir(parents=True, exist_ok=True)
-        (out / CARD).unlink(missing_ok=True)  # until all is there, it is no model
+        (out / CARD).unlink(missing_ok=True)  # written last: without it this is no model
         for name in _KEPT:
             if (model / name).is_file():
                 shutil.copyfile(model / name, out / name)
@@ -94,26 +94,26 @@ def calibrate_model(
 
 def _require_other(out: Path, model: Path, card: Card) -> None:
     if out.resolve() == model.resolve():
-        raise UsageError(f"{out}: is the model itself. Name another folder (--out).")
+        raise UsageError(f"{out}: is the model itself. Choose another folder (--out).")
     if (out / CARD).is_file() and read_card(out).weights_sha256 != card.weights_sha256:
-        raise UsageError(f"{out}: holds another model. Name another folder (--out).")
+        raise UsageError(f"{out}: holds another model. Choose another folder (--out).")
 
 
-def _learned(
+def _leave_out_learned(
     model: Path, card: Card, store: Cutouts, rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], Table]:
-    """Leave out what was learned from; list the others with what the model has seen."""
+    """Rows that the model was not trained on; these and all that it has seen, as a table."""
     path = model / LEARNED
     check_hash(path, card.training["learned_sha256"])
-    seen, mine = tables.read(path), store.index["objid", "ra", "dec"][rows]
+    seen, objects = tables.read(path), store.index["objid", "ra", "dec"][rows]
     trained = seen[np.asarray(seen["split"]).astype(str) == "train"]
     keep = unknown_rows(
         trained,
-        mine,
-        "On these it is surer than on any other. Name a split without them (--split).",
+        objects,
+        "It is overconfident on these. Use a split without them (--split).",
     )
-    mine = mine[keep]
-    new = mine[~np.isin(np.asarray(mine["objid"]), np.asarray(seen["objid"]))]
+    objects = objects[keep]
+    new = objects[~np.isin(np.asarray(objects["objid"]), np.asarray(seen["objid"]))]
     new = Table(new, copy=True)
     new["split"] = np.full(len(new), "validation")
     return rows[keep], vstack([seen, new], metadata_conflicts="silent")

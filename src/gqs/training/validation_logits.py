@@ -17,7 +17,7 @@ from gqs.networks import zoo
 from gqs.probability.label_shift import Shares, learned_shares
 from gqs.recipes import Recipe
 from gqs.surveys.sdss import REFERENCE_BAND
-from gqs.training.batches import Data
+from gqs.training.batches import TrainingData
 from gqs.training.optimizer import class_weights
 
 AT_ONCE: Final = 256  # cutouts, which bounds memory
@@ -26,7 +26,7 @@ COUNTED: Final = 20_000  # training objects whose magnitude is measured, drawn a
 
 @torch.no_grad()
 def held_out(
-    data: Data, recipe: Recipe, weights: dict[str, Tensor], device: str
+    data: TrainingData, recipe: Recipe, weights: dict[str, Tensor], device: str
 ) -> dict[str, HeldOut]:
     """Judge the validation side with the weights that were kept, as a classifier would: in fp32."""
     network = zoo.build(recipe.network, data.preprocessing.channels, **recipe.arguments)
@@ -55,7 +55,7 @@ def held_out(
     }
 
 
-def _sets(data: Data, recipe: Recipe) -> list[str]:
+def _sets(data: TrainingData, recipe: Recipe) -> list[str]:
     """Name the network's own bands, and the usual sets that it learned to make do with."""
     own, augment = data.preprocessing.bands, recipe.augment
     any_bands = data.preprocessing.form == "flux" and (augment.band_dropout or augment.narrow)
@@ -75,7 +75,7 @@ def _without(
     return seen, told
 
 
-def learned_mix(data: Data, recipe: Recipe) -> Shares:
+def learned_mix(data: TrainingData, recipe: Recipe) -> Shares:
     """Count the classes that a training learned from, by magnitude."""
     rows = data.train
     if len(rows) > COUNTED:
@@ -90,12 +90,12 @@ def learned_mix(data: Data, recipe: Recipe) -> Shares:
     return learned_shares(data.classes[rows], magnitudes, worth)
 
 
-def _planes(data: Data) -> list[int]:
+def _planes(data: TrainingData) -> list[int]:
     """Positions of the network's bands in the store."""
     return [data.store.bands.index(band) for band in data.preprocessing.bands]
 
 
-def _judgeable(seen: NDArray[Any], bands: str, data: Data) -> NDArray[np.bool_]:
+def _judgeable(seen: NDArray[Any], bands: str, data: TrainingData) -> NDArray[np.bool_]:
     """Tell which cutouts a classifier would judge by the bands that are given."""
     if data.store.form == "paper":
         return np.asarray(seen.max(axis=(1, 2, 3)) > seen.min(axis=(1, 2, 3)))
@@ -104,7 +104,7 @@ def _judgeable(seen: NDArray[Any], bands: str, data: Data) -> NDArray[np.bool_]:
     return np.asarray(faults(seen[:, given], ordered) == 0)
 
 
-def _magnitudes(images: NDArray[Any], data: Data) -> NDArray[np.float64]:
+def _magnitudes(images: NDArray[Any], data: TrainingData) -> NDArray[np.float64]:
     """Aperture r magnitudes (n,); a colour picture has none."""
     if data.store.form == "paper" or REFERENCE_BAND not in data.store.bands:
         return np.full(len(images), np.nan)

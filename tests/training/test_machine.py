@@ -25,7 +25,7 @@ from gqs.model.folder import load_weights, read_card
 from gqs.networks import zoo
 from gqs.recipes import Recipe
 from gqs.training import train
-from gqs.training.distributed import Group
+from gqs.training.machine import ProcessGroup
 
 N = 203  # so that neither batches nor the validation side go round evenly
 
@@ -150,7 +150,7 @@ def test_stopped_by_sigterm_two_processes_resume_to_the_same_bits(
     process.send_signal(signal.SIGTERM)
     _, complaint = process.communicate(timeout=60)
     assert process.returncode != 0
-    assert complaint.count("The same command goes on from it") == 2
+    assert complaint.count("The same command continues from it") == 2
     manifests = sorted(path.stem for path in (cut / "checkpoints").glob("?????-??????.json"))
     assert len(manifests) == 2  # the one written on the signal, and the epoch's before it
     assert not (cut / "model.json").exists()
@@ -161,11 +161,11 @@ def test_stopped_by_sigterm_two_processes_resume_to_the_same_bits(
 
 @pytest.mark.parametrize("n", [2, 7, 64])
 def test_shares_are_all_of_a_batch_and_differ_by_one_at_most(n: int) -> None:
-    shares = [range(n)[Group(rank, 5).share(n)] for rank in range(5)]
+    shares = [range(n)[ProcessGroup(rank, 5).share(n)] for rank in range(5)]
     assert [i for share in shares for i in share] == list(range(n))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_more_processes_than_objects_in_a_batch_are_refused() -> None:
-    with pytest.raises(UsageError, match="Batches of 4 do not go round among 5 processes"):
-        Group(0, 5).require_share(4)
+    with pytest.raises(UsageError, match=r"Batches of 4 .* 5 processes"):
+        ProcessGroup(0, 5).require_share(4)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gqs.errors import UsageError
-from gqs.training.tensorboard import SCALARS, following
+from gqs.training.result import SCALARS, tensorboard_writer
 
 IDENTITY = {"seed": 1}
 
@@ -33,10 +33,10 @@ def read(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 def test_every_epoch_comes_once_also_when_resumed(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    with following(tmp_path, IDENTITY) as curves:
+    with tensorboard_writer(tmp_path, IDENTITY) as curves:
         for epochs in (1, 2, 3):  # the third is written and then lost with its checkpoint
             curves(history(epochs))
-    with following(tmp_path, IDENTITY) as curves:
+    with tensorboard_writer(tmp_path, IDENTITY) as curves:
         curves(history(3, lag=0.5))
         curves(history(5, lag=0.5))
     found = read(tmp_path)
@@ -49,7 +49,7 @@ def test_every_epoch_comes_once_also_when_resumed(tmp_path: Path) -> None:
 def test_another_training_in_the_folder_is_left_alone(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     for seed in (1, 2):
-        with following(tmp_path, {"seed": seed}) as curves:
+        with tensorboard_writer(tmp_path, {"seed": seed}) as curves:
             curves(history(1))
     assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 2
 
@@ -63,9 +63,9 @@ def test_without_tensorboard_it_is_refused_with_what_to_do(
     monkeypatch.setitem(sys.modules, "tensorboard", absent)
     with (
         pytest.raises(UsageError, match=r"pip install 'gqs\[tensorboard\]'.*history.csv"),
-        following(tmp_path / "curves", IDENTITY),
+        tensorboard_writer(tmp_path / "curves", IDENTITY),
     ):
         pass
     assert not (tmp_path / "curves").exists()
-    with following(None, IDENTITY) as curves:  # nobody asked for it
+    with tensorboard_writer(None, IDENTITY) as curves:  # nobody asked for it
         curves(history(1))
