@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gqs import labels
-from gqs.cutouts.field import How, prepare
+from gqs.cutouts.field import cut_field
 from gqs.imaging import seeing
 from gqs.imaging.frames import group_fields
 from gqs.model.classifier import Classifier
@@ -71,9 +71,9 @@ def real_sources(classifier: Classifier) -> Specimens | None:
     images, widths = [], []
     for files in fields.values():
         if set(classifier.bands) <= files.keys():
-            prepared = prepare(files, How.of(classifier))
-            images.append(prepared.images)
-            widths.append(seeing.told(prepared.objects, classifier.bands))
+            cutouts = cut_field(files, classifier.cutout_spec)
+            images.append(cutouts.images)
+            widths.append(seeing.told(cutouts.objects, classifier.bands))
     every, told = np.concatenate(images), np.concatenate(widths)
     judged = np.isfinite(classifier.predict_cutouts(every, classifier.bands, seeing=told)[:, 0])
     every, told = every[judged], told[judged]

@@ -30,7 +30,7 @@ import torch
 
 from gqs import tables
 from gqs.cutouts.extract import cut_flux
-from gqs.cutouts.field import How, judge, prepare
+from gqs.cutouts.field import cut_field
 from gqs.cutouts.quality import faults
 from gqs.executors import processes as workers
 from gqs.imaging import unpack
@@ -73,28 +73,28 @@ def limit(paths: list[Path], clock: Clock) -> None:
 
 
 def ours(paths: list[Path], classifier: Any, clock: Clock, out: Path) -> int:
-    """All that `prepare` and `judge` do in one go, which counts, and again step by step."""
-    how, files = How.of(classifier), dict(zip(BANDS, paths, strict=True))
+    """What `cut_field` and the classifier do: in one go, which counts, and step by step."""
+    spec, files = classifier.cutout_spec, dict(zip(BANDS, paths, strict=True))
 
     def whole() -> Any:
-        found = judge(classifier, prepare(files, how))
+        found = classifier.classify_cutouts(cut_field(files, spec))
         tables.write(found, out / "part.parquet")
         return found
 
     found = clock(WHOLE, whole)
     clock("decompress", lambda: [unpack.read(path) for path in paths])
     frames = clock("read", lambda: {band: read_frame(path) for band, path in files.items()})
-    stack = clock("align", lambda: align(frames, BANDS, star_shift=how.star_shift))
+    stack = clock("align", lambda: align(frames, BANDS, star_shift=spec.star_shift))
     sources, _ = clock("detect", lambda: find(stack))
     stars = clock("seeing", lambda: field_stars(stack, sources))
     x, y = np.asarray(sources["x"]), np.asarray(sources["y"])
-    images, _ = clock("cut", lambda: cut_flux(stack, x, y, how.edge))
+    images, _ = clock("cut", lambda: cut_flux(stack, x, y, spec.edge))
     clock("look for faults", lambda: faults(images, BANDS))
     sky = clock("local sky", lambda: local_sky(images, BANDS))
     clock("aperture photometry", lambda: aperture_magnitudes(images, BANDS, sky=sky))
     clock("PSF photometry", lambda: psf_magnitudes(stack, sources, sky.level, sources, stars))
-    ready = prepare(files, how)
-    clock("judge", lambda: judge(classifier, ready))
+    ready = cut_field(files, spec)
+    clock("classify", lambda: classifier.classify_cutouts(ready))
     clock("write", lambda: tables.write(found, out / "part.parquet"))
     return len(found)
 

@@ -18,8 +18,7 @@ import numpy as np
 import sep
 
 from gqs import labels, tables
-from gqs.cutouts.field import How, prepare
-from gqs.cutouts.positions import checked_positions
+from gqs.cutouts.field import CutoutSpec, checked_positions, cut_field
 from gqs.cutouts.store import CutoutStore
 from gqs.imaging.frames import group_fields
 from gqs.imaging.seeing import INNER, OUTER, seeing
@@ -62,11 +61,10 @@ def real_galaxies() -> tuple[np.ndarray, np.ndarray]:
     data = real_folder()
     positions = tables.read(data / "catalogs" / f"field_{FIELD}_photo_types.csv")
     (files,) = group_fields(sorted((data / "frames" / FIELD).glob("frame-*.fits.bz2")))[0].values()
-    how = How(BANDS, "flux")
-    prepared = prepare(files, how, checked_positions(positions, "photo"))
+    cutouts = cut_field(files, CutoutSpec(BANDS, "flux"), checked_positions(positions, "photo"))
     galaxy = np.asarray(positions["class"]).astype(str) == labels.GALAXY
-    width = np.asarray(prepared.objects["seeing_r"], dtype=np.float64)
-    return prepared.images[galaxy, R], width[galaxy]
+    width = np.asarray(cutouts.objects["seeing_r"], dtype=np.float64)
+    return cutouts.images[galaxy, R], width[galaxy]
 
 
 def sizes(planes: np.ndarray, told: np.ndarray) -> dict[str, np.ndarray]:

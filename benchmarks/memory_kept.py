@@ -20,7 +20,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-from gqs.cutouts.field import How, prepare
+from gqs.cutouts.field import cut_field
 from gqs.executors.processes import keep_memory
 from gqs.model.classifier import load_classifier
 from many_fields import real_paths
@@ -34,10 +34,10 @@ def measured(kept: bool, rounds: int) -> dict[str, float]:
     """Medians of a field, and the peak in MiB, in this process."""
     if kept:
         keep_memory()
-    how = How.of(load_classifier())
+    spec = load_classifier().cutout_spec
     states = []
     for paths in real_paths()[:1] + real_paths() * rounds:
-        prepare({path.name[6]: path for path in paths}, how)
+        cut_field({path.name[6]: path for path in paths}, spec)
         states.append(resource.getrusage(resource.RUSAGE_SELF))
     spent = {
         name: statistics.median(

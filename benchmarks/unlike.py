@@ -29,11 +29,12 @@ from sklearn.neighbors import NearestNeighbors
 import gqs
 from artefacts import KINDS
 from gqs import labels, tables
-from gqs.cutouts.field import How, flagged, prepare
+from gqs.cutouts.field import cut_field
 from gqs.cutouts.store import CutoutStore
 from gqs.imaging import seeing
 from gqs.imaging.frames import group_fields
 from gqs.model import novelty as typical
+from gqs.model.classify_field import flag_unlike
 from gqs.networks.embedding import embed
 from gqs.report.pictures import colours
 from gqs.tables import Flag
@@ -168,13 +169,13 @@ def real(classifier: gqs.Classifier, sheet: Path | None) -> dict[str, object]:
     for folder in folders:
         fields, _ = group_fields(sorted(folder.glob("frame-*.fits.bz2")))
         (files,) = fields.values()
-        prepared = prepare(files, How.of(classifier))
-        found = prepared.objects
-        told = seeing.told(found, prepared.bands)
-        _, unlike = classifier.examine_cutouts(prepared.images, prepared.bands, seeing=told)
-        found["unlike"], found["flags"] = unlike, flagged(prepared.flags, unlike)
+        cutouts = cut_field(files, classifier.cutout_spec)
+        found = cutouts.objects
+        told = seeing.told(found, cutouts.bands)
+        _, unlike = classifier.examine_cutouts(cutouts.images, cutouts.bands, seeing=told)
+        found["unlike"], found["flags"] = unlike, flag_unlike(cutouts.flags, unlike)
         parts.append(found)
-        images.append(prepared.images)
+        images.append(cutouts.images)
     results: dict[str, object] = {}
     for folder, found in zip(folders, parts, strict=True):
         results[folder.name] = rates(found)

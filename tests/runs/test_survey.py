@@ -25,7 +25,6 @@ from astropy.table import Table, vstack
 
 from gqs import tables
 from gqs.archive.explore import explore_url
-from gqs.cutouts.field import classify_field
 from gqs.errors import NetworkError, ResourceError, UsageError
 from gqs.files import only_writer
 from gqs.model.cache import ModelName
@@ -250,7 +249,7 @@ def test_overlapping_fields_give_one_row_an_object(
     assert tables.read(ledger.part(one))["primary"].tolist() == settled["primary"].tolist()
     assert ledger.record(one)["settled"] == own["settled"]
     # The whole field, seen at once, has the same objects but for a few at the cuts.
-    whole = classify_field(classifier, cropped(source, tmp_path, 0, 13, width=420))
+    whole = classifier.classify_field(cropped(source, tmp_path, 0, 13, width=420))
     assert abs(int(chosen.sum()) - len(whole)) <= 3
     assert_one_row_an_object(found, seam=210.0, shift=120.0, middle=150.0)
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from gqs.cutouts.field import flagged
 from gqs.cutouts.shards import write_shard
 from gqs.cutouts.store import CutoutStore
 from gqs.cutouts.writer import StoreWriter
 from gqs.errors import ModelError
 from gqs.files import sha256
 from gqs.model.classifier import Classifier, load_classifier
+from gqs.model.classify_field import flag_unlike
 from gqs.model.examples import Examples
 from gqs.model.folder import EXAMPLES, TYPICAL
 from gqs.tables import Flag
@@ -59,7 +59,7 @@ def test_a_missing_band_is_no_odd_source(trained: tuple[CutoutStore, Table, Clas
     images = store.images(side(store, split, "test"))
     probabilities, unlike = classifier.examine_cutouts(images[:, 1:], "ri")
     assert np.isfinite(probabilities).all() and np.isnan(unlike).all()
-    flags = flagged(np.full(3, 1, dtype=np.int32), np.array([0.9, 1.1, np.nan]))
+    flags = flag_unlike(np.full(3, 1, dtype=np.int32), np.array([0.9, 1.1, np.nan]))
     assert flags.tolist() == [1, 1 | int(Flag.UNLIKE), 1]
 
 

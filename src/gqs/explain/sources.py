@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from astropy.table import Row, Table
 from numpy.typing import NDArray
 
 from gqs import labels
-from gqs.cutouts.field import How, Prepared, judge, prepare
+from gqs.cutouts.field import FieldCutouts, cut_field
 from gqs.errors import BadInputError, UsageError
 from gqs.evaluation.matched import numbers
 from gqs.explain.attribution import evidence, without_each_band
@@ -188,21 +188,17 @@ def explain(
         )
     (files,) = fields.values()
     wcs = read_frame(files[REFERENCE_BAND]).wcs if REFERENCE_BAND in files else None
-    how = How.of(classifier)
-    found = prepare(files, how)
-    assert wcs is not None  # prepare() needs the r frame
+    found = cut_field(files, classifier.cutout_spec)
+    assert wcs is not None  # cut_field() needs the r frame
     rows = _rows(found.objects, wanted, wcs)
     if rows is None and wanted.radec is not None:
         ra, dec = wanted.radec
         place = Table({"objid": np.array([1], dtype=np.uint64), "ra": [ra], "dec": [dec]})
-        found, rows = prepare(files, how, place), [0]
+        found, rows = cut_field(files, classifier.cutout_spec, place), [0]
         if int(found.flags[0]) & Flag.OUTSIDE:
             raise UsageError(f"ra {ra}, dec {dec}: lies on none of the frames.")
     assert rows is not None  # _rows() refuses a pixel or a name without a source
-    some = replace(
-        found, objects=found.objects[rows], images=found.images[rows], flags=found.flags[rows]
-    )
-    return _explained(classifier, some, wcs, prior)
+    return _explained(classifier, found.select(rows), wcs, prior)
 
 
 def _rows(objects: Table, wanted: Wanted, wcs: Any) -> list[int] | None:
@@ -233,10 +229,10 @@ def _rows(objects: Table, wanted: Wanted, wcs: Any) -> list[int] | None:
 
 
 def _explained(
-    classifier: Classifier, some: Prepared, wcs: Any, prior: Prior | None
+    classifier: Classifier, some: FieldCutouts, wcs: Any, prior: Prior | None
 ) -> list[Explained]:
     bands = some.bands if classifier.form == "flux" else classifier.bands
-    table = weigh(judge(classifier, some), classifier, prior)
+    table = weigh(classifier.classify_cutouts(some), classifier, prior)
     told = seeing.told(some.objects, bands)
     without = without_each_band(classifier, some.images, bands, told)
     if prior is not None:

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from gqs import labels
+from gqs.cutouts.field import CutoutSpec, FieldCutouts
 from gqs.cutouts.preprocessing import Preprocessing
 from gqs.cutouts.quality import faults, plain_flux
 from gqs.errors import ModelError, UsageError
 from gqs.imaging.photometry import aperture_magnitudes
 from gqs.model.calibration import Calibration
+from gqs.model.classify_field import cut_one_field, field_predictions
 from gqs.model.engines import select as choosing
 from gqs.model.engines.backends import Engine, Torch
 from gqs.model.folder import CARD, TYPICAL, Card, load_model, part
@@ -182,10 +184,24 @@ class Classifier:
         BadInputError
             If a frame cannot be read, or they are of different fields.
         """
-        from gqs.cutouts.field import classify_field
-
         several = [paths] if isinstance(paths, str | Path) else paths
-        return classify_field(self, [Path(path) for path in several], positions)
+        files = [Path(path) for path in several]
+        return self.classify_cutouts(cut_one_field(files, self.cutout_spec, positions))
+
+    def classify_cutouts(self, cutouts: FieldCutouts) -> Table:
+        """Classify a field that has been cut out by `cut_field`: its Predictions."""
+        bands = cutouts.bands if self.form == "flux" else self.bands
+        magnitudes = np.asarray(cutouts.objects[f"mag_{REFERENCE_BAND}"], dtype=np.float64)
+        probabilities, unlike = self.examine_cutouts(
+            cutouts.images, bands, magnitudes, cutouts.seeing
+        )
+        known = None if self.typical is None else unlike
+        return field_predictions(cutouts, probabilities, known, self.hash)
+
+    @property
+    def cutout_spec(self) -> CutoutSpec:
+        """How cutouts are made for this model: as those of its training set were."""
+        return CutoutSpec(self.bands, self.form, self.card["edge"], self.card["star_shift"])
 
     def given(self, bands: str) -> str:
         """Name those of the model's bands that are there, in its order; all of a colour picture."""

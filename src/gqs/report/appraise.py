@@ -11,7 +11,6 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from gqs import __version__, labels, tables
-from gqs.cutouts.field import flagged
 from gqs.cutouts.sky_groups import unknown_rows
 from gqs.cutouts.split import check_split
 from gqs.cutouts.store import CutoutStore
@@ -24,6 +23,7 @@ from gqs.executors import processes as workers
 from gqs.files import check_hash
 from gqs.imaging import seeing
 from gqs.model.classifier import Classifier
+from gqs.model.classify_field import flag_unlike
 from gqs.model.folder import LEARNED
 from gqs.model.held_out import calibration_of, held_out_of, with_bands
 from gqs.probability.priors import NAMES as PRIORS
@@ -101,7 +101,7 @@ def predict_rows(
     if store.form == "flux" and set(classifier.bands) - set(store.bands):
         flags = flags | np.int32(tables.Flag.MISSING_BAND)
     unlike = np.concatenate(distances)
-    judged_flags = flagged(flags, unlike)
+    judged_flags = flag_unlike(flags, unlike)
     known = None if classifier.typical is None else unlike
     return tables.predictions(objects, probabilities, judged_flags, classifier.hash, known)
 

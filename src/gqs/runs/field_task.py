@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from gqs import __version__, tables
 from gqs.archive.explore import add_links
-from gqs.cutouts.field import How, judge, prepare
+from gqs.cutouts.field import cut_field
 from gqs.errors import BadInputError, GqsError, IntegrityError, UsageError
 from gqs.executors.processes import TIME_LIMIT_S
 from gqs.files import hash_of, sha256
@@ -142,8 +142,8 @@ def frames_seen(task: Task) -> list[list[Any]]:
 def _done(job: Job, task: Task, number: int) -> Record:
     begin, seen = time.process_time(), frames_seen(task)
     classifier = job.model.load()
-    prepared = prepare(task.files, How.of(classifier), name=task.name)
-    found = judge(classifier, prepared)
+    cutouts = cut_field(task.files, classifier.cutout_spec, name=task.name)
+    found = classifier.classify_cutouts(cutouts)
     if job.links is not None:
         add_links(found, job.links)
     prior = None if job.prior is None else find_prior(job.prior)
@@ -151,15 +151,15 @@ def _done(job: Job, task: Task, number: int) -> Record:
     found["primary"] = np.ones(len(found), dtype=bool)
     found.meta |= job.made
     part = tables.write(tables.described(found), job.ledger.part(task.name))
-    lacking = [band for band in classifier.bands if band not in prepared.bands]
+    lacking = [band for band in classifier.bands if band not in cutouts.bands]
     record = {
         "status": DONE,
         "tries": number,
         "frames": seen,
         "lacking": "".join(lacking),
-        "blank": "".join(band for band in lacking if band in task.files),
-        "shape": list(prepared.shape),
-        "corners": prepared.corners.round(7).tolist(),
+        "blank": cutouts.blank,
+        "shape": list(cutouts.shape),
+        "corners": cutouts.corners.round(7).tolist(),
         "made": sha256(part),
         "cpu_s": round(time.process_time() - begin, 3),
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,

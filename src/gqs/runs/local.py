@@ -19,8 +19,7 @@ import numpy as np
 from astropy.table import Table, vstack
 
 from gqs import __version__, labels, tables
-from gqs.cutouts.field import How, judge, prepare
-from gqs.cutouts.positions import checked_positions, no_positions, one_row_each
+from gqs.cutouts.field import NO_FIELD, checked_positions, cut_field, missing_positions
 from gqs.errors import (
     BadInputError,
     GqsError,
@@ -178,7 +177,7 @@ def classify_parts(
     checked = None
     if positions is not None:
         checked = checked_positions(positions, where)
-        nowhere = no_positions(checked, where)
+        nowhere = missing_positions(checked, where)
         set_aside += nowhere
         codes |= {BadInputError.exit_code} if nowhere else set()
     named = _parts(parts, classifier, tasks, checked)
@@ -218,7 +217,28 @@ def gathered(report: PartsReport, positions: Table | None, where: object, model:
     whole = vstack(some, metadata_conflicts="silent")
     if positions is None:
         return whole
-    return one_row_each(whole, checked_positions(positions, where), model)
+    return _one_row_each(whole, checked_positions(positions, where), model)
+
+
+def _one_row_each(found: Table, positions: Table, model: str) -> Table:
+    """Keep each object's best row, and add a flagged one for positions on no field."""
+    judged = np.isfinite(np.asarray(found["p_star"]))
+    whole = (np.asarray(found["flags"]) & int(tables.Flag.EDGE)) == 0
+    best = found[np.lexsort((~whole, ~judged, np.asarray(found["objid"])))]
+    best = best[np.unique(np.asarray(best["objid"]), return_index=True)[1]]
+    missing = positions[~np.isin(positions["objid"], best["objid"])]
+    if len(missing):
+        for name in ("x", "y"):
+            missing[name] = np.nan
+        for name in tables.FIELD_COLUMNS:
+            missing[name] = np.full(len(missing), NO_FIELD, dtype=np.int32)
+        nothing = np.full((len(missing), 3), np.nan)
+        flags = np.full(len(missing), int(tables.Flag.OUTSIDE), dtype=np.int32)
+        unlike = np.full(len(missing), np.nan) if "unlike" in best.colnames else None
+        nowhere = tables.predictions(missing, nothing, flags, model, unlike)
+        best = vstack([best, nowhere], metadata_conflicts="silent")
+    order = np.argsort(np.asarray(best["objid"]))
+    return best[order[np.searchsorted(np.asarray(best["objid"])[order], positions["objid"])]]
 
 
 def write_parts(
@@ -270,12 +290,13 @@ def _named(path: Path) -> FrameName | None:
 def _classify(task: Task, model: ModelName, positions: Table | None) -> str:
     """In a child: one field from its frames to its part on disk; returns its blank bands."""
     classifier = model.load()
-    how = How.of(classifier)
-    prepared = prepare(task.files, how, positions, keep_outside=False, name=task.name)
-    found = judge(classifier, prepared)
+    cutouts = cut_field(
+        task.files, classifier.cutout_spec, positions, keep_outside=False, name=task.name
+    )
+    found = classifier.classify_cutouts(cutouts)
     assert task.part is not None
     tables.write(found, task.part)
-    return "".join(band for band in task.files if band in how.bands and band not in prepared.bands)
+    return cutouts.blank
 
 
 def _parts(
