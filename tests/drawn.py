@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from astropy.table import Table
 
@@ -65,3 +67,8 @@ def stars(n: int, seed: int = 5) -> np.ndarray:
     shape = np.exp(-(x**2 + y**2) / (2 * 1.5**2)) / (2 * np.pi * 1.5**2)
     flux = rng.uniform(2, 50, (n, 5, 1, 1)) * shape
     return (flux + rng.normal(0, 1, (n, 5, 50, 50)) * noise).astype(np.float32)
+
+
+def frames(survey: Path, number: int) -> list[Path]:
+    """Frames of one field of a simulated survey, in the order of the bands' letters."""
+    return sorted(sorted((survey / "frames").iterdir())[number].iterdir())

@@ -11,7 +11,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from drawn import stars
+from drawn import frames, stars
 from gqs.errors import BadInputError, IntegrityError, UsageError
 from gqs.files import sha256
 from gqs.labels import PROBABILITY_COLUMNS
@@ -26,10 +26,6 @@ from gqs.probability.label_shift import Shares
 from gqs.runs.local import classify_fields
 from gqs.tables import Flag
 from gqs.tables.region import write_region
-
-
-def frames(survey: Path, number: int) -> list[Path]:
-    return sorted(sorted((survey / "frames").iterdir())[number].iterdir())
 
 
 def truth(survey: Path, number: int) -> Table:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cutouts.test_field import frames
+from drawn import frames
 from gqs import tables
 from gqs.errors import IntegrityError, UsageError
 from gqs.model.classifier import Classifier
