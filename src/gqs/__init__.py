@@ -1,4 +1,4 @@
-"""Tells galaxies, quasars and stars apart in survey images. Gao, Tu, Li & Li 2023, and beyond."""
+"""Classify galaxies, quasars and stars in survey images (Gao, Tu, Li & Li 2023, and beyond)."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def test_all_here_is_said_without_zeros(server: LoopbackServer, tmp_path: Path) 
     assert ": 5 fetched, 0.6 MB in " in first.stdout and "network" not in first.stdout
     again = fetch(server, *words).stdout.splitlines()
     assert again == [
-        f"All 5 frames are here ({tmp_path}).",
+        f"All 5 frames are on disk ({tmp_path}).",
         f"Next: gqs classify {tmp_path} --out catalogue.fits",
     ]
 
@@ -58,7 +58,7 @@ def test_all_here_is_said_without_zeros(server: LoopbackServer, tmp_path: Path) 
 def test_what_came_twice_is_said(server: LoopbackServer, tmp_path: Path) -> None:
     server.fault("body", "frame-r", times=1, body=bytes(3_000_000))
     said = fetch(server, *FIELD, "--bands", "r", "--out", tmp_path).stdout
-    assert "1 fetched, 0.1 MB in " in said and "; 3.1 MB came over the network." in said
+    assert "1 fetched, 0.1 MB in " in said and "; 3.1 MB were transferred" in said
 
 
 def test_a_dry_run_tells_what_was_absent(server: LoopbackServer, tmp_path: Path) -> None:
@@ -66,8 +66,8 @@ def test_a_dry_run_tells_what_was_absent(server: LoopbackServer, tmp_path: Path)
     words = (*FIELD, "--out", tmp_path)
     assert fetch(server, *words).exit_code == 3
     said = fetch(server, *words, "--dry-run").stdout
-    assert "0 of 5 frames to fetch" in said and ", 0.0 MB; 3 are here." in said
-    assert "2 were absent when last asked; they will be asked once more" in said
+    assert "0 of 5 frames to fetch" in said and ", 0.0 MB; 3 are on disk." in said
+    assert "2 were missing on the server before" in said
 
 
 @pytest.mark.parametrize(
@@ -124,6 +124,6 @@ def test_a_positions_field_is_named(server: LoopbackServer, tmp_path: Path) -> N
             "--server", sky.url, "--out", tmp_path, "--json",
         )  # fmt: skip
     assert done.exit_code == 0, done.stderr
-    assert f"ra {center['ra']}, dec {center['dec']} lie on field 3918-3-11." in done.stderr
+    assert f"ra {center['ra']}, dec {center['dec']} is on field 3918-3-11." in done.stderr
     assert "lie on" not in done.stdout
     assert "SkyServer is asked" in " ".join(fetch(server, "--help").stdout.replace("│", "").split())

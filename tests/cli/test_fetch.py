@@ -161,7 +161,7 @@ def test_a_signal_ends_it_and_the_same_command_goes_on(
         process.send_signal(number)
         _, said = process.communicate(timeout=30)
     assert process.returncode == code
-    assert "gqs: Stopped. The same command goes on from here." in said
+    assert "gqs: Stopped. Run the same command again to continue." in said
     server.heal()
     server.log.clear()
     assert fetch(*words).returncode == 0
@@ -198,9 +198,9 @@ def test_what_cannot_be_asked_is_refused(tmp_path: Path) -> None:
     lacking = tmp_path / "u.csv"
     lacking.write_text("objid,ra,dec\n1,10.5,2.5\n")
     for words, code, said in (
-        ((), 2, "Name the frames by one of"),
-        (("--ra", "1"), 2, "--ra and --dec go together"),
-        ((*FIELD, "--server", "http://a"), 2, "--server goes with --ra"),
+        ((), 2, "Choose the frames by one of"),
+        (("--ra", "1"), 2, "--ra and --dec"),
+        ((*FIELD, "--server", "http://a"), 2, "--server needs --ra"),
         (("--field", "3918-7-11"), 2, "is no field"),
         (("--catalog", lacking), 2, "has no column run, camcol, field"),
         (("--catalog", table), 3, "name no field"),

@@ -169,7 +169,7 @@ def test_a_row_limit_and_a_cut_row_are_refused_with_7(sky: SkyServer, tmp_path: 
     sky.cut_last_row = 0
     other = gqs(*words[:1], "--runs", 3437, *words[5:])
     assert other.returncode == 0, other.stderr  # no page was kept, so none can be mixed
-    refused(gqs(*words), 2, "holds another query's answer")
+    refused(gqs(*words), 2, "the result of another query")
     (tmp_path / "out.parquet").unlink()
     assert gqs(*words).returncode == 0
 
@@ -200,7 +200,7 @@ def test_a_query_that_was_stopped_goes_on(sky: SkyServer, tmp_path: Path, faultl
     time.sleep(0.3)
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=30)
-    assert running.returncode == 130 and "goes on from here" in said, said
+    assert running.returncode == 130 and "to continue" in said, said
     sky.server.heal()
     before = len(sky.server.log)
     assert gqs(*words, out).returncode == 0
@@ -245,8 +245,8 @@ def test_options_that_would_do_nothing_or_harm_are_refused(tmp_path: Path) -> No
     refused(gqs(*out, "--classes", "QSO' OR 'a'='a"), 2, "classes")
     refused(gqs(*out, "--release", "16; SELECT 1"), 2, "not known")
     refused(gqs(*out, "--wait", 2), 2, "--via casjobs")
-    refused(gqs(*out, "--csv", "x.csv", "--runs", 1), 2, "--csv asks nothing")
-    assert "the file does not tell" in typed(*out, "--csv", "x.csv", code=2)
+    refused(gqs(*out, "--csv", "x.csv", "--runs", 1), 2, "--csv takes only")
+    assert "--release" in typed(*out, "--csv", "x.csv", code=2)
     assert "--runs '99999': " in typed(*out, "--runs", 99999, code=2)
     refused(gqs(*out, "--server", "file:///etc/passwd"), 2, "no server's address")
     refused(
@@ -282,13 +282,13 @@ def test_every_format_that_can_tells_where_its_rows_come_from(
     typed(*words, "--magnitudes", "psf")  # the same again is no harm
     before = out.read_bytes()
     said = typed(*words, code=2)
-    assert f"{out}: holds another query's answer" in said and out.read_bytes() == before
+    assert f"{out}: the result of another query" in said and out.read_bytes() == before
 
 
 def test_a_file_that_does_not_tell_its_query_is_not_written_over(tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     out.write_text("my own notes\n")
-    assert "is there already" in typed(
+    assert "exists already" in typed(
         "query", "--out", out, "--server", "http://gqs.invalid", code=2
     )
     assert out.read_text() == "my own notes\n"
@@ -299,7 +299,7 @@ def test_a_query_that_nothing_fits_writes_nothing(
 ) -> None:
     words = ("query", "--out", tmp_path / "out.fits", "--server", sky.server.url)
     said = typed(*words, "--limits", "r=0..1", code=3)
-    assert said.startswith("No spectroscopic object fits") and not list(tmp_path.iterdir())
+    assert said.startswith("No spectroscopic object in DR") and not list(tmp_path.iterdir())
     names, _ = sky.releases[16].run(parse(form="paper").sql(0, 1))
     exported = tmp_path / "none.csv"
     exported.write_bytes(csv(names, []))

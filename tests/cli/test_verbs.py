@@ -76,7 +76,7 @@ def test_time_left_is_told_from_what_this_run_did(
             tell(done, 1000, "epoch 9")
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(", ")[1].split(";")[0] for line in lines] == [
-        "begun",
+        "started",
         "1.6 h left",
         "done",
     ]
@@ -126,7 +126,7 @@ def test_the_packages_model_is_judged_on_any_simulated_sky(tmp_path: Path) -> No
     store = tmp_path / "store"
     made = gqs("simulate", "--out", store, "--into-store", "--objects", 900, "--seed", 11)
     assert made.returncode == 0, made.stderr
-    assert "Of 8 fields, each whole, 8:1:1 came out as" in gqs("split", store).stdout
+    assert "With 8 whole fields the ratio is" in gqs("split", store).stdout
     done = gqs("evaluate", "package", store, "--out", tmp_path / "report", "--no-trees")
     assert done.returncode == 0, done.stderr
     assert "never seen before" in done.stdout
@@ -142,13 +142,13 @@ def test_the_answer_names_the_side_that_was_judged(work: Path) -> None:
 def test_options_that_would_do_nothing_are_refused(work: Path, tmp_path: Path) -> None:
     out = ("simulate", "--out", tmp_path / "s")
     refused(gqs(*out, "--objects", 9), 2, "--into-store")
-    refused(gqs(*out, "--into-store", "--enriched", 5), 2, "no fields")
+    refused(gqs(*out, "--into-store", "--enriched", 5), 2, "without fields")
     refused(gqs(*out, "--enriched", 5, "--stars", 2), 2, "densities")
-    refused(gqs(*out, "--bands", "gi"), 2, "r must be among")
+    refused(gqs(*out, "--bands", "gi"), 2, "must be among")
     refused(gqs("split", work / "cutouts", "--scheme", "paper", "--by", "run"), 2, "--by")
     refused(gqs(*out, "--into-store", "--catalog", tmp_path / "no.csv"), 2, "no such file")
     told = gqs("classify", "--help").stdout.replace("│", " ")  # the frame around the options
-    assert "the one in the package" in " ".join(told.split())
+    assert "the model in the package" in " ".join(told.split())
 
 
 @pytest.mark.parametrize("ending", [".parquet", ".fits", ".vot", ".ecsv", ".csv"])
@@ -175,14 +175,14 @@ def test_configuration_comes_from_option_then_variable_then_file(work: Path) -> 
     option = json.loads(gqs(*words, work / "c.parquet", "--seed", 7, GQS_SPLIT_SEED="6").stdout)
     assert [found["seed"] for found in (from_file, variable, option)] == [5, 6, 7]
     config.write_text("[split]\nschema = 1\n")
-    refused(gqs(*words, work / "d.parquet"), 2, "has no 'schema'")
+    refused(gqs(*words, work / "d.parquet"), 2, "no option 'schema'")
 
 
 def test_refusals_say_what_is_wrong_and_carry_their_code(work: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     out = tmp_path / "out.csv"
-    refused(gqs("classify", empty, "--out", out), 2, "holds no frames")
+    refused(gqs("classify", empty, "--out", out), 2, "contains no frames")
     refused(gqs("classify", empty, "--out", tmp_path / "out.txt"), 2, "unknown ending")
     refused(gqs("classify", tmp_path / "no.fits", "--out", out), 2, "no such file")
     page = tmp_path / "frame-r-1-1-1.fits.bz2"

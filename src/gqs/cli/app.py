@@ -10,6 +10,7 @@ import signal
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar, get_type_hints
 
@@ -26,6 +27,8 @@ TRAINING = "Training and evaluation"
 CLASSIFICATION = "Classification"
 
 MOST_LISTED = 10  # items set aside that are printed
+
+_context: ContextVar[typer.Context] = ContextVar("context of the running verb")
 
 app = typer.Typer(
     name="gqs",
@@ -50,20 +53,17 @@ def verb(panel: str) -> Callable[[Callable[[Options], None]], Callable[[Options]
         options = get_type_hints(function)[name]
         types = get_type_hints(options, include_extras=True)
 
-        def command(**values: Any) -> None:
+        def command(context: typer.Context, **values: Any) -> None:
+            _context.set(context)
             function(options(**values))
 
         command.__name__, command.__doc__ = function.__name__, function.__doc__
-        command.__annotations__ = types
+        command.__annotations__ = {"context": typer.Context, **types}
         # typer builds the command line from the signature.
         command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [
-                inspect.Parameter(
-                    field.name,
-                    inspect.Parameter.KEYWORD_ONLY,
-                    default=_default(field),
-                    annotation=types[field.name],
-                )
+            [_parameter("context", typer.Context)]
+            + [
+                _parameter(field.name, types[field.name], _default(field))
                 for field in dataclasses.fields(options)
             ]
         )
@@ -71,6 +71,11 @@ def verb(panel: str) -> Callable[[Callable[[Options], None]], Callable[[Options]
         return function
 
     return register
+
+
+def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> Any:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=annotation)
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
@@ -162,9 +167,7 @@ def _read_config(path: Path, known: Mapping[str, Mapping[str, str]]) -> dict[str
 
 def given_on_command_line(parameter: str) -> bool:
     """Whether the user typed this option of the running verb."""
-    import click
-
-    origin = click.get_current_context().get_parameter_source(parameter)
+    origin = _context.get().get_parameter_source(parameter)
     return origin is not None and origin.name == "COMMANDLINE"
 
 
