@@ -73,7 +73,7 @@ def real_sources(classifier: Classifier) -> Specimens | None:
         if set(classifier.bands) <= files.keys():
             cutouts = cut_field(files, classifier.cutout_spec)
             images.append(cutouts.images)
-            widths.append(seeing.told(cutouts.objects, classifier.bands))
+            widths.append(seeing.seeing_columns(cutouts.objects, classifier.bands))
     every, told = np.concatenate(images), np.concatenate(widths)
     judged = np.isfinite(classifier.predict_cutouts(every, classifier.bands, seeing=told)[:, 0])
     every, told = every[judged], told[judged]

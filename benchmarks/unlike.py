@@ -63,7 +63,7 @@ def main() -> None:
         rng.permutation(len(store)), [len(store) // 2, -len(store) // 4]
     )
     classes = np.array([labels.index(str(name)) for name in store.index["class"]])
-    told = seeing.told(store.index, classifier.bands)
+    told = seeing.seeing_columns(store.index, classifier.bands)
     seen = {name: look(classifier, store.images(rows), told[rows])
             for name, rows in (("fit", fit), ("held", held), ("test", test))}  # fmt: skip
     r = np.asarray(store.index["r"], dtype=float)[test]
@@ -171,7 +171,7 @@ def real(classifier: gqs.Classifier, sheet: Path | None) -> dict[str, object]:
         (files,) = fields.values()
         cutouts = cut_field(files, classifier.cutout_spec)
         found = cutouts.objects
-        told = seeing.told(found, cutouts.bands)
+        told = seeing.seeing_columns(found, cutouts.bands)
         _, unlike = classifier.examine_cutouts(cutouts.images, cutouts.bands, seeing=told)
         found["unlike"], found["flags"] = unlike, flag_unlike(cutouts.flags, unlike)
         parts.append(found)

@@ -68,7 +68,7 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_one_sentence(tmp_path: Path, small_files_only: int) -> None:
     path = files.write_bytes(tmp_path / "file.bin", b"old")
-    with pytest.raises(ResourceError, match=r"limit on file sizes.*run the same command") as caught:
+    with pytest.raises(ResourceError, match=r"file size limit.*run the same command") as caught:
         files.write_bytes(path, bytes(2 * small_files_only))
     assert caught.value.exit_code == 5
     assert "\n" not in str(caught.value)
@@ -87,10 +87,10 @@ def test_a_read_only_folder_is_one_sentence(read_only: Path) -> None:
 
 def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
     files.write_bytes(tmp_path / "file", b"x")
-    with pytest.raises(ResourceError, match="a file lies where a folder should be"):
+    with pytest.raises(ResourceError, match="a file is where a folder should be"):
         files.write_bytes(tmp_path / "file" / "inner" / "x.bin", b"x")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(ResourceError, match="a folder lies where a file should be"):
+    with pytest.raises(ResourceError, match="a folder is where a file should be"):
         files.write_bytes(tmp_path / "folder", b"x")
     assert _names(tmp_path) == ["file", "folder"]
 

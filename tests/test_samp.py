@@ -153,7 +153,7 @@ def test_a_client_that_never_answers_is_not_waited_for_long(
     begin = time.monotonic()
     sent = samp.send(tables.write(catalogue, tmp_path / "c.fits"), hub=str(hub), wait_s=2)
     assert time.monotonic() - begin < 30
-    assert sent.loaded == [] and "has not answered within 2 s" in sent.set_aside[0]
+    assert sent.loaded == [] and "did not respond within 2 s" in sent.set_aside[0]
     assert socket.getdefaulttimeout() is None
 
 
@@ -176,7 +176,7 @@ def test_no_hub_and_nobody_there(tmp_path: Path, hub: Path, catalogue: Table) ->
     path = tables.write(catalogue, tmp_path / "c.fits")
     with pytest.raises(NetworkError, match="no client that loads tables; it has"):
         samp.send(path, hub=str(hub))
-    refused(gqs("send", path, HOME=str(tmp_path), SAMP_HUB=""), 4, "No SAMP hub runs")
+    refused(gqs("send", path, HOME=str(tmp_path), SAMP_HUB=""), 4, "No SAMP hub is running")
     lock = tmp_path / ".samp"
     lock.write_text("<html>")
     with pytest.raises(NetworkError, match="no lock file of a SAMP hub"):
@@ -185,7 +185,7 @@ def test_no_hub_and_nobody_there(tmp_path: Path, hub: Path, catalogue: Table) ->
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
         lock.write_text(f"samp.secret=x\nsamp.hub.xmlrpc.url=http://127.0.0.1:{port}/\n")
-        with pytest.raises(NetworkError, match=r"does not answer\. Start TOPCAT"):
+        with pytest.raises(NetworkError, match=r"does not respond\. Start TOPCAT"):
             samp.send(path, hub=lock.as_uri())
 
 
@@ -197,7 +197,7 @@ def test_a_hub_that_hangs_is_given_up(
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}/"
         (tmp_path / "lock").write_text(f"samp.secret=x\nsamp.hub.xmlrpc.url={url}\n")
-        with pytest.raises(NetworkError, match="does not answer"):
+        with pytest.raises(NetworkError, match="does not respond"):
             samp.send(path, hub=str(tmp_path / "lock"), wait_s=1)
 
 

@@ -1,22 +1,22 @@
-"""Every way that gqs refuses: one sentence each, and the exit code that goes with it."""
+"""Errors of gqs: each message is one sentence, each class has an exit code."""
 
 from __future__ import annotations
 
 
 class GqsError(Exception):
-    """A refusal that helps: which file or row, what is wrong, what to do next."""
+    """Base class; the message says which file or row, what is wrong, and what to do."""
 
     exit_code = 1
 
 
 class UsageError(GqsError):
-    """An option, a configuration or a request that cannot be met."""
+    """An invalid option, configuration or request."""
 
     exit_code = 2
 
 
 class BadInputError(GqsError):
-    """One item (frame, field, row) that is set aside while the rest goes on, if any is left."""
+    """An invalid item (frame, field, row), which is set aside while the others are processed."""
 
     exit_code = 3
 
@@ -34,21 +34,21 @@ class ResourceError(GqsError):
 
 
 class ModelError(GqsError):
-    """A model folder that is not what it says, or a training that left the finite numbers."""
+    """An invalid model folder, or a training whose loss is not finite."""
 
     exit_code = 6
 
 
 class IntegrityError(GqsError):
-    """Data that contradict themselves, or an object on two sides of a split."""
+    """Data that contradict themselves, or leakage between the sides of a split."""
 
     exit_code = 7
 
 
-# When several apply, the first of these is the one that a command returns.
+# If several apply, a command returns the first of these.
 PRECEDENCE = (7, 6, 5, 4, 2, 3)
 
 
 def worst(codes: set[int]) -> int:
-    """Return the exit code that wins where several apply."""
+    """The exit code of a command to which several apply; 0 if none does."""
     return next((code for code in PRECEDENCE if code in codes), 0)

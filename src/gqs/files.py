@@ -1,4 +1,4 @@
-"""Files that are whole or absent: temporary name, fsync, rename; hashes; one writer a folder."""
+"""Atomic files (temporary name, fsync, rename), hashes, and locks for one writer per folder."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ STALE_AFTER_S = 3600.0
 _DISK = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "the file would pass the limit on file sizes",
+    errno.EFBIG: "the file would exceed the file size limit",
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "permission is denied",
     errno.EPERM: "permission is denied",
     errno.EIO: "the disk has an error",
-    errno.EISDIR: "a folder lies where a file should be",
-    errno.ENOTDIR: "a file lies where a folder should be",
-    errno.EEXIST: "a file lies where a folder should be",
+    errno.EISDIR: "a folder is where a file should be",
+    errno.ENOTDIR: "a file is where a folder should be",
+    errno.EEXIST: "a file is where a folder should be",
     errno.ENAMETOOLONG: "the name is too long",
     errno.EMFILE: "too many files are open",
     errno.ENOLCK: "the file system has no locks",
@@ -36,7 +36,7 @@ _DISK = {
 
 @contextlib.contextmanager
 def disk_errors(path: Path, stage: str) -> Iterator[None]:
-    """Turn the system's refusals into one sentence that names file, stage and next step."""
+    """Turn errors of the file system into a sentence that names file, stage and next step."""
     try:
         yield
     except OSError as error:
@@ -44,12 +44,12 @@ def disk_errors(path: Path, stage: str) -> Iterator[None]:
             raise
         raise ResourceError(
             f"{path}: {_DISK[error.errno]} while {stage}. "
-            "Make room or name another folder; then run the same command again."
+            "Make room or choose another folder, and run the same command again."
         ) from error
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> Path:
-    """Write a file under a temporary name, flush it to disk, and only then give it its name."""
+    """Write a file under a temporary name, flush it to disk, and rename it."""
     path = Path(path)
     with disk_errors(path, "writing"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> Path:
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> Path:
-    """Write bytes that are at hand, whole or not at all."""
+    """Write bytes atomically."""
 
     def write(file: IO[bytes]) -> None:
         file.write(data)
@@ -77,7 +77,7 @@ def write_bytes(path: Path, data: bytes | memoryview) -> Path:
 
 
 def write_json(path: Path, value: Any) -> Path:
-    """Write a value as indented JSON, whole or not at all."""
+    """Write a value as indented JSON, atomically."""
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     return write_bytes(path, text.encode())
 
@@ -102,7 +102,7 @@ def hash_of(value: Any) -> str:
 
 
 def sweep(folder: Path, older_than_s: float = STALE_AFTER_S) -> int:
-    """Remove temporary files that a killed process of this user left behind."""
+    """Remove temporary files that a killed process of this user left; returns their number."""
     removed = 0
     for path in Path(folder).glob(".*.tmp"):
         with contextlib.suppress(FileNotFoundError):
@@ -115,20 +115,20 @@ def sweep(folder: Path, older_than_s: float = STALE_AFTER_S) -> int:
 
 @contextlib.contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Hold a folder's writer lock; the lock goes with the process, however it ends."""
+    """Hold a folder's writer lock, which ends with the process however that ends."""
     folder = Path(folder)
-    with disk_errors(folder, "taking the writer's lock"):
+    with disk_errors(folder, "locking the folder"):
         folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / ".lock").open("a+")
     with handle:
-        with disk_errors(folder, "taking the writer's lock"):
+        with disk_errors(folder, "locking the folder"):
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 handle.seek(0)
                 raise ResourceError(
                     f"{folder}: {handle.read().strip() or 'another process'} is writing here. "
-                    "Wait until it has ended, or name another folder."
+                    "Wait until it has finished, or choose another folder."
                 ) from error
             handle.truncate(0)
             handle.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -138,17 +138,17 @@ def only_writer(folder: Path) -> Iterator[None]:
 
 
 def check_hash(path: Path, expected: str) -> None:
-    """Refuse a file whose bytes are not those that its manifest names."""
+    """Refuse a file whose hash is not the one in its manifest."""
     found = sha256(path)
     if found != expected:
         raise IntegrityError(
             f"{path}: its SHA-256 is {found[:12]}..., its manifest says {expected[:12]}...: "
-            "the file was changed or damaged. Delete it and run the command that made it again."
+            "the file was changed or damaged. Delete it and run the command that wrote it again."
         )
 
 
 def below(folder: Path) -> list[Path]:
-    """List the files in a folder, at any depth, behind links too."""
+    """List the files in a folder at any depth, following links."""
     found, seen = [], {os.path.realpath(folder)}
     for here, folders, names in os.walk(folder, followlinks=True):
         found += [Path(here, name) for name in names if Path(here, name).is_file()]

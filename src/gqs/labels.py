@@ -1,4 +1,4 @@
-"""The three classes: their order, SDSS's spelling, their colours. Nothing else spells a class."""
+"""The three classes: names in SDSS's spelling, order and colours."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ STAR: Final = "STAR"
 # The order of logits, probabilities, confusion matrices and legends (paper, Table 9).
 CLASSES: Final = (GALAXY, QSO, STAR)
 
-# Told apart also by readers with colour-blindness (Okabe & Ito 2008).
+# A palette for readers with colour-blindness (Okabe & Ito 2008).
 COLOURS: Final = {GALAXY: "#D55E00", QSO: "#0072B2", STAR: "#E69F00"}
 
 PROBABILITY_COLUMNS: Final = tuple(f"p_{name.lower()}" for name in CLASSES)
 
 
 def index(name: str) -> int:
-    """Return the position of a class in the order of the logits.
+    """Position of a class in the order of the logits.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def index(name: str) -> int:
     Raises
     ------
     ValueError
-        If the name is none of the three.
+        If the name is not a class.
     """
     if name not in CLASSES:
         raise ValueError(f"Unknown class {name!r}. The classes are {', '.join(CLASSES)}.")

@@ -1,8 +1,7 @@
-"""Tables handed to TOPCAT, Aladin, DS9 and the like, over SAMP. IVOA SAMP 1.3, standard profile.
+"""Send tables to TOPCAT, Aladin, DS9 and others over SAMP (IVOA SAMP 1.3, standard profile).
 
-A client is asked to load a file by its address on this machine, and its answer is waited for: what
-is reported as loaded was loaded. The hub is the one that runs already, which TOPCAT and Aladin
-bring along; none is started here.
+A client is asked to load a local file, and its response is awaited. The hub is one that is already
+running, such as TOPCAT's or Aladin's.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from urllib.parse import unquote, urlsplit
 from gqs import __version__, tables
 from gqs.errors import NetworkError, UsageError
 
-ALL: Final = "all"  # clients
+ALL: Final = "all"  # all clients
 WAIT_S: Final = 60.0  # for a client to load the table
-_SLACK_S: Final = 10.0  # for the hub itself to answer
-# What asks a client to load a table: https://wiki.ivoa.net/twiki/bin/view/IVOA/SampMTypes
+_SLACK_S: Final = 10.0  # for the hub to respond
+# Messages that load a table: https://wiki.ivoa.net/twiki/bin/view/IVOA/SampMTypes
 _LOADS: Final = {".fits": "table.load.fits", ".vot": "table.load.votable"}
 _LOCK: Final = ".samp"  # in the home folder; SAMP 1.3, 4.2
 _VARIABLE: Final = "SAMP_HUB"
@@ -37,11 +36,10 @@ _START: Final = "Start TOPCAT or Aladin, and run the same command again."
 
 @dataclass(frozen=True)
 class Sent:
-    """What became of a table that was sent."""
+    """Result of sending a table."""
 
-    # names of the clients that say that they have loaded it
-    loaded: list[str] = field(default_factory=list)
-    set_aside: list[str] = field(default_factory=list)  # A sentence for each client that has not
+    loaded: list[str] = field(default_factory=list)  # names of clients that loaded the table
+    set_aside: list[str] = field(default_factory=list)  # a sentence for each client that did not
 
 
 @dataclass(frozen=True)
@@ -57,33 +55,33 @@ def send(path: Path, to: str = ALL, hub: str | None = None, wait_s: float = WAIT
     Parameters
     ----------
     path : Path
-        A table in any format that `tables.read` knows. FITS and VOTable are loaded from this very
-        file; the others, and the one of these that a client does not take, from a copy.
+        A table in any format that `tables.read` reads. Clients load FITS and VOTable files
+        directly, other formats from a converted copy.
     to : str
-        "all", or a part of a client's name, as in "topcat"; capitals do not matter.
+        "all", or part of a client's name, such as "topcat"; case does not matter.
     hub : str, optional
         Address or path of the hub's lock file; by default $SAMP_HUB, or .samp in the home folder.
     wait_s : float
-        Seconds that each client has to load it.
+        Seconds to wait for each client.
 
     Returns
     -------
     Sent
-        Who has loaded it.
+        The clients that loaded the table, and a sentence for each that did not.
 
     Raises
     ------
     UsageError
         If there is no such table.
     NetworkError
-        If no hub runs, or it has no such client that loads tables.
+        If no hub is running, or it has no such client.
     """
     path = Path(path)
     if not path.is_file():
         raise UsageError(
-            f"{path}: is a folder. Send one file: a part, or rows saved in a table of their own."
+            f"{path}: is a folder. Send a single file, such as one part of a survey."
             if path.is_dir()
-            else f"{path}: there is no such file."
+            else f"{path}: no such file."
         )
     if path.suffix.lower() not in (*tables.ENDINGS, ".gz"):
         raise UsageError(f"{path}: unknown ending. Tables end in {', '.join(tables.ENDINGS)}.")
@@ -95,14 +93,14 @@ def send(path: Path, to: str = ALL, hub: str | None = None, wait_s: float = WAIT
                 file = _file_for(client, path, copies)
                 late |= not _load(proxy, key, client, file, path.stem, wait_s, sent)
     finally:
-        if not late:  # who is still loading may want its copy
+        if not late:  # a late client may still need its copy
             shutil.rmtree(copies, ignore_errors=True)
     return sent
 
 
 @contextlib.contextmanager
 def _registered(hub: str | None, wait_s: float) -> Iterator[tuple[Any, str]]:
-    """Register with a hub, and take leave of it in the end."""
+    """Register with a hub for the duration of the block."""
     from pyvo.samp import SAMPHubError, SAMPHubProxy
 
     where, lock = _lock_file(hub)
@@ -114,14 +112,16 @@ def _registered(hub: str | None, wait_s: float) -> Iterator[tuple[Any, str]]:
             proxy.connect(hub_params=lock)
             key = proxy.register(lock["samp.secret"])["samp.private-key"]
         except (OSError, KeyError, SAMPHubError, xmlrpc.client.Error) as error:
-            raise NetworkError(f"The SAMP hub of {where} does not answer. {_START}") from error
+            raise NetworkError(f"The SAMP hub of {where} does not respond. {_START}") from error
         try:
             about = {"samp.name": "gqs", "gqs.version": __version__}
-            about["samp.description.text"] = "Tells galaxies, quasars and stars apart"
+            about["samp.description.text"] = "Classifies galaxies, quasars and stars"
             proxy.declare_metadata(key, about)
             yield proxy, key
         except (OSError, xmlrpc.client.Error) as error:
-            raise NetworkError(f"The SAMP hub of {where} broke off ({error}). {_START}") from error
+            raise NetworkError(
+                f"The SAMP hub of {where} disconnected ({error}). {_START}"
+            ) from error
         finally:
             with contextlib.suppress(OSError, xmlrpc.client.Error):
                 proxy.unregister(key)
@@ -131,7 +131,7 @@ def _registered(hub: str | None, wait_s: float) -> Iterator[tuple[Any, str]]:
 
 
 def _lock_file(hub: str | None) -> tuple[str, dict[str, str]]:
-    """Read the file in which a hub tells its address and its secret."""
+    """Read address and secret from the hub's lock file."""
     where = hub or os.environ.get(_VARIABLE) or str(Path.home() / _LOCK)
     where = where.removeprefix(_PREFIX)
     try:
@@ -143,16 +143,16 @@ def _lock_file(hub: str | None) -> tuple[str, dict[str, str]]:
             with Path(path).open("rb") as file:
                 text = file.read(_LONGEST_LOCK).decode("utf-8", "replace")
     except (OSError, ValueError) as error:
-        raise NetworkError(f"No SAMP hub runs: {where} cannot be read. {_START}") from error
+        raise NetworkError(f"No SAMP hub is running: {where} cannot be read. {_START}") from error
     lines = (line.partition("=") for line in text.splitlines() if not line.startswith("#"))
     lock = {name.strip(): value.strip() for name, sign, value in lines if sign}
     if not {"samp.secret", "samp.hub.xmlrpc.url"} <= set(lock):
-        raise NetworkError(f"{where}: is no lock file of a SAMP hub. {_START}")
+        raise NetworkError(f"{where}: is not a SAMP hub's lock file. {_START}")
     return where, lock
 
 
 def _chosen(proxy: Any, key: str, to: str) -> list[_Client]:
-    """List the clients that are meant and load tables."""
+    """The clients that load tables and match the name."""
     takes: dict[str, list[str]] = {}
     for ending, mtype in _LOADS.items():
         for client in proxy.get_subscribed_clients(key, mtype):
@@ -181,11 +181,11 @@ def _name(proxy: Any, key: str, client: str) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(sorted(names)) or "none at all"
+    return ", ".join(sorted(names)) or "none"
 
 
 def _file_for(client: _Client, path: Path, copies: Path) -> Path:
-    """Return the file itself where the client takes it, else a copy that it takes."""
+    """The file, or a copy in a format that the client reads."""
     if path.suffix.lower() in client.takes:
         return path
     copy = copies / f"{path.name.partition('.')[0]}{client.takes[0]}"
@@ -197,7 +197,7 @@ def _file_for(client: _Client, path: Path, copies: Path) -> Path:
 def _load(
     proxy: Any, key: str, client: _Client, file: Path, name: str, wait_s: float, sent: Sent
 ) -> bool:
-    """Have one client load a file; say whether it answered."""
+    """Ask one client to load a file; returns whether it responded."""
     address = file.resolve().as_uri()
     message = {
         "samp.mtype": _LOADS[file.suffix.lower()],
@@ -207,7 +207,7 @@ def _load(
         answer = proxy.call_and_wait(key, client.id, message, str(int(wait_s)))
     except (TimeoutError, xmlrpc.client.Fault):
         sent.set_aside.append(
-            f"{client.name}: has not answered within {wait_s:.0f} s. It may still be loading."
+            f"{client.name}: did not respond within {wait_s:.0f} s. It may still be loading."
         )
         return False
     if answer.get("samp.status") == "samp.error":

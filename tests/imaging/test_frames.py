@@ -131,7 +131,7 @@ def test_fields_are_grouped_by_headers_not_names(make_sky, tmp_path):
 def test_missing_file_is_the_callers_mistake(tmp_path):
     with pytest.raises(UsageError, match="no such file"):
         read_frame(tmp_path / "none.fits")
-    with pytest.raises(UsageError, match="no file"):
+    with pytest.raises(UsageError, match="not a file"):
         identify(tmp_path)
 
 

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from gqs.imaging.align import align
 from gqs.imaging.detect import find
 from gqs.imaging.frames import read_frame
-from gqs.imaging.trails import Trail, find_line, take_off
+from gqs.imaging.trails import Trail, find_line, subtract_trail
 from gqs.tables import Flag
 
 SHAPE = (361, 523)
@@ -64,13 +64,13 @@ def test_light_is_taken_off_to_the_noise_and_stars_keep_theirs():
     plain = rng.normal(0, noise, SHAPE)
     plain[170:176, 250:256] += 3.0  # a star nearly on the line
     flux = (plain + light(0.6)).astype(np.float32)
-    trail = take_off(flux, np.zeros(SHAPE, dtype=bool), Trail(*AT, ANGLE, -100, 100), noise)
+    trail = subtract_trail(flux, np.zeros(SHAPE, dtype=bool), Trail(*AT, ANGLE, -100, 100), noise)
     assert trail is not None and trail.end - trail.start > 400
     left = (flux - plain)[light(1.0) > 0.1]
     assert abs(np.median(left)) < 0.1 * noise and left.std() < 0.5 * noise
     assert flux[170:176, 250:256].sum() == pytest.approx(plain[170:176, 250:256].sum(), rel=0.02)
     empty = rng.normal(0, noise, SHAPE).astype(np.float32)
-    assert take_off(empty, np.zeros(SHAPE, dtype=bool), trail, noise) is None
+    assert subtract_trail(empty, np.zeros(SHAPE, dtype=bool), trail, noise) is None
 
 
 @pytest.mark.parametrize("crest", [1.5, 30.0])

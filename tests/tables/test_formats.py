@@ -324,7 +324,7 @@ def test_fits_that_claims_too_much(tmp_path: Path) -> None:
         rows = f"NAXIS2  = {units[1].header['NAXIS2']:20d}".encode()
     claim = f"NAXIS2  = {2_000_000_000:20d}".encode()
     path.write_bytes(path.read_bytes().replace(rows, claim))
-    with pytest.raises(BadInputError, match="more than it holds"):
+    with pytest.raises(BadInputError, match="more than it contains"):
         tables.read(path)
 
 
@@ -332,7 +332,7 @@ def test_fits_that_claims_too_much(tmp_path: Path) -> None:
 def test_packed_fits_is_not_unpacked(tmp_path: Path, pack: object) -> None:
     path = tables.write(_table(), tmp_path / "t.fits")
     path.write_bytes(pack(path.read_bytes()))  # type: ignore[operator]
-    with pytest.raises(BadInputError, match="Unpack it"):
+    with pytest.raises(BadInputError, match="Decompress it"):
         tables.read(path)
 
 
@@ -349,7 +349,7 @@ def test_votable_bombs_and_links(tmp_path: Path) -> None:
     bad = {
         "DOCTYPE": text.replace("?>", "?>" + entity, 1),
         "link": text[:start] + link + text[end:],
-        "claims": text.replace("<TABLE", '<TABLE nrows="2000000000"', 1).replace(
+        "declares": text.replace("<TABLE", '<TABLE nrows="2000000000"', 1).replace(
             'nrows="3"', "", 1
         ),
         "UTF-8": text,

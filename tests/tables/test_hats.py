@@ -97,7 +97,7 @@ def test_a_former_catalogue_is_replaced_and_nothing_else(tmp_path: Path) -> None
     own = tmp_path / "mine.hats"
     own.mkdir()
     (own / "notes.txt").write_text("mine")
-    with pytest.raises(UsageError, match="no HATS catalogue"):
+    with pytest.raises(UsageError, match="not a HATS catalogue"):
         tables.write(table, own)
     assert (own / "notes.txt").read_text() == "mine"
     with pytest.raises(UsageError, match="no empty"):

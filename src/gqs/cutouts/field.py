@@ -76,7 +76,7 @@ class FieldCutouts:
     @property
     def seeing(self) -> NDArray[np.float64]:
         """Seeing of each object's field by band, (n, band) arcsec; NaN where not measured."""
-        return seeing.told(self.objects, self.bands)
+        return seeing.seeing_columns(self.objects, self.bands)
 
     def select(self, rows: Any) -> FieldCutouts:
         """Return some of the objects only."""

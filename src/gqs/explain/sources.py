@@ -233,7 +233,7 @@ def _explained(
 ) -> list[Explained]:
     bands = some.bands if classifier.form == "flux" else classifier.bands
     table = weigh(classifier.classify_cutouts(some), classifier, prior)
-    told = seeing.told(some.objects, bands)
+    told = seeing.seeing_columns(some.objects, bands)
     without = without_each_band(classifier, some.images, bands, told)
     if prior is not None:
         r, ra, dec = (numbers(table, name) for name in ("mag_r", "ra", "dec"))

@@ -1,1 +1,1 @@
-"""Arrays in, arrays out: frames, one pixel grid, colour pictures, sources, cutouts, magnitudes."""
+"""Frames, alignment, detection and photometry: arrays in, arrays out."""

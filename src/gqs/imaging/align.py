@@ -1,8 +1,8 @@
-"""Every band of a field on the r band's pixels, each resampled once by a cubic spline. Paper 3.2.
+"""Alignment: all bands of a field on the r band's pixel grid, by one cubic spline. Paper 3.2.
 
-SDSS's bands lie up to 6 px in x and 12 px in y from each other, and not by a pure shift (0.4 to
-1.4 px more at one edge than at the other). A 6-parameter affine fitted to the two WCS follows
-them to some 1e-5 px; where it does not (another survey's distortion), `reproject` does the work.
+SDSS's bands are offset by up to 6 px in x and 12 px in y, and not by a pure shift (0.4 to 1.4 px
+more at one edge than at the other). A 6-parameter affine transformation fitted to the two WCS is
+accurate to about 1e-5 px; if it is not (distortion in another survey), `reproject` is used.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from gqs.imaging.registration import shift_between, star_positions
 from gqs.imaging.resample import affine_cubic, affine_mask
 from gqs.surveys.sdss import REFERENCE_BAND, FieldId, check_bands
 
-AFFINE_LIMIT: Final = 1e-3  # pixels that the affine may leave to the two WCS
-STARS_LIMIT: Final = 2.0  # pixels by which stars may contradict a WCS before it counts as wrong
+AFFINE_LIMIT: Final = 1e-3  # pixels, largest residual of the affine transformation
+STARS_LIMIT: Final = 2.0  # pixels, largest offset of stars from the WCS
 
 
 @dataclass(frozen=True)
 class BandStack:
-    """The bands of one field on the r band's pixels.
+    """The bands of one field on the r band's pixel grid.
 
     Attributes
     ----------
@@ -37,19 +37,19 @@ class BandStack:
     bands : str
         Bands in the order of the first axis.
     flux : ndarray
-        (band, ny, nx) float32 nanomaggies a pixel, NaN where not `covered`.
+        (band, ny, nx) float32 nanomaggies per pixel, NaN where not `covered`.
     covered : ndarray
-        (band, ny, nx) bool: the band reaches here and none of its pixels in use is bad.
+        (band, ny, nx) bool: inside the band's frame, and no bad pixel contributes.
     saturated : ndarray
         (band, ny, nx) bool.
     wcs : WCS
         The r band's.
     noise : ndarray
-        (band,) sky sigma, nanomaggies a pixel of the band's own frame.
+        (band,) sky sigma, nanomaggies per pixel of the band's own frame.
     star_shift : ndarray
-        (band, 2) x and y in pixels by which stars lay off the WCS; NaN where not measured.
+        (band, 2) x and y offset of stars from the WCS in pixels; NaN where not measured.
     shift_removed : bool
-        Whether the flux has been shifted by it.
+        Whether the flux has been corrected for it.
     """
 
     field: FieldId
@@ -63,33 +63,33 @@ class BandStack:
     shift_removed: bool = False
 
     def plane(self, band: str) -> NDArray[np.float32]:
-        """Return one band's flux: (ny, nx) nanomaggies."""
+        """Flux of one band, (ny, nx) nanomaggies."""
         return np.asarray(self.flux[self.bands.index(band)])
 
 
 def align(frames: Mapping[str, Frame], bands: str, *, star_shift: bool = False) -> BandStack:
-    """Resample a field's frames onto its r band's pixels.
+    """Resample a field's frames to the pixel grid of its r band.
 
     Parameters
     ----------
     frames : mapping of str to Frame
-        A frame for each band; r among them.
+        A frame for each band, including r.
     bands : str
-        Bands wanted, in any order.
+        Bands to align, in any order.
     star_shift : bool
-        Also remove what the stars show of the WCS's own error between the bands (0.06-0.26 px in
-        SDSS). The shifts are recorded either way.
+        Also correct the error of the WCS between the bands (0.06-0.26 px in SDSS), measured from
+        stars. The shifts are recorded in any case.
 
     Returns
     -------
     BandStack
-        The bands in the order u g r i z; flux in nanomaggies, conserved where pixel areas differ.
+        The bands in the order u g r i z; flux is conserved if pixel areas differ.
 
     Raises
     ------
     BadInputError
-        If r or a band that was asked for is missing, frames are of different fields or reruns, or
-        stars show that a band's WCS is wrong by over 2 px.
+        If r or another required band is missing, frames are of different fields or reruns, or
+        stars show that a band's WCS is wrong by more than 2 px.
     UsageError
         If a band is unknown.
     """
@@ -124,26 +124,26 @@ def align(frames: Mapping[str, Frame], bands: str, *, star_shift: bool = False) 
 
 
 def fit_affine(onto: WCS, of: WCS, shape: tuple[int, ...]) -> tuple[NDArray[np.float64], float]:
-    """Fit the affine that leads from one image's pixels to another's."""
+    """Fit the affine (2, 3) from one image's pixels to another's; also its residual in pixels."""
     ny, nx = shape[-2:]
     x, y = (a.ravel() for a in np.meshgrid(np.linspace(0, nx - 1, 9), np.linspace(0, ny - 1, 7)))
-    there = np.column_stack(of.all_world2pix(*onto.all_pix2world(x, y, 0), 0))
-    here = np.column_stack([x, y, np.ones_like(x)])
-    solution = np.linalg.lstsq(here, there, rcond=None)[0]
-    residual = float(np.hypot(*(here @ solution - there).T).max())
+    target = np.column_stack(of.all_world2pix(*onto.all_pix2world(x, y, 0), 0))
+    grid = np.column_stack([x, y, np.ones_like(x)])
+    solution = np.linalg.lstsq(grid, target, rcond=None)[0]
+    residual = float(np.hypot(*(grid @ solution - target).T).max())
     return np.asarray(solution.T), residual
 
 
 def _checked(frames: Mapping[str, Frame], bands: str) -> Frame:
     if REFERENCE_BAND not in frames:
         raise BadInputError(
-            f"The {REFERENCE_BAND} frame is missing, onto whose pixels the others go. Add it."
+            f"The {REFERENCE_BAND} frame is missing, which defines the pixel grid. Add it."
         )
     reference = frames[REFERENCE_BAND]
     for band in (*bands, REFERENCE_BAND):
         if band not in frames:
             raise BadInputError(
-                f"Field {reference.field}: the {band} frame is missing. Add it, or ask for "
+                f"Field {reference.field}: the {band} frame is missing. Add it, or use the bands "
                 f"{''.join(b for b in bands if b in frames)}."
             )
         frame = frames[band]
@@ -153,35 +153,35 @@ def _checked(frames: Mapping[str, Frame], bands: str) -> Frame:
             )
         if frame.field != reference.field:
             raise BadInputError(
-                f"{frame.path}: shows field {frame.field}, but the {REFERENCE_BAND} frame shows "
-                f"{reference.field}. Give frames of one field."
+                f"{frame.path}: is of field {frame.field}, but the {REFERENCE_BAND} frame is of "
+                f"{reference.field}. Use frames of one field."
             )
         if frame.rerun != reference.rerun:
             raise BadInputError(
-                f"{frame.path}: comes from rerun {frame.rerun!r}, the {REFERENCE_BAND} frame from "
-                f"{reference.rerun!r}. Fetch both from one release."
+                f"{frame.path}: is of rerun {frame.rerun!r}, the {REFERENCE_BAND} frame of "
+                f"{reference.rerun!r}. Fetch both from the same release."
             )
     return reference
 
 
 def _sky_noise(frame: Frame) -> float:
-    """Sigma of a usual pixel; every third row and column knows it to four digits."""
+    """Median sigma of a pixel; every third row and column gives four digits."""
     return float(np.sqrt(np.nanmedian(frame.variance[::3, ::3])))
 
 
 def _star_shift(
     frame: Frame, stars: NDArray[np.float64], noise: float, matrix: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """Shift of a band's stars on the r grid, or NaN where there are too few of them."""
-    own = star_positions(frame, noise)
-    on_grid = np.asarray(np.linalg.solve(matrix[:, :2], (own - matrix[:, 2]).T).T, dtype=float)
+    """Offset (x, y) of a band's stars on the r grid in pixels; NaN if there are too few stars."""
+    in_band = star_positions(frame, noise)
+    on_grid = np.asarray(np.linalg.solve(matrix[:, :2], (in_band - matrix[:, 2]).T).T, dtype=float)
     shift = shift_between(stars, on_grid)
     if shift is None:
         return np.nan, np.nan
     if np.hypot(*shift[:2]) > STARS_LIMIT:
         raise BadInputError(
-            f"{frame.path}: {shift[2]} stars lie {shift[0]:+.1f}, {shift[1]:+.1f} px from where "
-            f"the WCS puts them beside the {REFERENCE_BAND} band. Solve its astrometry again."
+            f"{frame.path}: {shift[2]} stars are {shift[0]:+.1f}, {shift[1]:+.1f} px from their "
+            f"positions in the {REFERENCE_BAND} band by the WCS. Solve its astrometry again."
         )
     return shift[:2]
 
@@ -189,7 +189,7 @@ def _star_shift(
 def _resampled(
     frame: Frame, matrix: NDArray[np.float64], shape: tuple[int, ...]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Flux, cover and saturation of a frame at the grid's pixels."""
+    """Flux, coverage and saturation of a frame on the grid."""
     flux = affine_cubic(_filled(frame), matrix, shape)
     flux *= np.float32(abs(np.linalg.det(matrix[:, :2])))
     return flux, *_masks(frame, flux, lambda mask: affine_mask(mask, matrix, shape))
@@ -198,7 +198,7 @@ def _resampled(
 def _masks(
     frame: Frame, flux: NDArray[np.float32], moved: Any
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Cover and saturation; a cubic spline reaches two pixels to each side."""
+    """Coverage and saturation; a cubic spline extends two pixels to each side."""
     covered = np.isfinite(flux)
     saturated = np.zeros(flux.shape, dtype=bool)
     if frame.bad.any():
@@ -209,7 +209,7 @@ def _masks(
 
 
 def _filled(frame: Frame) -> NDArray[np.float32]:
-    """Give bad pixels their nearest good neighbour's value, so that the spline does not ring."""
+    """Fill bad pixels with their nearest good neighbour, so that the spline does not ring."""
     if not frame.bad.any():
         return frame.flux
     nearest = ndimage.distance_transform_edt(frame.bad, return_distances=False, return_indices=True)
@@ -219,7 +219,7 @@ def _filled(frame: Frame) -> NDArray[np.float32]:
 def _reprojected(
     frame: Frame, reference: Frame
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Follow a distortion that no affine follows, pixel by pixel and slower."""
+    """Resample with `reproject`, for distortions that no affine transformation describes."""
     from reproject import reproject_interp
 
     def moved(image: NDArray[Any], order: str) -> NDArray[Any]:

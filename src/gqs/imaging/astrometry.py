@@ -1,4 +1,4 @@
-"""A header's WCS, believed only after it has been tried: celestial, regular, invertible."""
+"""A header's WCS, checked before use: celestial, regular and invertible."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 
 from gqs.errors import BadInputError
 
-# Zenithal projections, of which images of the sky make use; SIP and TPV add distortion terms.
+# Zenithal projections that images use; SIP and TPV add distortion terms.
 PROJECTIONS: Final = ("TAN", "TAN-SIP", "TPV", "SIN", "ARC", "STG", "ZEA")
-SCALES: Final = (0.05, 5.0)  # arcsec a pixel between which an image of galaxies can lie
+SCALES: Final = (0.05, 5.0)  # plausible pixel scales, arcsec
 MAX_SIP_ORDER: Final = 9
 _KEYS: Final = re.compile(
     r"(CTYPE|CUNIT|CRPIX|CRVAL|CDELT|CROTA)[12]|(CD|PC)[12]_[12]|PV[12]_\d{1,2}"
@@ -27,10 +27,10 @@ _DISTORTION: Final = 100.0  # pixels by which SIP may move a corner
 
 
 def celestial_wcs(header: fits.Header, shape: tuple[int, int], where: object) -> WCS:
-    """Return a header's WCS, or refuse it in one sentence.
+    """Parse and check a header's WCS.
 
-    Only the cards of a plain celestial WCS are looked at, so that nothing else in a header can send
-    the parser elsewhere.
+    Only the cards of a plain celestial WCS are read, so that nothing else in a header can make the
+    parser open another file.
     """
     try:
         cards = _plain_cards(header)
@@ -50,7 +50,7 @@ def celestial_wcs(header: fits.Header, shape: tuple[int, int], where: object) ->
 
 
 class _BadWcsError(ValueError):
-    """Says what is wrong with a WCS."""
+    """The reason why a WCS is refused."""
 
 
 def _plain_cards(header: fits.Header) -> dict[str, Any]:
@@ -60,9 +60,9 @@ def _plain_cards(header: fits.Header) -> dict[str, Any]:
             value = card.value
             if card.keyword.startswith(_TEXT):
                 if not isinstance(value, str):
-                    raise _BadWcsError(f"{card.keyword} is no text")
+                    raise _BadWcsError(f"{card.keyword} is not text")
             elif isinstance(value, bool) or not isinstance(value, int | float):
-                raise _BadWcsError(f"{card.keyword} is {str(value)[:20]!r}, no number")
+                raise _BadWcsError(f"{card.keyword} is {str(value)[:20]!r}, not a number")
             elif not np.isfinite(value):
                 raise _BadWcsError(f"{card.keyword} is not finite")
             cards[card.keyword] = value
@@ -83,18 +83,18 @@ def _check_values(cards: dict[str, Any]) -> None:
         raise _BadWcsError("there is neither a CD matrix nor CDELT")
     if not (-360 <= cards["CRVAL1"] <= 360 and -90 <= cards["CRVAL2"] <= 90):
         raise _BadWcsError(
-            f"CRVAL {cards['CRVAL1']:g}, {cards['CRVAL2']:g} is no position on the sky"
+            f"CRVAL {cards['CRVAL1']:g}, {cards['CRVAL2']:g} is not a position on the sky"
         )
     for key, value in cards.items():
         if key.endswith("_ORDER") and not 0 <= value <= MAX_SIP_ORDER:
-            raise _BadWcsError(f"{key} is {value}; at most {MAX_SIP_ORDER} makes sense")
+            raise _BadWcsError(f"{key} is {value}; the largest order is {MAX_SIP_ORDER}")
     system = cards.get("RADESYS", cards.get("RADECSYS", "ICRS")).strip()
     if system not in ("ICRS", "FK5") or cards.get("EQUINOX", 2000.0) != 2000.0:
-        raise _BadWcsError(f"its system is {system[:10]!r}; only ICRS and FK5 2000 are known")
+        raise _BadWcsError(f"its system is {system[:10]!r}; supported are ICRS and FK5 2000")
 
 
 def _check_geometry(wcs: WCS, shape: tuple[int, int]) -> None:
-    """Try the WCS on the image: scale, skew, distortion, and the way there and back."""
+    """Check the WCS on the image: scale, skew, distortion, and the round trip."""
     matrix = np.asarray(wcs.pixel_scale_matrix)
     lengths = np.hypot(*matrix)
     if not (lengths > 0).all() or abs(np.linalg.det(matrix)) < 0.1 * lengths.prod():

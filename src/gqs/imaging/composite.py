@@ -1,10 +1,10 @@
-"""Colour picture of a field from its i, r and g bands. Paper 3.2; Lupton et al. 2004.
+"""Colour picture of a field from its i, r and g bands (paper 3.2; Lupton et al. 2004).
 
-The stretch is fixed: a frame stretched by its own contents would carry a fingerprint of the frame
-into every cutout. It is that of SDSS's own `frame-irg` pictures (photoop's `sdss_frame_jpg`):
-bands scaled by 0.4 x (5, 6.5, 9), groups of pixels above 30 nanomaggies given their mean colour,
-and every pixel multiplied by asinh(N t) / (N t), t the sum of its scaled bands and N = 2.25. Fitted
-to smooth pixels of four real pictures, the scales come out within 1.5 % and N within 0.5 %.
+The stretch is fixed: a stretch that depends on the frame would leave a signature of the frame in
+every cutout. It is that of SDSS's `frame-irg` pictures (photoop's `sdss_frame_jpg`): bands are
+scaled by 0.4 x (5, 6.5, 9), groups of pixels above 30 nanomaggies get their mean colour, and every
+pixel is multiplied by asinh(N t) / (N t), where t is the sum of its scaled bands and N = 2.25.
+Fitted to smooth pixels of four real pictures, the scales agree within 1.5 % and N within 0.5 %.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from gqs.imaging.align import BandStack
 PICTURE_BANDS: Final = "irg"  # red, green, blue
 SCALES: Final = {"i": 2.0, "r": 2.6, "g": 3.6}
 NONLINEARITY: Final = 2.25
-SATURATED: Final = 30.0  # nanomaggies a pixel
-# Lupton et al. take the mean of three bands where photoop takes the sum, and astropy's slope at
-# zero is 0.1 Q / (asinh(0.1 Q) stretch): both are as in photoop for these two numbers.
+SATURATED: Final = 30.0  # nanomaggies per pixel
+# Lupton et al. use the mean of three bands, photoop the sum, and astropy's slope at zero is
+# 0.1 Q / (asinh(0.1 Q) stretch): with these two numbers the result is that of photoop.
 _SOFTENING: Final = 3 * NONLINEARITY
 Q: Final = float(10 * np.sinh(0.1 * _SOFTENING))
 STRETCH: Final = Q / _SOFTENING
 
 
 def colour_picture(stack: BandStack) -> NDArray[np.uint8]:
-    """Make the colour picture of a field: (ny, nx, 3) uint8, red, green, blue from i, r, g."""
+    """Colour picture of a field, (ny, nx, 3) uint8, red, green, blue from i, r, g."""
     for band in PICTURE_BANDS:
         if band not in stack.bands:
             raise BadInputError(
@@ -44,11 +44,10 @@ def colour_picture(stack: BandStack) -> NDArray[np.uint8]:
 
 
 def colour_cutouts(images: NDArray[np.float32], bands: str) -> NDArray[np.uint8]:
-    """Make the colour picture of every cutout, as it would be cut out of its field's picture: (n,
-    3, ny, nx) uint8: red, green and blue from i, r and g.
+    """Colour pictures of cutouts, (n, 3, ny, nx) uint8, red, green, blue from i, r, g.
 
-    Only a group of overexposed pixels that reaches over a cutout's edge looks different there: it
-    gets the mean colour of its part inside.
+    Equal to cutouts of the field's picture, except for a group of overexposed pixels that extends
+    beyond the cutout: it gets the mean colour of its part inside.
     """
     order = [bands.index(band) for band in PICTURE_BANDS]
     planes = np.moveaxis(images[:, order], 1, 0).copy()
@@ -69,9 +68,9 @@ def _stretched(planes: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _even_out(planes: NDArray[np.float32]) -> None:
-    """Give each group of overexposed pixels one colour, in place; else its core shows rings."""
+    """Give each group of overexposed pixels its mean colour, in place, to avoid rings."""
     within = np.zeros((3, 3, 3))
-    within[1] = 1  # pixels touch in their own image alone
+    within[1] = 1  # pixels are connected only within their own image
     groups, number = ndimage.label((planes > SATURATED).any(axis=0), structure=within)
     if not number:
         return

@@ -1,8 +1,8 @@
-"""What the cores of sources tell: saturated stars, cosmic rays.
+"""Saturated stars and cosmic rays, recognised by the cores of sources.
 
-SDSS's photo interpolates over saturated pixels, and the frames keep what it wrote there: no value
-gives them away. Their shape does. A top that was interpolated is flat, and uneven enough for
-deblending to make several sources of one star.
+SDSS's photo interpolates over saturated pixels, and the frames contain the interpolated values, so
+saturation is not visible in the values but in the shape: an interpolated core is flat, and uneven
+enough that deblending may split one star into several sources.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from scipy import ndimage
 from gqs.imaging.align import BandStack
 from gqs.surveys.sdss import REFERENCE_BAND
 
-BRIGHT: Final = 1500.0  # nanomaggies: r of 14.6, from which stars saturate
-_PIECE: Final = 0.15 * BRIGHT  # what each piece of a star that fell apart has at least
-_WIDTH: Final = 20.0  # pixels from piece to piece
-# Light half way from piece to piece, of the fainter's: two stars so near would be one detection.
+BRIGHT: Final = 1500.0  # nanomaggies: r of 14.6, above which stars saturate
+_PIECE: Final = 0.15 * BRIGHT  # least flux of a piece of a split star
+_WIDTH: Final = 20.0  # pixels, largest distance between pieces
+# Flux half way between two pieces, relative to the fainter: two stars so close would be merged.
 _NO_VALLEY: Final = 0.45
-# Nanomaggies a pixel, 18.0 mag a square arcsecond: what interpolation leaves at the least, and more
-# than galaxies have that are flat over 3 px or have two knots.
+# Nanomaggies per pixel, 18.0 mag per square arcsecond: the least that interpolation leaves, and
+# more than galaxies with a flat core or two knots have.
 _SURFACE: Final = 10.0
 _APERTURES: Final = (1.5, 3.0, 8.0)  # pixels
-_FIRST: Final = "gri"  # what saturates in u or z has long done so here
-_FLAT: Final = 0.85  # light within 1.5 of that within 3 px, of what the field's stars have
-_TOPPED: Final = 630.0  # nanomaggies within 8 px, 15.5 mag: what may be left of a star of 14
+_FIRST: Final = "gri"  # stars that saturate in u or z saturate here first
+_FLAT: Final = 0.85  # flux within 1.5 px over that within 3 px, relative to the field's stars
+_TOPPED: Final = 630.0  # nanomaggies within 8 px, 15.5 mag: what may remain of a star of 14 mag
 _MEASURED: Final = 25.0  # nanomaggies within 8 px, 19 mag
 _FEWEST: Final = 5
-# On real frames noise makes no star of such signal half as sharp again; cosmic rays are over twice.
+# On real frames noise makes no star of such signal 1.5 times as sharp; cosmic rays exceed 2.
 _SHARP: Final = 1.6
-_SIGNAL: Final = 30.0  # light within 3 px, in sigmas of a pixel
+_SIGNAL: Final = 30.0  # flux within 3 px, in sigmas of a pixel
 
 
 def join_pieces(
     flux: NDArray[np.float32], found: NDArray[Any], saturated: NDArray[np.bool_]
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Make one star again of the pieces of each flat top."""
+    """Merge the detections of each star whose saturated core was split."""
     whole, full, keep = found.copy(), saturated.copy(), np.ones(len(found), dtype=bool)
     order = np.argsort(-found["flux"], kind="stable")
     bright = order[found["flux"][order] > _PIECE]
@@ -63,10 +63,10 @@ def join_pieces(
     return whole[keep], full[keep]
 
 
-def judge_cores(
+def flat_and_sharp(
     stack: BandStack, x: NDArray[Any], y: NDArray[Any]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Compare how peaked sources are with the field's stars."""
+    """Which sources are flatter (saturated), and which sharper (cosmic rays), than the stars."""
     flat, sharp = np.zeros((2, len(x)), dtype=bool)
     for band, plane, covered, noise in zip(
         stack.bands, stack.flux, stack.covered, stack.noise, strict=True
@@ -77,7 +77,7 @@ def judge_cores(
         usual = (whole > _MEASURED) & (whole < _TOPPED)
         if usual.sum() < _FEWEST:
             continue
-        # Of stars and galaxies together, the upper quarter's edge is where the stars are.
+        # The upper quartile of stars and galaxies together is typical of the stars.
         stars = np.percentile(peaked[usual], 75)
         surface = middle / (np.pi * _APERTURES[1] ** 2)
         if band in _FIRST:

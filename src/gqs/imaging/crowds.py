@@ -1,9 +1,9 @@
-"""Sources that a crowd hides: peaks that stand out of the light around them.
+"""Sources in crowded fields that the first detection misses.
 
-In a globular cluster or in the Galactic plane isophotes run into one another, and what is a
-thousandth of a blend's light is still a star of its own. There the field is searched once more with
-a kernel of zero sum, the seeing less its surroundings, under which a blend falls apart into its
-peaks; elsewhere that kernel would find knots in galaxies and rings around bright stars.
+In a globular cluster or in the Galactic plane isophotes merge, and a star may contribute only a
+thousandth of a blend's flux. There the field is searched again with a kernel of zero sum (a narrow
+minus a wide Gaussian), which separates a blend into its peaks. Elsewhere that kernel would find
+knots in galaxies and rings around bright stars.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from scipy.spatial import KDTree
 
 from gqs.imaging.cores import BRIGHT
 
-CROWD: Final = 15  # sources within RADIUS, itself among them; a usual field has 2
+CROWD: Final = 15  # sources within RADIUS, including itself; typically 2 in an ordinary field
 RADIUS: Final = 64.0  # pixels
-FEWEST: Final = 50  # sources in a crowd, below which nothing is searched again
-APART: Final = 2.0  # pixels: nearer peaks are one source
-SURROUNDINGS: Final = 5.0  # pixels, FWHM of the Gaussian that is taken off the filter's
+FEWEST: Final = 50  # crowded sources, below which the field is not searched again
+APART: Final = 2.0  # pixels: closer peaks are one source
+SURROUNDINGS: Final = 5.0  # pixels, FWHM of the Gaussian that is subtracted from the kernel
 _SIGMAS: Final = 5.0
 
 
 def crowded(found: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell which detections lie in a crowd: (n,) bool; none where they are too few to be one."""
+    """Whether each detection is in a crowd, (n,) bool."""
     if len(found) < FEWEST:
         return np.zeros(len(found), dtype=bool)
     return _neighbours(_places(found), _places(found)) >= CROWD
 
 
 def hidden(found: NDArray[Any], peaks: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell which peaks are sources that the first search passed over: (peaks,) bool: in a crowd, 2
-    px from all that is known, not on a bright star.
+    """Whether each peak is a new source, (peaks,) bool: in a crowd, more than 2 px from every
+    detection, and not on a bright star.
     """
     if not len(peaks) or not len(found):
         return np.zeros(len(peaks), dtype=bool)

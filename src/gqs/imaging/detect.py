@@ -1,11 +1,10 @@
-"""Sources of a field, found in its r band. Bertin & Arnouts 1996, through `sep`.
+"""Detection of sources in the r band of a field, with `sep` (Bertin & Arnouts 1996).
 
-A source is 5 connected pixels above 5 sigmas of the sky, both smoothed with a Gaussian of 2.5 px:
-SDSS photo's own threshold. On real frames this reaches r of about 22.5, and on the same frames with
-their sign reversed it finds next to nothing. Where sources crowd, what their blends hide is
-searched for once more (`crowds`); satellites' trails are taken off first (`trails`); what lies in
-their light or in a bright star's halo is flagged (`stray_light`), and so are saturated stars, known
-by their flat tops, and cosmic rays, by their sharpness (`cores`).
+A source is 5 connected pixels above 5 sigma of the sky, both smoothed with a Gaussian of 2.5 px,
+the threshold of SDSS's photo. On real frames this reaches r of about 22.5, with almost no detection
+on the negative images. Satellite trails are removed first (`trails`), crowded regions are searched
+again (`crowds`), sources in trails or halos of bright stars are flagged (`stray_light`), and so are
+saturated stars, by their flat cores, and cosmic rays, by their sharpness (`cores`).
 """
 
 from __future__ import annotations
@@ -27,47 +26,50 @@ from gqs.tables import UNITS, Flag
 
 THRESHOLD: Final = 5.0  # sigmas of the smoothed sky
 AREA: Final = 5  # pixels
-FILTER_FWHM: Final = 2.5  # pixels: narrower than the seeing, so that close pairs stay two
-BACKGROUND: Final = 128  # pixels a side of the meshes in which what is left of the sky is measured
-LEVELS: Final = 64  # deblending: thresholds between an object's own and its peak
-# Deblending: least share of a blend's flux that makes a source of its own. With 0.001 a third of
-# the stars of r = 19 in a crowd are lost; with 0.00001 bright stars and galaxies fall to pieces.
+FILTER_FWHM: Final = 2.5  # pixels: narrower than the seeing, so that close pairs are separated
+BACKGROUND: Final = 128  # pixels, side of the meshes in which the residual sky is measured
+LEVELS: Final = 64  # deblending thresholds between an object's base and its peak
+# Least fraction of a blend's flux that makes a separate source. With 0.001 a third of the stars of
+# r = 19 in a crowd are lost; with 0.00001 bright stars and galaxies are split.
 CONTRAST: Final = 0.0001
 SUB_OBJECTS: Final = 16384  # sep's default, 1024, overflows on globular clusters
 WINDOW: Final = 1.7  # px, sigma of the window that refines centroids
-# Diffraction spikes: elongated detections along a row or column through a star so bright.
+# Diffraction spikes: elongated detections along a row or column through a bright star.
 _SPIKE_ROUND: Final = 0.6
 _SPIKE_SHARE: Final = 0.01
 _SPIKE_REACH: Final = 300.0  # pixels
-MOST_TRAILS: Final = 6  # of one field; more are a texture, not satellites
+MOST_TRAILS: Final = 6  # in a field; more are not satellites
 
 
 def detect(stack: BandStack) -> Table:
-    """Find a field's sources.
+    """Detect the sources of a field.
 
     Parameters
     ----------
     stack : BandStack
-        With the r band.
+        Must contain the r band.
 
     Returns
     -------
     Table
-        As `find` gives it.
+        One row per source, sorted by `objid`: `objid`, `ra`, `dec` (degrees), `x`, `y` (0-based
+        pixels), `run`, `camcol`, `field`, `flags` (sum of `tables.Flag`), `flux_r` (isophotal,
+        nanomaggies), `a`, `b`, `theta` (pixels and radians), `npix`, `radius` (half-light radius,
+        pixels).
 
     Raises
     ------
     BadInputError
-        If there is no r band, or no valid pixel in it.
+        If there is no r band, or it has no valid pixel.
     """
     return find(stack)[0]
 
 
 def find(stack: BandStack) -> tuple[Table, StrayLight]:
-    """Find a field's sources, and what else shines on it."""
+    """Detect the sources of a field, and its trails and halos."""
     if REFERENCE_BAND not in stack.bands:
         raise BadInputError(
-            f"Field {stack.field}: sources are found in the {REFERENCE_BAND} band, which is "
+            f"Field {stack.field}: sources are detected in the {REFERENCE_BAND} band, which is "
             "missing. Add its frame."
         )
     index = stack.bands.index(REFERENCE_BAND)
@@ -82,7 +84,7 @@ def find(stack: BandStack) -> tuple[Table, StrayLight]:
     found, full = _extract(flux, masked, noise, saturated)
     lines: list[Trail] = []
     while len(lines) < MOST_TRAILS and (line := trails.find_line(_off_spikes(found))) is not None:
-        trail = trails.take_off(flux, masked, line, noise)
+        trail = trails.subtract_trail(flux, masked, line, noise)
         if trail is None:
             break
         lines.append(trail)
@@ -90,7 +92,7 @@ def find(stack: BandStack) -> tuple[Table, StrayLight]:
     if crowds.crowded(found).sum() >= crowds.FEWEST:
         found, full = _with_hidden(flux, masked, noise, saturated, (found, full))
     found, full = cores.join_pieces(flux, found, full)
-    flat, sharp = cores.judge_cores(stack, found["x"], found["y"])
+    flat, sharp = cores.flat_and_sharp(stack, found["x"], found["y"])
     full |= flat
     light = StrayLight(tuple(lines), stray_light.halos(found, full))
     keep = ~_on_spikes(found)
@@ -105,9 +107,9 @@ def _extract(
     saturated: NDArray[np.bool_],
     surroundings: float | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Run sep's extraction with room for crowded fields; where it overflows, deblend nothing.
+    """Run sep's extraction with limits for crowded fields; without deblending if it overflows.
 
-    Returns what was found, and which of it has saturated pixels.
+    Returns the detections, and whether each has saturated pixels.
     """
     sep.set_extract_pixstack(flux.size)
     sep.set_sub_object_limit(SUB_OBJECTS)
@@ -144,7 +146,7 @@ def _with_hidden(
     saturated: NDArray[np.bool_],
     known: tuple[NDArray[Any], NDArray[np.bool_]],
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Add the peaks that blends hide, as blended ones."""
+    """Add the peaks hidden in blends, flagged as blended."""
     peaks, full = _extract(flux, masked, noise, saturated, crowds.SURROUNDINGS)
     new = crowds.hidden(known[0], peaks)
     peaks["flag"] |= sep.OBJ_MERGED
@@ -163,13 +165,13 @@ def _off_spikes(found: NDArray[Any]) -> NDArray[Any]:
 
 
 def _on_spikes(found: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell which detections are pieces of a bright star's diffraction spikes."""
+    """Whether each detection is part of a bright star's diffraction spike, (n,) bool."""
     on = np.zeros(len(found), dtype=bool)
     thin = found["b"] < _SPIKE_ROUND * found["a"]
     for star in np.flatnonzero(found["flux"] > cores.BRIGHT):
         dx, dy = found["x"] - found["x"][star], found["y"] - found["y"][star]
         along, across = np.maximum(abs(dx), abs(dy)), np.minimum(abs(dx), abs(dy))
-        # theta runs from the x axis: a vertical spike's pieces are vertical themselves.
+        # theta is measured from the x axis.
         tilt = np.where(abs(dx) > abs(dy), abs(np.sin(found["theta"])), abs(np.cos(found["theta"])))
         faint = found["flux"] < _SPIKE_SHARE * found["flux"][star]
         near = (along < _SPIKE_REACH) & (across < 5 + 0.06 * along)
@@ -217,7 +219,7 @@ def _table(
 def _centroids(
     flux: NDArray[np.float32], found: NDArray[Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Windowed centroids; the isophote's own where a neighbour drew the window away."""
+    """Windowed centroids; isophotal ones where a neighbour shifted the window."""
     if not len(found):
         return np.empty(0), np.empty(0)
     x, y, _ = sep.winpos(flux, found["x"], found["y"], np.full(len(found), WINDOW))

@@ -1,11 +1,10 @@
-"""Frames as the archive serves them: one band of one field in nanomaggies, with its errors.
+"""Read frames: one band of one field in nanomaggies, with its noise.
 
-SDSS's corrected frames hold the calibrated, sky-subtracted image (HDU 0), the calibration along a
-row (HDU 1) and the sky that was subtracted (HDU 2), but no mask and no noise. From the three the
-camera's counts are rebuilt (they come out as whole numbers, which is the proof), and from counts,
-gain and dark variance follow the noise and the saturated pixels, as the data model explains
-(data.sdss.org/datamodel, BOSS_PHOTOOBJ/frames). Frames from elsewhere have HDU 0 alone; their
-noise is estimated from their pixels.
+SDSS's corrected frames contain the calibrated, sky-subtracted image (HDU 0), the calibration along
+a row (HDU 1) and the subtracted sky (HDU 2), but neither a mask nor the noise. The camera's counts
+are reconstructed from the three, and noise and saturated pixels follow from counts, gain and dark
+variance, as the data model explains (data.sdss.org/datamodel, BOSS_PHOTOOBJ/frames). Other frames
+have HDU 0 only; their noise is estimated from their pixels.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ from gqs.surveys.sdss import BANDS, CUTOUT_SIZE, FieldId, FrameName
 MAX_PIXELS: Final = 1 << 24
 _UNITS: Final = ("nanomaggy", "nanomaggies", "nmgy")
 _SDSS_HDUS: Final = 4
-_TELLING: Final = frozenset(b"RUN CAMCOL FRAME FILTER RERUN BUNIT ORIGIN NMGY".split())
-# What 16 bits, bias, flat field and interpolation can make of a pixel; beyond it is damage.
+_IDENTITY_CARDS: Final = frozenset(b"RUN CAMCOL FRAME FILTER RERUN BUNIT ORIGIN NMGY".split())
+# Counts possible with 16 bits, bias, flat field and interpolation; others mean damage.
 _COUNTS: Final = (-1000.0, 120_000.0)
 
 
@@ -55,16 +54,16 @@ class Frame:
     saturated : ndarray
         (ny, nx) bool. Such pixels keep their value.
     bad : ndarray
-        (ny, nx) bool: not finite, impossible as counts, or in a row, column or patch of one value.
+        (ny, nx) bool: not finite, impossible counts, or in a row, column or patch of one value.
     variance : ndarray
         (ny, nx) float32 nanomaggies squared: photon noise of source and sky, read noise, dark
-        current. For frames without calibration: the sky's, the same everywhere.
+        current. For frames without calibration: the constant variance of the sky.
     path : Path
-        Where it was read.
+        The file.
     rerun : str
-        The processing that it comes from; empty if the header does not say.
+        SDSS's processing version; empty if it is not in the header.
     calibrated : bool
-        Whether counts could be rebuilt, so that variance and saturation are the detector's.
+        Whether counts could be reconstructed, so that variance and saturation are the detector's.
     """
 
     band: str
@@ -80,7 +79,7 @@ class Frame:
 
 
 def read_frame(path: str | Path) -> Frame:
-    """Read one frame, checked from its archive's first byte to its last.
+    """Read one frame; the whole file is checked, including the checksums of its archive.
 
     Parameters
     ----------
@@ -95,7 +94,7 @@ def read_frame(path: str | Path) -> Frame:
     Raises
     ------
     BadInputError
-        If anything about the file, its header or its pixels cannot be trusted.
+        If the file, its header or its pixels are damaged or inconsistent.
     UsageError
         If there is no such file.
     """
@@ -118,26 +117,26 @@ def read_frame(path: str | Path) -> Frame:
 
 
 def identify(path: str | Path) -> FrameName:
-    """Tell which frame a file holds, from its first header; no pixel is decompressed for it."""
+    """Band and field of a file, from its first header; no pixels are decompressed."""
     path = Path(path)
     return _identity(_header(unpack.head(path), path), path)[0]
 
 
 def check_frame(path: Path, expected: FrameName) -> None:
-    """Refuse a file that is not whole, or not the frame that it should be.
+    """Refuse a file that is incomplete or not the expected frame.
 
-    The archive is decompressed to its end, so that its own checksums are verified; every HDU is
-    there, and the first one's header names the band and the field.
+    The archive is decompressed completely, which verifies its checksums; all HDUs must be present,
+    and the first header must name the expected band and field.
     """
     data = unpack.read(path)
     parts = unpack.hdus(data, path)
     _check_image(parts[0], path)
-    header = _header(_telling(data[: parts[0].data]), path)
+    header = _header(_identity_cards(data[: parts[0].data]), path)
     found = _identity(header, path)[0]
     if found != expected:
         raise IntegrityError(
-            f"{path}: its header says {found.band} band of field {found.field}, not "
-            f"{expected.band} band of {expected.field}."
+            f"{path}: its header is of band {found.band} of field {found.field}, not of band "
+            f"{expected.band} of field {expected.field}."
         )
     if _is_sdss(header) and len(parts) < _SDSS_HDUS:
         raise BadInputError(
@@ -147,14 +146,14 @@ def check_frame(path: Path, expected: FrameName) -> None:
 
 
 def group_fields(
-    paths: Iterable[str | Path], told: Callable[[Path], FrameName] = identify
+    paths: Iterable[str | Path], name_of: Callable[[Path], FrameName] = identify
 ) -> tuple[dict[FieldId, dict[str, Path]], list[str]]:
-    """Sort frames into fields by what their headers say, not by their names."""
+    """Group frames into fields, by default by their headers; also a sentence for each left out."""
     fields: dict[FieldId, dict[str, Path]] = {}
     set_aside: list[str] = []
     for path in map(Path, paths):
         try:
-            name = told(path)
+            name = name_of(path)
         except BadInputError as error:
             set_aside.append(str(error))
             continue
@@ -210,10 +209,10 @@ def _is_sdss(header: fits.Header) -> bool:
     return str(header.get("ORIGIN", "")).strip() == "SDSS" and "NMGY" in header
 
 
-def _telling(header: bytes) -> bytes:
-    """Keep the cards that tell what a frame is: of thousands of files astropy reads these alone."""
+def _identity_cards(header: bytes) -> bytes:
+    """The cards that identify a frame; parsing only these is faster for thousands of files."""
     cards = (header[i : i + 80] for i in range(0, len(header), 80))
-    return b"".join(card for card in cards if card[:8].rstrip() in _TELLING)
+    return b"".join(card for card in cards if card[:8].rstrip() in _IDENTITY_CARDS)
 
 
 def _header(data: bytes, path: Path) -> fits.Header:
@@ -224,17 +223,17 @@ def _header(data: bytes, path: Path) -> fits.Header:
 
 
 def _check_image(hdu: unpack.Hdu, path: Path) -> None:
-    """Refuse an HDU 0 that is no image of sensible size and scaling, before it is opened."""
+    """Refuse an HDU 0 that is not an image of plausible size and scaling, before it is opened."""
     if len(hdu.naxis) != 2:
         raise BadInputError(
             f"{path}: its first HDU has {len(hdu.naxis)} axes, a frame has two. "
-            "Give the plain image (uncompressed with funpack, say), one band a file."
+            "Use the plain image (decompressed with funpack, for example), one band per file."
         )
     nx, ny = hdu.naxis
     if min(nx, ny) < CUTOUT_SIZE or nx * ny > MAX_PIXELS:
         raise BadInputError(
-            f"{path}: is {nx} x {ny} pixels; a frame has at least {CUTOUT_SIZE} a side and "
-            f"at most {MAX_PIXELS:,} in all. Cut it up."
+            f"{path}: has {nx} x {ny} pixels; a frame has at least {CUTOUT_SIZE} on a side and "
+            f"at most {MAX_PIXELS:,} in total. Split it."
         )
     for key, usual in (("BSCALE", 1.0), ("BZERO", 0.0)):
         try:
@@ -243,13 +242,13 @@ def _check_image(hdu: unpack.Hdu, path: Path) -> None:
             value = math.nan
         if not math.isfinite(value) or (key == "BSCALE" and value == 0):
             raise BadInputError(
-                f"{path}: {key} is {hdu.cards[key][:20]!r}, which no pixel survives. "
+                f"{path}: {key} is {hdu.cards[key][:20]!r}, which is invalid. "
                 "Fetch the frame again."
             )
 
 
 def _identity(header: fits.Header, path: Path) -> tuple[FrameName, str]:
-    """Band, field and rerun; the field is the header's FRAME less the camera row's lead."""
+    """Band, field and rerun; the field number is FRAME minus the offset of the CCD row."""
     try:
         whole = {key: header.get(key) for key in ("RUN", "CAMCOL", "FRAME")}
         band, rerun, unit = (
@@ -260,10 +259,10 @@ def _identity(header: fits.Header, path: Path) -> tuple[FrameName, str]:
     for key, low, high in (("RUN", 1, 999_999), ("CAMCOL", 1, 6), ("FRAME", 0, 4095)):
         value = whole[key]
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            said = "is missing" if value is None else f"is {str(value)[:20]!r}"
+            state = "is missing" if value is None else f"is {str(value)[:20]!r}"
             raise BadInputError(
-                f"{path}: {key} {said} in the header; it must be a whole number from {low} to "
-                f"{high}. Write the field's identity there."
+                f"{path}: {key} {state} in the header; it must be a whole number from {low} to "
+                f"{high}. Add the identity of the field."
             )
     if band not in tuple(BANDS):
         raise BadInputError(
@@ -273,12 +272,12 @@ def _identity(header: fits.Header, path: Path) -> tuple[FrameName, str]:
     if number < 0:
         raise BadInputError(
             f"{path}: FRAME is {whole['FRAME']} in the header, but {band} frames start at "
-            f"{FRAME_OFFSET[band]}. Write the field's number plus {FRAME_OFFSET[band]} there."
+            f"{FRAME_OFFSET[band]}. Set it to the field number plus {FRAME_OFFSET[band]}."
         )
     if unit.lower() not in _UNITS:
         raise BadInputError(
             f"{path}: BUNIT is {unit[:20]!r} in the header, not 'nanomaggy'. Calibrate the image "
-            "to nanomaggies (22.5 mag) and say so there."
+            "to nanomaggies (zero point 22.5 mag) and set BUNIT."
         )
     return FrameName(band, FieldId(whole["RUN"], whole["CAMCOL"], number)), rerun
 
@@ -286,18 +285,18 @@ def _identity(header: fits.Header, path: Path) -> tuple[FrameName, str]:
 def _calibration(
     vector: Any, table: Any, shape: tuple[int, ...], path: Path
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Calibration (nx,) in nanomaggies a count, and sky (ny, nx) in counts."""
+    """Calibration (nx,) in nanomaggies per count, and sky (ny, nx) in counts."""
     ny, nx = shape
     calibration = np.array(vector, dtype=np.float32)
     if calibration.shape != (nx,) or not ((calibration > 0) & (calibration < 1e3)).all():
         raise BadInputError(
-            f"{path}: HDU 1 is no calibration of {nx} positive numbers. Fetch the frame again."
+            f"{path}: HDU 1 is not a calibration of {nx} positive numbers. Fetch the frame again."
         )
     coarse = np.array(table["ALLSKY"][0], dtype=np.float32)
     x, y = (np.array(table[name][0], dtype=np.float64) for name in ("XINTERP", "YINTERP"))
     if x.shape != (nx,) or y.shape != (ny,) or coarse.ndim != 2 or not np.isfinite(coarse).all():
         raise BadInputError(
-            f"{path}: HDU 2 is no sky for an image of {nx} x {ny} pixels. Fetch the frame again."
+            f"{path}: HDU 2 is not a sky for an image of {nx} x {ny} pixels. Fetch the frame again."
         )
     return calibration, np.asarray(_bilinear(_bilinear(coarse, y).T, x).T)
 
@@ -319,7 +318,7 @@ def _variance(counts: NDArray[np.float32], name: FrameName) -> NDArray[np.float3
 
 
 def _pixel_noise(flux: NDArray[np.float32]) -> float:
-    """Noise of the sky from the differences of neighbours, which smooth sources hardly move."""
+    """Sky noise from differences of diagonal neighbours, which smooth sources hardly affect."""
     step = (flux[1:, 1:] - flux[:-1, :-1])[::2, ::2]
     step = step[np.isfinite(step)]
     noise = 1.4826 * float(np.median(np.abs(step - np.median(step)))) / math.sqrt(2)

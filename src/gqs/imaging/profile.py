@@ -1,9 +1,9 @@
-"""The light profile of a field's stars in one band, fitted to the stars themselves.
+"""PSF of a field in one band, fitted to its stars.
 
-Form: photo's, two Gaussians and a power law (Lupton et al. 2001, ASP Conf. Ser. 238, 269), here
-elliptical, the second Gaussian twice as wide as the first. It is sampled at pixel centres, so that
-the pixel's own width is part of it. One profile serves the whole field; how stars change over it
-is left to an aperture correction (`psf`).
+The form is photo's, two Gaussians and a power law (Lupton et al. 2001, ASP Conf. Ser. 238, 269),
+here elliptical, with the second Gaussian twice as wide as the first. It is sampled at pixel
+centres, so it includes the pixel response. There is one profile for the field; its variation is
+left to an aperture correction (`psf`).
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
-HALF: Final = 7  # pixels to each side of a source in which its profile is weighed
-APERTURE: Final = 7.5  # pixels within which a profile holds unit light
-STARS: Final = 25  # the brightest, from which a profile is fitted
+HALF: Final = 7  # pixels on each side of a source that are fitted
+APERTURE: Final = 7.5  # pixels, radius within which a profile has unit flux
+STARS: Final = 25  # brightest stars to which a profile is fitted
 WINDOW: Final = 2 * HALF + 1
-# The wing's radius, pixels, by the width of the first Gaussian: of stacked stars of real frames,
-# see `simulated.psf`.
+# Radius of the wing in pixels, linear in the width of the first Gaussian; from stacked stars of
+# real frames, see `gqs.simulation.psf`.
 _WING: Final = (1.2, 0.5)
 _LIMITS: Final = (  # ln sigma, ellipticity (2), offset (2), second Gaussian, wing
     (math.log(0.6), -0.3, -0.3, -1.0, -1.0, 0.0, 0.0),
     (math.log(5.0), 0.3, 0.3, 1.0, 1.0, 0.6, 0.6),
 )
 _FIRST: Final = (0.09, 0.10)
-_MODEL_ERROR: Final = 0.02  # of the profile: no formula follows a star's core to the end
-_LAGS: Final = 16  # pixels to which overlaps of profiles are tabled
+_MODEL_ERROR: Final = 0.02  # relative error of the profile: no formula fits a star's core exactly
+_LAGS: Final = 16  # pixels to which overlaps of profiles are tabulated
 
 
 @dataclass(frozen=True)
 class Profile:
-    """How a point source's light lies on the pixels around it."""
+    """Profile of a point source."""
 
     sigma: float  # of the first Gaussian, pixels
     e1: float = 0.0  # ellipticity (a - b) / (a + b) along x and along the diagonal
@@ -45,7 +45,7 @@ class Profile:
     wing: float = _FIRST[1]
 
     def at(self, x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float32]:
-        """Light a pixel at offsets from the r band's position, of a source of unit light."""
+        """Flux per pixel at offsets (pixels) from the r band's position, for unit total flux."""
         x, y = np.asarray(x - self.dx, np.float32), np.asarray(y - self.dy, np.float32)
         e1, e2, s2 = self.e1, self.e2, self.sigma**2
         norm = 1 / (1 - e1 * e1 - e2 * e2)
@@ -74,9 +74,7 @@ class Profile:
         return float(2 * math.pi * total)
 
     def overlap(self, dx: NDArray[Any], dy: NDArray[Any]) -> NDArray[np.float64]:
-        """Sum over pixels of the product of two profiles, so far apart: (n,); at 0 the sum of a
-        profile's squares.
-        """
+        """Sum over pixels of the product of two profiles at distances (dx, dy) pixels, (n,)."""
         step = np.arange(-_LAGS, _LAGS) + 0.5
         light = self.at(step + self.dx, (step + self.dy)[:, None]).astype(np.float64)
         transform = np.fft.rfft2(light, (4 * _LAGS, 4 * _LAGS))
@@ -93,7 +91,7 @@ def fitted(
     electron: float,
     seeing: float,
 ) -> Profile:
-    """Fit a profile to stars."""
+    """Fit a profile to stamps of stars (n, 15, 15) at sub-pixel offsets (x, y)."""
     step = np.arange(-HALF, HALF + 1, dtype=np.float32)
     dx = (step - x[:, None]).astype(np.float32)[:, None, :]
     dy = (step - y[:, None]).astype(np.float32)[:, :, None]
@@ -105,7 +103,7 @@ def fitted(
     weight = np.where(known, 1 / np.sqrt(variance), 0).astype(np.float32)
     weighed = weight * light
 
-    def left(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def residuals(values: NDArray[np.float64]) -> NDArray[np.float64]:
         model = weight * _profile(values).at(dx, dy)
         flux = (model * weighed).sum(axis=(1, 2)) / (model * model).sum(axis=(1, 2))
         off = weighed - flux[:, None, None] * model
@@ -113,7 +111,7 @@ def fitted(
 
     first = [math.log(np.clip(seeing / 2.6, 0.7, 4.0)), 0.0, 0.0, 0.0, 0.0, *_FIRST]
     found = optimize.least_squares(
-        left,
+        residuals,
         first,
         bounds=_LIMITS,
         loss="soft_l1",

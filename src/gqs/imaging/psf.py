@@ -1,11 +1,11 @@
-"""Magnitudes of sources as if they were stars: each band weighed by the profile of its own stars.
+"""PSF magnitudes: fluxes fitted with the profile of the field's stars.
 
-What photo's PSF magnitudes are (Lupton et al. 2001, ASP Conf. Ser. 238, 269; Stoughton et al.
-2002, section 4.4.5), made simply: the profile is one for a field and band; every source's flux is
-the best for that profile at its place in r, for all sources of the field at once, so that
-neighbours share their light; and an aperture correction that changes over the field brings it to
-the light within 7.43 arcsec. For a point source it is the magnitude with the least noise; of a
-galaxy it misses what lies outside the profile.
+A simple form of photo's PSF magnitudes (Lupton et al. 2001, ASP Conf. Ser. 238, 269; Stoughton et
+al. 2002, section 4.4.5). There is one profile per field and band. The fluxes of all sources of the
+field are fitted together at their positions in r, so that flux of neighbours is shared, and an
+aperture correction that varies over the field normalises them to the flux within 7.43 arcsec. For
+a point source this is the magnitude with the least noise; for a galaxy it misses the flux outside
+the profile.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from gqs.imaging.profile import APERTURE, HALF, STARS, Profile, fitted
 from gqs.imaging.seeing import Stars, seeing_of
 from gqs.surveys.sdss import PIXEL_SCALE
 
-FEWEST: Final = 5  # stars from which a band's profile is fitted
-WHOLE: Final = 7.43 / PIXEL_SCALE  # pixels: SDSS's magnitudes count the light within
-SAME: Final = 1.5  # pixels: nearer, a position and a detection are one source
-NEAR: Final = 12.0  # pixels to which sources share light
+FEWEST: Final = 5  # stars needed to fit a band's profile
+WHOLE: Final = 7.43 / PIXEL_SCALE  # pixels: the aperture of SDSS's magnitudes
+SAME: Final = 1.5  # pixels: a closer position and detection are the same source
+NEAR: Final = 12.0  # pixels within which sources share flux
 LEAST_SEEN: Final = 0.5  # of a profile's weight that must not be masked
-_CLEAN: Final = 0.02  # neighbours' share of the light around a star that corrections are made by
-_MOST: Final = 80  # stars by which corrections are made
+_CLEAN: Final = 0.02  # largest flux of neighbours, relative to a star used for corrections
+_MOST: Final = 80  # stars used for corrections
 _RING: Final = (30.0, 40.0)  # pixels: sky around those stars
 _STAMP: Final = 40
-_CHUNK: Final = 4096  # sources whose pixels are held at once
-_FLOOR: Final = 0.003  # share of a flux: no correction is truer
+_CHUNK: Final = 4096  # sources whose pixels are in memory at a time
+_FLOOR: Final = 0.003  # smallest relative error of a correction
 
 
 @dataclass(frozen=True)
 class _Places:
-    """Sources of a field, and the windows of 15 pixels around them."""
+    """Positions of sources in a field, and the windows of 15 pixels around them."""
 
     x: NDArray[np.float64]
     y: NDArray[np.float64]
@@ -55,7 +55,7 @@ class _Places:
         return np.rint(self.y).astype(np.intp)
 
     def windows(self, plane: NDArray[np.float32], half: int) -> NDArray[np.float32]:
-        """Cut (n, 2 half + 1, 2 half + 1), NaN off the frame."""
+        """Windows (n, 2 half + 1, 2 half + 1), NaN outside the frame."""
         step = np.arange(-half, half + 1)
         rows, columns = self.row[:, None] + step, self.column[:, None] + step
         ny, nx = plane.shape
@@ -66,7 +66,7 @@ class _Places:
         return np.asarray(cut)
 
     def light(self, profile: Profile) -> NDArray[np.float32]:
-        """Return the profile of each source on its window, (n, 15, 15)."""
+        """Profile of each source on its window, (n, 15, 15)."""
         step = np.arange(-HALF, HALF + 1)
         x = step - (self.x - self.column)[:, None]
         y = step - (self.y - self.row)[:, None]
@@ -83,7 +83,7 @@ def psf_magnitudes(
     sources: Table,
     stars: Stars,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """PSF magnitudes of a field's objects in every band, forced at their places in r."""
+    """PSF magnitudes and errors of objects at their positions in r, (n, band) each."""
     all_places, all_sky, calibrators = _together(objects, sky, sources, stars)
     n = len(objects)
     flux = np.full((n, len(stack.bands)), np.nan)
@@ -107,7 +107,7 @@ def psf_magnitudes(
 def _together(
     objects: Table, sky: NDArray[np.float64], sources: Table, stars: Stars
 ) -> tuple[_Places, NDArray[np.float64], NDArray[np.intp]]:
-    """Objects and the detections that are none of them; and which of these are chosen stars."""
+    """Objects and all other detections, their sky, and which of them are the selected stars."""
     x, y = (np.asarray(objects[name], dtype=np.float64) for name in ("x", "y"))
     here = np.isfinite(x) & np.isfinite(y)
     own = np.column_stack([x[here], y[here]])
@@ -119,13 +119,13 @@ def _together(
     at = np.asarray(nearest, dtype=np.intp)
     at[others] = len(own) + np.arange(len(others))
     both = np.concatenate([own, theirs[others]])
-    # Frames are sky-subtracted: what is left is far below a source's light.
+    # Frames are sky-subtracted: the residual is far below the flux of a source.
     level = np.concatenate([np.nan_to_num(sky[here]), np.zeros((len(others), sky.shape[1]))])
     return _Places(*both.T), level, at[stars.chosen]
 
 
 def _pairs(places: _Places) -> NDArray[np.intp]:
-    """Pairs of sources that share light, (m, 2)."""
+    """Pairs of sources that share flux, (m, 2)."""
     tree = KDTree(np.column_stack([places.x, places.y]))
     return np.asarray(tree.query_pairs(NEAR, output_type="ndarray"), dtype=np.intp).reshape(-1, 2)
 
@@ -154,7 +154,7 @@ class _Band:
         shared = profile.overlap(dx, dy) / square
         flux, inflation = _solved(own, pairs, shared)
         correct, scatter = self._corrections(places, stars, pairs, flux)
-        # Inflation: what is known of two neighbours together is less known of each.
+        # Inflation: the fluxes of two neighbours are less certain than their sum.
         sigma = np.sqrt(inflation * (self.noise**2 / square + photons))
         sigma = np.hypot(sigma, scatter * flux)
         flux, sigma = flux * correct, sigma * correct
@@ -173,7 +173,7 @@ class _Band:
     def _weighed(
         self, places: _Places, sky: NDArray[np.float64], profile: Profile
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Flux of each source by itself, its photons' variance, and how much of it is seen."""
+        """Flux of each source alone, its photon variance, visible fraction of its profile."""
         flux, photons, seen = (np.empty(len(places.x)) for _ in range(3))
         for start in range(0, len(places.x), _CHUNK):
             some = slice(start, start + _CHUNK)
@@ -198,7 +198,7 @@ class _Band:
         pairs: NDArray[np.intp],
         flux: NDArray[np.float64],
     ) -> tuple[NDArray[np.float64], float]:
-        """Light within 7.43 arcsec over the profile's, at each source, and its scatter."""
+        """Flux within 7.43 arcsec over that of the profile at each source, and its scatter."""
         dirt = np.zeros(len(flux))
         light = np.maximum(flux, 0)
         np.add.at(dirt, pairs[:, 0], light[pairs[:, 1]])
@@ -209,9 +209,9 @@ class _Band:
         clean = clean[np.argsort(-flux[clean], kind="stable")][:_MOST]
         clean = clean[flux[clean] > 0]
         inner, whole = self._apertures(places[clean])
-        noise = self.noise * np.sqrt(np.pi) / flux[clean]  # of a pixel's radius
+        noise = self.noise * np.sqrt(np.pi) / flux[clean]  # per pixel of radius
         with np.errstate(invalid="ignore"):
-            # The ring takes a seventh of the aureole away and faint neighbours add as much.
+            # The sky ring contains a seventh of the aureole; faint neighbours add as much.
             growth = _middle(whole / inner, noise * WHOLE)
             ratio = inner / flux[clean]
         spread = np.sqrt((noise * APERTURE) ** 2 + self.electron / flux[clean] + 1e-4**2)
@@ -221,7 +221,7 @@ class _Band:
         return growth * smooth, max(scatter, _FLOOR)
 
     def _apertures(self, stars: _Places) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Light within 7.5 and within 18.8 pixels of stars, above the sky around them."""
+        """Flux within 7.5 and within 18.8 pixels of stars, sky subtracted."""
         stamps = stars.windows(self.plane, _STAMP).astype(np.float64)
         step = np.arange(-_STAMP, _STAMP + 1)
         x = step - (stars.x - stars.column)[:, None]
@@ -230,7 +230,7 @@ class _Band:
         ring = (radius > _RING[0]) & (radius < _RING[1])
         stamps -= np.nanmedian(np.where(ring, stamps, np.nan), axis=(1, 2), keepdims=True)
         inner, whole = (np.clip(limit + 0.5 - radius, 0, 1) for limit in (APERTURE, WHOLE))
-        # NaN of a masked pixel stays: such a star tells nothing.
+        # A star with a masked pixel stays NaN and is not used.
         return (
             np.where(inner > 0, inner * stamps, 0).sum(axis=(1, 2)),
             np.where(whole > 0, whole * stamps, 0).sum(axis=(1, 2)),
@@ -240,7 +240,7 @@ class _Band:
 def _solved(
     own: NDArray[np.float64], pairs: NDArray[np.intp], shared: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Fluxes that together give what each source's window shows, and how much their noise grows."""
+    """Fluxes of all sources fitted together, and the inflation of their variances."""
     n = len(own)
     inflation = np.ones(n)
     if not len(pairs):
@@ -249,14 +249,14 @@ def _solved(
     values = np.concatenate([shared, shared])
     np.subtract.at(inflation, rows, values**2)  # exact for two sources, nearly so for more
     matrix = sparse.csr_matrix((values, (rows, columns)), shape=(n, n))
-    # The thousandth keeps two detections of one source from taking from each other.
+    # The thousandth keeps the system regular if one source is detected twice.
     matrix = matrix + sparse.identity(n) * 1.001
     flux, _ = cg(matrix, own, x0=own, rtol=1e-6, maxiter=200)
     return np.asarray(flux), 1 / np.clip(inflation, 0.02, 1)
 
 
 def _middle(values: NDArray[np.float64], sigma: NDArray[np.float64]) -> float:
-    """Weighted median; 1 where nothing tells."""
+    """Weighted median; 1 without valid values."""
     known = np.isfinite(values) & np.isfinite(sigma) & (sigma > 0)
     if not known.any():
         return 1.0
@@ -271,7 +271,7 @@ def _surface(
     sigma: NDArray[np.float64],
     where: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], float]:
-    """Fit a low polynomial of the place to stars' ratios; its values elsewhere, and the scatter."""
+    """Fit a low-order polynomial of position to ratios; its values at `where`, and the scatter."""
     known = np.isfinite(ratio)
     at, ratio, sigma = at[known], ratio[known], np.hypot(sigma[known], 0.005)
     if len(ratio) < FEWEST:
@@ -290,7 +290,7 @@ def _surface(
         off = (ratio - powers(at) @ fit) / sigma
         spread = 1.4826 * float(np.median(np.abs(off[keep]))) if keep.any() else 1.0
         keep = np.asarray(np.abs(off) < 3 * max(spread, 1.0))
-    # What the stars scatter beyond their own noise.
+    # Scatter of the stars beyond their noise.
     excess = (off[keep] * sigma[keep]) ** 2 - sigma[keep] ** 2 + 0.005**2
     weight = 1 / sigma[keep] ** 4
     scatter = np.sqrt(max(float((excess * weight).sum() / weight.sum()), 0.0))

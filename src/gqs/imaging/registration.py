@@ -1,4 +1,4 @@
-"""How far the stars of one band lie from where the WCS of another puts them."""
+"""Offsets between the stars of two bands."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from gqs.imaging.frames import Frame
 
 Positions = NDArray[np.float64]  # (n, 2): x, y in 0-based pixels
 
-THRESHOLD: Final = 25.0  # sky sigmas: stars whose centroids are good to some hundredths of a pixel
-MOST: Final = 300  # the brightest are enough
-REACH: Final = 60.0  # pixels over which stars are looked for
-NEAR: Final = 1.5  # pixels within which a pair is a pair
+THRESHOLD: Final = 25.0  # sky sigmas: centroids are accurate to some hundredths of a pixel
+MOST: Final = 300  # brightest stars that are used
+REACH: Final = 60.0  # pixels, largest offset that is searched
+NEAR: Final = 1.5  # pixels, largest separation of a matched pair
 FEWEST: Final = 6
 _ROUND: Final = 0.6  # least axis ratio of a star: the PSF itself goes down to 0.75
 
 
 def star_positions(frame: Frame, noise: float) -> Positions:
-    """Centroids of a frame's bright, round, unsaturated sources on its own pixels: (n, 2) x and y,
-    brightest first; windowed centroids, as SExtractor's XWIN and YWIN.
+    """Windowed centroids of a frame's bright, round, unsaturated sources, (n, 2) x and y in its own
+    pixels, brightest first (as SExtractor's XWIN and YWIN).
     """
     flux = np.where(frame.bad, np.float32(0), frame.flux)
     sep.set_extract_pixstack(max(flux.size // 2, 300_000))
@@ -36,7 +36,7 @@ def star_positions(frame: Frame, noise: float) -> Positions:
             deblend_cont=1.0,
             clean=False,
         )
-    except Exception:  # a frame that is all source: no stars to go by
+    except Exception:  # sep overflows if the whole frame is a source
         return np.empty((0, 2))
     ny, nx = flux.shape
     good = (found["b"] > _ROUND * found["a"]) & (found["a"] < 6)
@@ -54,10 +54,10 @@ def star_positions(frame: Frame, noise: float) -> Positions:
 
 
 def shift_between(reference: Positions, moved: Positions) -> tuple[float, float, int] | None:
-    """Shift that brings one set of stars onto another, found without knowing who is who.
+    """Offset (x, y) between two sets of stars and the number of pairs, without identifications.
 
-    Offsets of all pairs within 60 px are counted in cells of 2 px; the fullest cell gives the
-    shift, the median of the pairs near it refines it.
+    The offsets of all pairs within 60 px are counted in cells of 2 px; the fullest cell gives the
+    offset, and the median of the pairs near it refines it.
     """
     if min(len(reference), len(moved)) < FEWEST:
         return None
@@ -65,7 +65,7 @@ def shift_between(reference: Positions, moved: Positions) -> tuple[float, float,
     offsets = offsets[(np.abs(offsets) < REACH).all(axis=1)]
     edges = np.arange(-REACH, REACH + 1, 2.0)
     counts = np.histogram2d(offsets[:, 0], offsets[:, 1], bins=(edges, edges))[0]
-    # A peak on the border of two cells counts in full where their sum is looked at.
+    # Sums of adjacent cells, so that a peak on the border of two cells is not split.
     sums = counts[:-1, :-1] + counts[1:, :-1] + counts[:-1, 1:] + counts[1:, 1:]
     i, j = np.unravel_index(np.argmax(sums), sums.shape)
     centre = np.array([edges[i + 1], edges[j + 1]])

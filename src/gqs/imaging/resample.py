@@ -1,9 +1,9 @@
-"""Cubic-spline resampling under an affine that is nearly a shift, as between a camera's bands.
+"""Cubic-spline resampling under an affine transformation that is nearly a shift.
 
-Equal to `scipy.ndimage.affine_transform` of order 3 but for float32's last digits, in half of its
-time. Where the affine is nearly a shift, whole blocks of the grid have the
-same whole offset: their sixteen coefficients are then slices, and numpy computes a block in a few
-dozen passes. The other blocks, and those at the edges, are left to scipy.
+Equal to `scipy.ndimage.affine_transform` of order 3 except for the last digits of float32, in half
+the time. Most blocks of the grid have the same integer offset: their sixteen coefficients are then
+slices, and numpy computes a block in a few dozen passes. The other blocks, and those at the edges,
+are computed by scipy.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from scipy import ndimage
 Array = NDArray[np.float64]
 Plane = NDArray[np.float32]
 
-BLOCK: Final = (64, 128)  # rows and columns: a dozen such arrays fit into a core's second cache
+BLOCK: Final = (64, 128)  # rows and columns: a dozen such arrays fit into a core's L2 cache
 
 
 def affine_cubic(
     image: NDArray[Any], matrix: Array, shape: tuple[int, ...], outside: float = np.nan
 ) -> NDArray[np.float32]:
-    """Resample an image onto another grid by a cubic spline: (rows, columns) of the grid."""
+    """Resample an image to another grid by a cubic spline, (rows, columns) of the grid."""
     coefficients = ndimage.spline_filter(image, order=3, output=np.float64)
-    narrow = coefficients.astype(np.float32)  # precise enough for sums, and half to move
+    narrow = coefficients.astype(np.float32)  # precise enough for the sums, half the memory traffic
     found = np.empty(shape, dtype=np.float32)
     rows, columns = shape
     for top in range(0, rows, BLOCK[0]):
         for left in range(0, columns, BLOCK[1]):
             block = found[top : top + BLOCK[0], left : left + BLOCK[1]]
-            # The same affine, from the block's own first pixel.
+            # The same transformation, relative to the block's first pixel.
             own = matrix.copy()
             own[:, 2] += matrix[:, 0] * left + matrix[:, 1] * top
             if not _by_slices(narrow, own, block):
@@ -52,8 +52,8 @@ def affine_cubic(
 def affine_mask(
     mask: NDArray[np.bool_], matrix: Array, shape: tuple[int, ...]
 ) -> NDArray[np.bool_]:
-    """Resample a mask of few pixels onto another grid: each pixel there takes the nearest here:
-    (rows, columns) bool of the grid; False off the outermost pixel centres.
+    """Resample a sparse mask to another grid by nearest neighbour, (rows, columns) bool; False
+    outside the outermost pixel centres.
     """
     found = np.zeros(shape, dtype=bool)
     here, last = np.argwhere(mask)[:, ::-1], np.array(mask.shape[::-1]) - 1  # x, y
@@ -68,9 +68,9 @@ def affine_mask(
 
 
 def _by_slices(coefficients: Plane, matrix: Array, block: NDArray[np.float32]) -> bool:
-    """Fill a block whose pixels all have the same whole offset; tell whether it is such a block."""
+    """Fill a block if all its pixels have the same integer offset; returns whether they do."""
     height, width = block.shape
-    # Offsets are linear, so that their least and greatest lie at corners.
+    # Offsets are linear, so their extremes are at the corners.
     corners = np.array([[0, width - 1, 0, width - 1], [0, 0, height - 1, height - 1], [1] * 4])
     offsets = matrix @ corners - corners[:2]
     whole = np.floor(offsets).astype(int)

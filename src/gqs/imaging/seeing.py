@@ -1,4 +1,8 @@
-"""Seeing of a field, band by band, from its own stars."""
+"""Seeing of a field in each band, from its stars.
+
+The seeing is the full width at half maximum of the Gaussian that has the observed ratio of fluxes
+within 2 and 5 pixels.
+"""
 
 from __future__ import annotations
 
@@ -13,32 +17,26 @@ from gqs.imaging.align import BandStack
 from gqs.surveys.sdss import BANDS, PIXEL_SCALE, REFERENCE_BAND
 from gqs.tables import Flag
 
-FEWEST: Final = 5  # stars from which a median is taken
-SIGNAL: Final = 40.0  # of a star's light within 5 pixels, in sigmas
-_STEP: Final = 0.08  # arcsec: bins in which the crowd of stars is looked for
-_NEAR: Final = 0.12  # arcsec from its middle
+FEWEST: Final = 5  # stars needed for a median
+SIGNAL: Final = 40.0  # least signal to noise of a star within 5 pixels
+_STEP: Final = 0.08  # arcsec: bins of the histogram in which the stars are a peak
+_NEAR: Final = 0.12  # arcsec, half-width of the peak
 
 
 class Stars(NamedTuple):
-    """Which of a field's sources are stars, as their widths show it."""
+    """Stars among a field's sources, selected by their widths."""
 
-    # (n,) bool: single, whole, and in the crowd of the narrowest widths in r
-    chosen: NDArray[np.bool_]
-    # (band, n) arcsec, as `gqs.imaging.seeing` defines it; NaN where a band shows too little
-    widths: NDArray[np.float64]
+    chosen: NDArray[np.bool_]  # (n,) isolated, unsaturated, and in the peak of smallest widths in r
+    widths: NDArray[np.float64]  # (band, n) arcsec; NaN where a source is too faint in a band
 
 
 def field_seeing(stack: BandStack, sources: Table) -> NDArray[np.float64]:
-    """Measure the seeing in every band of a field: (band,) arcsec, as `gqs.imaging.seeing` defines
-    it; NaN where fewer than five stars tell.
-    """
+    """Seeing of a field in each band, (band,) arcsec; NaN with fewer than five stars."""
     return seeing_of(field_stars(stack, sources))
 
 
 def seeing_of(stars: Stars) -> NDArray[np.float64]:
-    """Each band's seeing: the median of the stars that it shows well: (band,) arcsec; NaN where
-    fewer than five stars tell.
-    """
+    """Median width of the stars in each band, (band,) arcsec; NaN with fewer than five stars."""
     found = np.full(len(stars.widths), np.nan)
     for i, widths in enumerate(stars.widths):
         own = widths[stars.chosen & np.isfinite(widths)]
@@ -48,7 +46,7 @@ def seeing_of(stars: Stars) -> NDArray[np.float64]:
 
 
 def field_stars(stack: BandStack, sources: Table) -> Stars:
-    """Find the stars of a field: no galaxy is narrower than they, and their widths agree."""
+    """Select the stars of a field: the narrowest sources, whose widths agree."""
     widths = np.full((len(stack.bands), len(sources)), np.nan)
     plain = np.asarray(sources["flags"]) & int(Flag.EDGE | Flag.SATURATED | Flag.BLENDED) == 0
     x, y = np.asarray(sources["x"]), np.asarray(sources["y"])
@@ -62,13 +60,13 @@ def field_stars(stack: BandStack, sources: Table) -> Stars:
 
 
 def _stars(width: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell which sources are in the first crowd of widths; none where there is no crowd."""
+    """Whether each width is in the first peak of their histogram, (n,) bool."""
     known = width[np.isfinite(width)]
     if len(known) < FEWEST:
         return np.zeros(len(width), dtype=bool)
     edges = np.arange(known.min() - _STEP, known.max() + 2 * _STEP, _STEP)
     counts = np.convolve(np.histogram(known, edges)[0], np.ones(2), "same")
-    # The narrowest crowd that is half as large as the largest: galaxies crowd behind stars.
+    # The narrowest peak at least half as high as the highest: galaxies may form a higher one.
     first = int(np.flatnonzero(counts >= 0.5 * counts.max())[0])
     top = first + int(counts[first : first + 3].argmax())
     middle = float(edges[top])
@@ -81,7 +79,7 @@ def _stars(width: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 INNER: Final = 2.0  # pixels
 OUTER: Final = 5.0
-COLUMNS: Final = tuple(f"seeing_{band}" for band in BANDS)  # of catalogues and stores, arcsec
+COLUMNS: Final = tuple(f"seeing_{band}" for band in BANDS)  # in catalogues and stores, arcsec
 _WIDTHS: Final = np.linspace(0.4, 6.0, 1121)  # sigma, pixels
 _SHARE: Final = (1 - np.exp(-0.5 * (INNER / _WIDTHS) ** 2)) / (
     1 - np.exp(-0.5 * (OUTER / _WIDTHS) ** 2)
@@ -90,17 +88,17 @@ _FWHM: Final = 2 * np.sqrt(2 * np.log(2.0))
 
 
 def seeing(inner: ArrayLike, outer: ArrayLike) -> NDArray[np.float64]:
-    """Full width at half maximum of the Gaussian with such light in two apertures."""
+    """FWHM in arcsec of the Gaussian with these fluxes within 2 and 5 pixels."""
     inner, outer = np.asarray(inner, np.float64), np.asarray(outer, np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         share = np.where(outer > 0, inner / outer, np.nan)
     return np.asarray(_FWHM * PIXEL_SCALE * np.interp(-share, -_SHARE, _WIDTHS))
 
 
-def told(table: Table, bands: str) -> NDArray[np.float64]:
-    """Read the seeing that a table tells: (n, band) arcsec; NaN where it is not told."""
-    found = np.full((len(table), len(bands)), np.nan)
+def seeing_columns(table: Table, bands: str) -> NDArray[np.float64]:
+    """Seeing columns of a table, (n, band) arcsec; NaN where a band has no column."""
+    values = np.full((len(table), len(bands)), np.nan)
     for i, band in enumerate(bands):
         if f"seeing_{band}" in table.colnames:
-            found[:, i] = np.asarray(table[f"seeing_{band}"], dtype=np.float64)
-    return found
+            values[:, i] = np.asarray(table[f"seeing_{band}"], dtype=np.float64)
+    return values

@@ -1,8 +1,8 @@
-"""Light on a field that is no source's own: halos of bright stars, trails of satellites.
+"""Stray light: halos of bright stars and satellite trails, in which sources are flagged.
 
-Nothing is lost for it: what lies in it is flagged. How far a halo reaches is told by the star's
-own isophote, which grows with its brightness: stars' wings fall as r^-2 (see `simulated.psf`), so
-that at twice its radius a quarter of its surface brightness is left, a third of the sky's noise.
+The extent of a halo follows from the star's isophote, which grows with its flux: the wings of
+stars fall as r^-2 (see `gqs.simulation.psf`), so that at twice the isophote's radius a quarter of
+its surface brightness remains, a third of the sky noise.
 """
 
 from __future__ import annotations
@@ -18,22 +18,20 @@ from gqs.imaging.cores import BRIGHT
 from gqs.imaging.trails import Trail
 from gqs.tables import Flag
 
-REACH: Final = 2.0  # radii of a star's isophote to which its halo is flagged
-_ROUND: Final = 0.4  # minor over major axis: what is thinner has no round halo
+REACH: Final = 2.0  # extent of a flagged halo in radii of the star's isophote
+_ROUND: Final = 0.4  # least axis ratio of a source with a round halo
 
 
 @dataclass(frozen=True)
 class StrayLight:
-    """Where a field's light is not clean."""
+    """Satellite trails and halos of a field."""
 
-    trails: tuple[Trail, ...] = ()  # satellites'
-    # (n, 3): x, y and radius of bright stars' halos, pixels
+    trails: tuple[Trail, ...] = ()
+    # (n, 3): x, y and radius of the halos of bright stars, pixels
     halos: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 3)))
 
     def flags(self, x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.int32]:
-        """Tell what shines on sources: (n,) sums of `Flag.HALO` and `Flag.TRAIL`; a bright star is
-        not in its own halo.
-        """
+        """Flags HALO and TRAIL of positions, (n,) int32; a bright star is not in its own halo."""
         flags = np.zeros(len(x), dtype=np.int32)
         for star_x, star_y, radius in self.halos:
             away = np.hypot(x - star_x, y - star_y)
@@ -45,7 +43,7 @@ class StrayLight:
 
 
 def halos(found: NDArray[Any], saturated: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Find the halos of a field's bright stars: (n, 3) x, y and radius, pixels."""
+    """Halos of a field's bright stars: (n, 3) x, y and radius, pixels."""
     star = (found["flux"] > BRIGHT) | (saturated & (found["flux"] > BRIGHT / 3))
     star &= found["b"] > _ROUND * found["a"]
     stars = found[star]

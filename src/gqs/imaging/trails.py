@@ -1,9 +1,9 @@
-"""Satellites' trails across a frame: found as chains of thin detections on one line, taken off.
+"""Satellite trails: found as chains of thin detections on a line, and subtracted.
 
-A bright trail is one detection of hundreds of pixels which swallows the stars that it crosses; a
-faint one breaks into dozens of small ones. Either way its pieces are thin, point along one line
-and lie on it. What the line's own profile, a median along it, tells of its light is subtracted, so
-that sources under it are found; those that it crosses are flagged, since their light is not clean.
+A bright trail is one detection of hundreds of pixels that includes the stars it crosses; a faint
+one breaks into dozens of small detections. In both cases the pieces are thin, aligned and on one
+line. The profile across the line, a median along it, is subtracted so that sources under the trail
+are detected; sources that it crosses are flagged.
 """
 
 from __future__ import annotations
@@ -15,41 +15,41 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-ACROSS: Final = 8.0  # pixels: a source so near to a trail has it in its aperture
+ACROSS: Final = 8.0  # pixels, distance within which a trail is in a source's aperture
 FEWEST: Final = 8  # thin detections on a line that make a trail
-LONGEST: Final = 200  # detections among which pairs are tried; the longest go first
-_THIN: Final = 0.6  # minor over major axis of a piece
-_TURN: Final = 0.35  # radians by which a piece may point off the line
-_OFF: Final = 2.0  # pixels from the line
-_SPAN: Final = 200.0  # pixels that a chain covers at least
-# One detection that is a trail by itself: no galaxy on a field is so long and so thin.
+LONGEST: Final = 200  # longest detections, among which pairs are tried
+_THIN: Final = 0.6  # largest axis ratio of a piece
+_TURN: Final = 0.35  # radians, largest angle between a piece and the line
+_OFF: Final = 2.0  # pixels, largest distance from the line
+_SPAN: Final = 200.0  # pixels, least length of a chain
+# A single detection that is a trail: no galaxy in a field is so long and thin.
 _ALONE: Final = 60.0  # pixels, rms along
 _ALONE_THIN: Final = 0.1
-_FINE: Final = 2  # steps a pixel in which the profile across is measured
-_HALF: Final = 16 * _FINE  # steps to each side
-_RIM: Final = 11 * _FINE  # steps from which on the sky beside the trail is taken
-_CHUNK: Final = 200  # pixels along, over which the profile is a median
-_SEEN: Final = 5.0  # sigmas from which a chunk's light is a trail's
+_FINE: Final = 2  # steps per pixel of the profile across the trail
+_HALF: Final = 16 * _FINE  # steps on each side
+_RIM: Final = 11 * _FINE  # steps beyond which the sky beside the trail is measured
+_CHUNK: Final = 200  # pixels along the trail over which the profile is a median
+_SEEN: Final = 5.0  # significance of a trail's flux in a chunk
 
 
 @dataclass(frozen=True)
 class Trail:
-    """A straight line on the r frame, and how much of it shines."""
+    """A line segment in the r frame."""
 
-    x: float  # A point on it, pixels
+    x: float  # a point on the line, pixels
     y: float
     angle: float  # radians from +x
-    start: float  # pixels along it from that point between which it was seen
+    start: float  # ends of the segment, pixels along the line from that point
     end: float
 
     def place(self, x: Any, y: Any) -> tuple[Any, Any]:
-        """Tell how far along the line and how far across it points lie."""
+        """Coordinates of points along and across the line, pixels."""
         cosine, sine = math.cos(self.angle), math.sin(self.angle)
         dx, dy = x - self.x, y - self.y
         return dx * cosine + dy * sine, dy * cosine - dx * sine
 
     def crosses(self, x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.bool_]:
-        """Tell which points have the trail's light in their aperture: (n,) bool."""
+        """Whether the trail is in the aperture of each point, (n,) bool."""
         along, across = self.place(x, y)
         with np.errstate(invalid="ignore"):
             seen = (along > self.start - ACROSS) & (along < self.end + ACROSS)
@@ -57,12 +57,12 @@ class Trail:
 
 
 def find_line(found: NDArray[Any]) -> Trail | None:
-    """Find the straightest and longest chain among a field's detections."""
+    """The longest chain of thin detections on a line, or None."""
     thin = found[found["b"] < _THIN * found["a"]]
     alone = thin[(thin["a"] > _ALONE) & (thin["b"] < _ALONE_THIN * thin["a"])]
     if len(alone):
         longest = alone[alone["a"].argmax()]
-        reach = math.sqrt(3) * float(longest["a"])  # of a line with that rms
+        reach = math.sqrt(3) * float(longest["a"])  # half-length of a line with that rms
         x, y, theta = (float(longest[key]) for key in ("x", "y", "theta"))
         return Trail(x, y, theta, -reach, reach)
     if len(thin) < FEWEST:
@@ -77,7 +77,7 @@ def find_line(found: NDArray[Any]) -> Trail | None:
     )
     first, angle = first[likely], angle[likely]
     best: NDArray[np.bool_] = np.zeros(len(thin), dtype=bool)
-    for start in range(0, len(first), 2048):  # memory stays flat in crowded fields
+    for start in range(0, len(first), 2048):  # bounds memory in crowded fields
         some, turn = first[start : start + 2048, None], angle[start : start + 2048, None]
         across = (ys - ys[some]) * np.cos(turn) - (xs - xs[some]) * np.sin(turn)
         on = (np.abs(across) < _OFF) & _along(thin["theta"], turn)
@@ -94,17 +94,20 @@ def _along(theta: NDArray[Any], angle: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _through(x: NDArray[np.float64], y: NDArray[np.float64]) -> Trail:
-    """Fit the line with the least squares across it."""
+    """Fit a line by least squares of the distances from it."""
     xm, ym = float(x.mean()), float(y.mean())
     angle = 0.5 * math.atan2(2 * float(((x - xm) * (y - ym)).mean()), float(x.var() - y.var()))
     along = (x - xm) * math.cos(angle) + (y - ym) * math.sin(angle)
     return Trail(xm, ym, angle, float(along.min()), float(along.max()))
 
 
-def take_off(
+def subtract_trail(
     flux: NDArray[np.float32], masked: NDArray[np.bool_], line: Trail, noise: float
 ) -> Trail | None:
-    """Subtract a trail's light, as the median along it has it in pieces of 200 pixels."""
+    """Subtract a trail from `flux` in place, with its median profile in pieces of 200 pixels.
+
+    Returns the segment in which the trail was significant, or None.
+    """
     ny, nx = flux.shape
     y, x = np.arange(ny, dtype=np.float32)[:, None], np.arange(nx, dtype=np.float32)[None, :]
     along, across = line.place(x, y)
@@ -139,7 +142,7 @@ def take_off(
 def _medians(
     values: NDArray[Any], piece: NDArray[np.intp], bins: NDArray[np.intp], pieces: int
 ) -> NDArray[np.float32]:
-    """Profile across the line in each piece, (piece, across), above the sky beside it."""
+    """Median profile across the line in each piece, (piece, across), sky subtracted."""
     wide = 2 * _HALF + 1
     cell = piece * wide + bins
     known = np.isfinite(values)
@@ -147,10 +150,10 @@ def _medians(
     ordered, cells = values[known][order], cell[known][order]
     first = np.searchsorted(cells, np.arange(pieces * wide))
     count = np.diff(np.append(first, len(cells)))
-    told = np.zeros(pieces * wide, dtype=np.float32)
+    medians = np.zeros(pieces * wide, dtype=np.float32)
     some = count > _CHUNK / _FINE / 4
-    told[some] = ordered[first[some] + count[some] // 2]
-    profile = told.reshape(pieces, wide)
+    medians[some] = ordered[first[some] + count[some] // 2]
+    profile = medians.reshape(pieces, wide)
     beside = np.abs(np.arange(wide) - _HALF) >= _RIM
     profile -= np.median(profile[:, beside], axis=1, keepdims=True)
     profile[:, beside] = 0
@@ -159,7 +162,7 @@ def _medians(
 
 
 def _run_of(seen: NDArray[np.bool_], middle: int) -> NDArray[np.bool_]:
-    """Keep the pieces seen around the middle one, over gaps of one."""
+    """The run of significant pieces around the middle one, with gaps of one allowed."""
     kept = np.zeros(len(seen), dtype=bool)
     for step in (1, -1):
         at, gap = middle, 0

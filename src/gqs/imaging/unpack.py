@@ -1,8 +1,8 @@
-"""FITS bytes that can be trusted: decompressed whole under a limit, sizes checked before memory.
+"""Safe reading of FITS bytes: bounded decompression, sizes checked before memory is allocated.
 
-Nothing here believes a header. The archive is decompressed to its end, so that its own checksums
-are verified; then every HDU's claimed size is compared with the bytes at hand, so that a parser
-behind this never allocates what a header asks for, and never runs a tile decompressor.
+Headers are not trusted. The archive is decompressed completely, which verifies its checksums. The
+declared size of every HDU is compared with the actual bytes, so that the parser never allocates
+what a header asks for and never runs a tile decompressor.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _BITPIX: Final = (8, 16, 32, 64, -32, -64)
 
 
 class Hdu(NamedTuple):
-    """Where one HDU lies in the bytes, and what it claims to be."""
+    """Location and declared properties of an HDU."""
 
     start: int
-    data: int  # where its data begin
-    end: int  # where the next one begins
+    data: int  # offset of its data
+    end: int  # offset of the next HDU
     size: int  # bytes of data before padding
     cards: dict[str, str]
     naxis: tuple[int, ...]
 
 
 class _Gunzip:
-    """gzip under bz2's interface: `decompress(data, max_length)`, `eof`, `unused_data`."""
+    """gzip with bz2's interface: `decompress(data, max_length)`, `eof`, `unused_data`."""
 
     def __init__(self) -> None:
         self._inner = zlib.decompressobj(wbits=31)
@@ -55,15 +55,15 @@ class _Gunzip:
 
 
 def read(path: Path, limit: int = LIMIT) -> bytes:
-    """Return a file's bytes, decompressed to the archive's end."""
+    """A file's content, decompressed completely."""
     data = b"".join(_pieces(path, limit))
     if not data.startswith(b"SIMPLE  ="):
-        raise BadInputError(f"{path}: {_what_instead(data)}. Fetch the frame again.")
+        raise BadInputError(f"{path}: {_describe_content(data)}. Fetch the frame again.")
     return data
 
 
 def head(path: Path) -> bytes:
-    """Return no more of a file than its first header, for which little is decompressed."""
+    """A file's first header, for which little is decompressed."""
     data = b""
     for piece in _pieces(path, LIMIT):
         data += piece
@@ -79,24 +79,26 @@ def head(path: Path) -> bytes:
             f"{path}: its header has no END within {MAX_CARDS} cards, or it was cut. "
             "Fetch the frame again."
         )
-    raise BadInputError(f"{path}: {_what_instead(data)}. Fetch the frame again.")
+    raise BadInputError(f"{path}: {_describe_content(data)}. Fetch the frame again.")
 
 
 def _pieces(path: Path, limit: int) -> Iterator[bytes]:
-    """Yield a file's decompressed content in pieces of bounded size."""
+    """A file's decompressed content in pieces of bounded size."""
     try:
         size = path.stat().st_size
         raw = path.read_bytes() if path.is_file() and size <= limit else b""
     except FileNotFoundError as error:
-        raise UsageError(f"{path}: there is no such file.") from error
+        raise UsageError(f"{path}: no such file.") from error
     except OSError as error:
         raise BadInputError(
-            f"{path}: cannot be read ({error.strerror}). Look at the disk."
+            f"{path}: cannot be read ({error.strerror}). Check the disk."
         ) from error
     if not path.is_file():
-        raise UsageError(f"{path}: is no file. Name the frames themselves.")
+        raise UsageError(f"{path}: is not a file. Name the frames themselves.")
     if size > limit:
-        raise BadInputError(f"{path}: has over {limit >> 20} MiB, more than any frame. Cut it up.")
+        raise BadInputError(
+            f"{path}: is larger than {limit >> 20} MiB, more than a frame. Split it."
+        )
     kind = next((name for magic, name in _MAGIC.items() if raw.startswith(magic)), "plain")
     if kind == "plain":
         yield raw
@@ -105,7 +107,7 @@ def _pieces(path: Path, limit: int) -> Iterator[bytes]:
     elif kind == "gzip":
         yield from _inflate(path, raw, limit, _Gunzip, b"\x1f\x8b")
     else:
-        raise BadInputError(f"{path}: is a {kind} archive. Unpack it, or use .bz2 or .gz.")
+        raise BadInputError(f"{path}: is a {kind} archive. Decompress it, or use .bz2 or .gz.")
 
 
 def _inflate(
@@ -125,14 +127,13 @@ def _inflate(
                 total += len(piece)
                 if total > limit:
                     raise BadInputError(
-                        f"{path}: unpacks to over {limit >> 20} MiB, more than any frame. Refused."
+                        f"{path}: decompresses to more than {limit >> 20} MiB; refused."
                     )
                 yield piece
             rest = stream.unused_data.lstrip(b"\x00")
             if rest and not rest.startswith(magic):
                 raise BadInputError(
-                    f"{path}: {len(rest)} bytes of something else follow the archive. "
-                    "Fetch the frame again."
+                    f"{path}: {len(rest)} other bytes follow the archive. Fetch the frame again."
                 )
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise BadInputError(
@@ -140,19 +141,19 @@ def _inflate(
         ) from error
 
 
-def _what_instead(data: bytes) -> str:
+def _describe_content(data: bytes) -> str:
     start = data[:4096].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not data:
         return "is empty"
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<")):
-        return "holds a web page, not a frame: perhaps a server's error message"
+        return "is a web page instead of a frame, perhaps a server's error message"
     if data.startswith(tuple(_MAGIC)):
         return "is an archive inside an archive"
-    return "is no FITS file"
+    return "is not a FITS file"
 
 
 def _header_end(data: bytes, start: int) -> int | None:
-    """Return where the header that begins at `start` ends, or None if its END is not there."""
+    """End of the header that starts at `start`, or None if there is no END."""
     last = min(len(data) - BLOCK, start + MAX_CARDS * 80)
     for block in range(start, last + 1, BLOCK):
         for card in range(block, block + BLOCK, 80):
@@ -162,7 +163,7 @@ def _header_end(data: bytes, start: int) -> int | None:
 
 
 def hdus(data: bytes, where: object) -> list[Hdu]:
-    """Walk through a FITS file, believing no size that the bytes do not bear out."""
+    """List the HDUs of a FITS file; declared sizes are checked against its actual size."""
     found: list[Hdu] = []
     at = 0
     while at < len(data) and data[at:].strip(b"\x00"):
@@ -170,7 +171,7 @@ def hdus(data: bytes, where: object) -> list[Hdu]:
             raise BadInputError(f"{where}: has over {MAX_HDUS} HDUs; frames have four. Refused.")
         if found and data[at : at + 9] != b"XTENSION=":
             raise BadInputError(
-                f"{where}: after HDU {len(found)} come {len(data) - at} bytes that are no FITS. "
+                f"{where}: {len(data) - at} bytes after HDU {len(found)} are not FITS. "
                 "Fetch the frame again."
             )
         try:
@@ -191,7 +192,7 @@ def _parse(data: bytes, start: int) -> Hdu:
         raise ValueError(f"its header has no END within {MAX_CARDS} cards")
     text = data[start:end].decode("latin-1")
     if re.search(r"[^\x20-\x7e]", text[: text.index("END     ")]):
-        raise ValueError("its header holds bytes that are no text")
+        raise ValueError("its header contains bytes that are not text")
     cards: dict[str, str] = {}
     for i in range(0, len(text), 80):
         if text[i + 8 : i + 10] == "= ":
@@ -206,11 +207,11 @@ def _parse(data: bytes, start: int) -> Hdu:
     pcount = _whole(cards, "PCOUNT", 0)
     gcount = _whole(cards, "GCOUNT", 1)
     if min(*naxis, pcount, gcount, 0) < 0:
-        raise ValueError("it claims a negative size")
+        raise ValueError("it declares a negative size")
     size = abs(bitpix) // 8 * gcount * (pcount + math.prod(naxis)) if naxis else 0
     padded = -(-size // BLOCK) * BLOCK
     if end + padded > len(data):
-        raise ValueError(f"it claims {size:,} bytes of data, {len(data) - end:,} are there")
+        raise ValueError(f"it declares {size:,} bytes of data, but has {len(data) - end:,}")
     return Hdu(start, end, end + padded, size, cards, naxis)
 
 
@@ -219,12 +220,12 @@ def _whole(cards: dict[str, str], key: str, default: int | None = None) -> int:
         return default
     text = cards.get(key, "")
     if not re.fullmatch(r"[+-]?\d{1,19}", text):
-        raise ValueError(f"{key} is {text!r}, no whole number" if text else f"{key} is missing")
+        raise ValueError(f"{key} is {text!r}, not an integer" if text else f"{key} is missing")
     return int(text)
 
 
 def _verify_sums(data: bytes, hdu: Hdu, number: int, where: object) -> None:
-    """Verify FITS's own checksums, if the header has any. FITS standard 4.0, appendix J."""
+    """Verify CHECKSUM and DATASUM if the header has them (FITS standard 4.0, appendix J)."""
     wrong = None
     datasum = hdu.cards.get("DATASUM", "").strip("' ")
     if datasum and datasum != str(_ones_complement(data[hdu.data : hdu.end])):
@@ -235,7 +236,7 @@ def _verify_sums(data: bytes, hdu: Hdu, number: int, where: object) -> None:
         wrong = "CHECKSUM"
     if wrong:
         raise BadInputError(
-            f"{where}: HDU {number} is not what its {wrong} says: it was changed or damaged. "
+            f"{where}: HDU {number} does not match its {wrong}: it was changed or damaged. "
             "Fetch the frame again."
         )
 

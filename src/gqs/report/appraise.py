@@ -89,7 +89,7 @@ def predict_rows(
     for start in range(0, len(rows), CHUNK):
         images = store.images(rows[start : start + CHUNK])
         magnitudes.append(classifier.magnitudes(images, store.bands))
-        told = seeing.told(store.index[rows[start : start + CHUNK]], store.bands)
+        told = seeing.seeing_columns(store.index[rows[start : start + CHUNK]], store.bands)
         some, far = classifier.examine_cutouts(images, store.bands, magnitudes[-1], told)
         parts.append(some)
         distances.append(far)

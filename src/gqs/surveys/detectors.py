@@ -1,19 +1,19 @@
-"""SDSS's thirty CCDs in numbers: order, gain, dark variance, saturation, by band and column.
+"""SDSS's thirty CCDs: order, gain, dark variance and saturation, by band and camera column.
 
-Source: the survey's frame data model (data.sdss.org/datamodel, BOSS_PHOTOOBJ/frames, file
-`frame`), whose section on noise gives both tables; where it lists two values, the second holds
-after the camera's electronics were changed, from the runs named there on.
+Source: the frame data model (data.sdss.org/datamodel, BOSS_PHOTOOBJ/frames, file `frame`), section
+on noise. Where it lists two values, the second applies after a change of the electronics, from the
+given run on.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-# A field's u g r i z frames left the camera one after the other, as its rows of CCDs crossed the
-# sky in the order r i u z g: FRAME in a header is the field's number plus this.
+# The sky crosses the rows of CCDs in the order r i u z g, so FRAME in a header is the field number
+# plus this offset.
 FRAME_OFFSET: Final = {"r": 0, "i": 2, "u": 4, "z": 6, "g": 8}
 
-# Electrons a count (DN), camera columns 1 to 6.
+# Electrons per count (DN), camera columns 1 to 6.
 GAIN: Final = {
     "u": (1.62, 1.595, 1.59, 1.6, 1.47, 2.17),
     "g": (3.32, 3.855, 3.845, 3.995, 4.05, 4.035),
@@ -21,7 +21,7 @@ GAIN: Final = {
     "i": (5.165, 6.565, 4.86, 4.885, 4.64, 4.76),
     "z": (4.745, 5.155, 4.885, 4.775, 3.48, 4.69),
 }
-# Read noise and dark current together, counts squared a pixel.
+# Read noise and dark current together, counts squared per pixel.
 DARK_VARIANCE: Final = {
     "u": (9.61, 12.6025, 8.7025, 12.6025, 9.3025, 7.0225),
     "g": (15.6025, 1.44, 1.3225, 1.96, 1.1025, 1.8225),
@@ -29,7 +29,7 @@ DARK_VARIANCE: Final = {
     "i": (7.84, 5.76, 4.6225, 6.25, 7.84, 5.0625),
     "z": (0.81, 1.0, 1.0, 9.61, 1.8225, 1.21),
 }
-# (band, camera column): value in runs after the one named.
+# (band, camera column): (run, value in later runs).
 _LATER_GAIN: Final = {("u", 2): (1100, 1.825)}
 _LATER_DARK: Final = {
     ("i", 2): (1500, 6.25),
@@ -38,19 +38,19 @@ _LATER_DARK: Final = {
     ("z", 5): (1500, 2.1025),
 }
 
-# Counts from which a pixel is taken as saturated. The data model gives none; in real frames the
-# flat tops and bleed columns of saturated stars lie at 52,300 to 54,100 (r, column 6), 56,700 to
-# 57,500 (g, column 6) and 53,800 (z, column 5), and no pixel exceeds 60,100.
+# Counts above which a pixel is saturated. The data model gives no value; in real frames the cores
+# and bleed columns of saturated stars have 52,300 to 54,100 (r, column 6), 56,700 to 57,500 (g,
+# column 6) and 53,800 (z, column 5) counts, and no pixel exceeds 60,100.
 SATURATION: Final = 50_000.0
 
 
 def gain(band: str, camcol: int, run: int) -> float:
-    """Gain of one CCD, electrons a count."""
+    """Gain of a CCD, electrons per count."""
     after, later = _LATER_GAIN.get((band, camcol), (run, 0.0))
     return later if run > after else GAIN[band][camcol - 1]
 
 
 def dark_variance(band: str, camcol: int, run: int) -> float:
-    """Variance of read noise and dark current of one CCD, counts squared a pixel."""
+    """Variance of read noise and dark current of a CCD, counts squared per pixel."""
     after, later = _LATER_DARK.get((band, camcol), (run, 0.0))
     return later if run > after else DARK_VARIANCE[band][camcol - 1]

@@ -1,8 +1,7 @@
-"""SDSS's imaging survey in facts: bands, pixels, detector constants, field identity, magnitudes.
+"""SDSS's imaging survey: bands, pixels, names of fields and frames, identifiers, magnitudes.
 
 Sources: frame data model (data.sdss.org/datamodel, file `frame`), Gunn et al. 1998 (camera),
-Lupton, Gunn & Szalay 1999 (asinh magnitudes), the object identifiers' bits as in SDSS's `objid`
-help page.
+Lupton, Gunn & Szalay 1999 (asinh magnitudes), SDSS's help page on `objid` (bits of identifiers).
 """
 
 from __future__ import annotations
@@ -17,25 +16,25 @@ from numpy.typing import ArrayLike, NDArray
 from gqs.errors import UsageError
 
 BANDS: Final = "ugriz"
-REFERENCE_BAND: Final = "r"  # every band is resampled onto this one's grid
+REFERENCE_BAND: Final = "r"  # all bands are resampled to the pixel grid of this one
 PICTURE_BANDS: Final = "gri"  # of the colour picture (paper 3.2)
-PIXEL_SCALE: Final = 0.396  # arcsec a pixel
+PIXEL_SCALE: Final = 0.396  # arcsec per pixel
 FRAME_SHAPE: Final = (1489, 2048)  # rows, columns
-CUTOUT_SIZE: Final = 50  # pixels a side: about 20 arcsec (paper 3.3)
-RERUN: Final = 301  # the processing that DR8 and later serve
+CUTOUT_SIZE: Final = 50  # pixels on a side: about 20 arcsec (paper 3.3)
+RERUN: Final = 301  # the processing of DR8 and later
 ZERO_POINT: Final = 22.5  # magnitude of one nanomaggy
 
 # Softening b of the asinh magnitudes, as a fraction of f0 (Stoughton et al. 2002, Table 21).
 SOFTENING: Final = {"u": 1.4e-10, "g": 0.9e-10, "r": 1.2e-10, "i": 1.8e-10, "z": 7.4e-10}
 
-# Middle of the sky noise seen in real frames, nanomaggies a pixel: the unit in which networks see
-# flux, so that a pixel of noise is about 1 in every band (u 0.040-0.053, g 0.016-0.024,
-# r 0.023-0.031, i 0.037-0.051, z 0.16-0.19).
+# Typical sky noise of real frames, nanomaggies per pixel (u 0.040-0.053, g 0.016-0.024,
+# r 0.023-0.031, i 0.037-0.051, z 0.16-0.19). Networks get flux in this unit, so that noise is about
+# 1 in every band.
 SKY_NOISE: Final = {"u": 0.046, "g": 0.020, "r": 0.027, "i": 0.044, "z": 0.175}
 
 
 class FieldId(NamedTuple):
-    """One field of the survey: a frame in each of five bands."""
+    """Name of a field: run, camera column and field number."""
 
     run: int
     camcol: int
@@ -46,16 +45,18 @@ class FieldId(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> FieldId:
-        """Read `run-camcol-field`, with or without leading zeros."""
+        """Parse `run-camcol-field`, with or without leading zeros."""
         match = re.fullmatch(r"0*(\d{1,6})-([1-6])-0*(\d{1,4})", text.strip())
         if match is None:
-            raise UsageError(f"{text!r} is no field. Write run-camcol-field, as in 3918-3-213.")
+            raise UsageError(
+                f"{text!r} is not a field. Write run-camcol-field, such as 3918-3-213."
+            )
         return cls(*(int(part) for part in match.groups()))
 
 
 @dataclass(frozen=True)
 class FrameName:
-    """The name that the archive gives to a frame: `frame-r-003918-3-0213.fits.bz2`."""
+    """A frame's name in the archive: `frame-r-003918-3-0213.fits.bz2`."""
 
     band: str
     field: FieldId
@@ -65,38 +66,38 @@ class FrameName:
 
     @classmethod
     def of_file(cls, name: str) -> FrameName | None:
-        """Read what a file's name says, compressed or not."""
+        """Parse the name of a frame's file, compressed or not; None for other names."""
         match = re.fullmatch(r"frame-([ugriz])-(\d{6}-[1-6]-\d{4})\.fits(\.bz2|\.gz)?", name)
         return None if match is None else cls(match[1], FieldId.parse(match[2]))
 
 
 def check_bands(bands: str) -> str:
-    """Return the bands in the survey's order, or refuse them."""
+    """The bands in the survey's order; refuse unknown or repeated ones."""
     for band in bands:
         if band not in BANDS:
             raise UsageError(f"Unknown band {band!r}. SDSS frames have {', '.join(BANDS)}.")
     if not bands or len(set(bands)) != len(bands):
-        raise UsageError(f"Bands {bands!r}: name each band once, as in 'gri' or 'ugriz'.")
+        raise UsageError(f"Bands {bands!r}: name each band once, such as 'gri' or 'ugriz'.")
     return "".join(band for band in BANDS if band in bands)
 
 
 def asinh_magnitude(flux: ArrayLike, band: str) -> NDArray[np.float64]:
-    """Asinh magnitude of a flux. Lupton, Gunn & Szalay 1999, eq. 3."""
+    """Asinh magnitude of a flux in nanomaggies (Lupton, Gunn & Szalay 1999, eq. 3)."""
     b = SOFTENING[band]
     f = np.asarray(flux, dtype=np.float64) * 1e-9
     return np.asarray(-2.5 / np.log(10) * (np.arcsinh(f / (2 * b)) + np.log(b)))
 
 
 def flux_of_asinh_magnitude(magnitude: ArrayLike, band: str) -> NDArray[np.float64]:
-    """Flux of an asinh magnitude: the inverse of `asinh_magnitude`."""
+    """Flux in nanomaggies of an asinh magnitude, the inverse of `asinh_magnitude`."""
     b = SOFTENING[band]
     m = np.asarray(magnitude, dtype=np.float64)
     return np.asarray(2 * b * np.sinh(-np.log(10) / 2.5 * m - np.log(b)) * 1e9)
 
 
 # Bits of an objid from the top: 0, sky version 4, rerun 11, run 16, camcol 3, first field 1,
-# field 12, object 16. SDSS uses sky versions 0-2; 15 marks a source that gqs detected itself,
-# whose lower 59 bits are run 20, camcol 3, field 12, pixel 24 instead.
+# field 12, object 16. SDSS uses sky versions 0-2; 15 marks a detection of gqs, whose lower 59 bits
+# are run 20, camcol 3, field 12, pixel 24 instead.
 _DETECTED: Final = 15
 _LAST_PIXEL: Final = (1 << 12) - 1
 _RUN_BITS: Final = 16
@@ -105,12 +106,12 @@ _RUN_BITS: Final = 16
 def detection_objid(
     field: FieldId, x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> NDArray[np.uint64]:
-    """Identify detected sources by their field and r-band pixel: the same on every run: (n,)
-    uint64, unique; never equal to an identifier of SDSS's own.
+    """Identifiers of detections from field and r-band pixel, (n,) uint64: unique, reproducible, and
+    never equal to an identifier of SDSS.
     """
     _check_bits(field, run_bits=20)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise UsageError(f"Field {field}: a detected position is not finite, so it has no pixel.")
+        raise UsageError(f"Field {field}: the position of a detection is not finite.")
     columns = np.clip(np.rint(x), 0, _LAST_PIXEL).astype(np.uint64)
     rows = np.clip(np.rint(y), 0, _LAST_PIXEL).astype(np.uint64)
     pixels = (rows << np.uint64(12)) | columns
@@ -127,7 +128,7 @@ def detection_objid(
 def photo_objid(
     field: FieldId, number: NDArray[np.int64], sky_version: int = 2
 ) -> NDArray[np.uint64]:
-    """Build SDSS's own identifiers of a field's objects: (n,) uint64."""
+    """SDSS's identifiers of a field's objects, (n,) uint64."""
     _check_bits(field, _RUN_BITS)
     if len(number) and not (np.min(number) >= 0 and np.max(number) < 1 << 16):
         raise UsageError(f"Field {field}: object numbers run from 0 to 65535.")
@@ -140,5 +141,5 @@ def _check_bits(field: FieldId, run_bits: int) -> None:
     room = ((1 << run_bits) - 1, 7, (1 << 12) - 1)
     if not all(0 <= part <= most for part, most in zip(field, room, strict=True)):
         raise UsageError(
-            f"Field {field}: an identifier has room for runs to {room[0]} and fields to {room[2]}."
+            f"Field {field}: identifiers are limited to run {room[0]} and field {room[2]}."
         )

@@ -1,4 +1,4 @@
-"""What passes between the rooms as tables: catalogues and predictions; formats in and out."""
+"""Catalogues and predictions as astropy tables: columns, checks, and file formats in and out."""
 
 from gqs.tables.catalog import read_catalog, usable_rows
 from gqs.tables.columns import UCD, UNITS, described

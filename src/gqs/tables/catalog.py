@@ -1,4 +1,4 @@
-"""Catalogues from outside: what cannot be used is set aside with a reason, never mended."""
+"""Users' catalogues: rows that cannot be used are set aside with a reason, never changed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def usable_rows(
     where: object,
     needs: tuple[str, ...] = ("objid", "ra", "dec", *FIELD_COLUMNS, "class"),
 ) -> tuple[Table, list[str]]:
-    """Set aside the rows of a catalogue that have no identifier, no position or no class."""
+    """Set aside the rows of a catalogue without identifier, position or class."""
     require_columns(table, needs, where)
     keep, reasons = np.ones(len(table), dtype=bool), []
     if "objid" in needs:
@@ -52,7 +52,7 @@ def usable_rows(
     usable = positions_usable(table)
     for row in np.flatnonzero(~usable & keep):
         keep[row] = False
-        reasons.append(f"{where}, row {row + 1}: ra or dec is no position on the sky; set aside.")
+        reasons.append(f"{where}, row {row + 1}: ra or dec is not a valid position; set aside.")
     if "class" in needs:
         names = np.char.strip(np.ma.filled(table["class"].astype(str), ""))
         for row in np.flatnonzero(~np.isin(names, labels.CLASSES) & keep):
@@ -66,7 +66,7 @@ def usable_rows(
 
 
 def _blank(objid: Any) -> NDArray[np.bool_]:
-    """Tell which identifiers are missing: masked, or a text without a letter."""
+    """Whether each identifier is missing: masked, or empty text."""
     masked = np.ma.getmaskarray(objid) if np.ma.isMaskedArray(objid) else np.zeros(len(objid), bool)
     values = np.ma.getdata(objid)
     if values.dtype.kind not in "USO":

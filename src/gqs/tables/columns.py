@@ -1,4 +1,4 @@
-"""What each column of a catalogue is: its unit, UCD and a line of words. Table: columns.toml."""
+"""Unit, UCD and description of each column of a catalogue, from columns.toml."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from astropy.table import Table
 
 from gqs.tables.contracts import Flag
 
-UCD: Final = "ucd"  # under which a column's meta keeps it, as astropy's VOTable readers have it
+UCD: Final = "ucd"  # key in a column's meta, the same as in astropy's VOTable readers
 
 
-class Described(NamedTuple):
-    """What a column is."""
+class ColumnInfo(NamedTuple):
+    """Unit, UCD and description of a column."""
 
-    unit: str  # as VOUnits writes it; blank where it has none
+    unit: str  # in VOUnits; blank if there is none
     ucd: str  # UCD1+
     about: str  # one line
 
@@ -28,33 +28,33 @@ def _source() -> dict[str, Any]:
 
 
 def bands() -> tuple[str, ...]:
-    """Return the bands that catalogues have columns of, in their order."""
+    """Bands with columns in catalogues, in order."""
     return tuple(_source()["band"])
 
 
 @functools.cache
-def known_columns() -> dict[str, Described]:
-    """Return all columns that gqs's catalogues may have, those of the bands one by one."""
-    found: dict[str, Described] = {}
-    for name, told in _source()["column"].items():
-        row = Described(told.get("unit", ""), told["ucd"], told["about"])
+def known_columns() -> dict[str, ColumnInfo]:
+    """All columns that catalogues of gqs may have, by name."""
+    columns: dict[str, ColumnInfo] = {}
+    for name, entry in _source()["column"].items():
+        info = ColumnInfo(entry.get("unit", ""), entry["ucd"], entry["about"])
         if "{band}" not in name:
-            found[name] = row
+            columns[name] = info
             continue
         for band, em in _source()["band"].items():
-            filled = (text.format(band=band, em=em) for text in row)
-            found[name.format(band=band)] = Described(*filled)
-    return found
+            filled = (text.format(band=band, em=em) for text in info)
+            columns[name.format(band=band)] = ColumnInfo(*filled)
+    return columns
 
 
 def flag_lines() -> dict[str, str]:
-    """Say what the bits of `flags` mean, as a catalogue's metadata keep it."""
+    """Meaning of each bit of `flags`, for a catalogue's metadata."""
     meanings = _source()["flag"]
     return {f"flag{int(flag)}": f"{flag.name}: {meanings[flag.name]}" for flag in Flag}
 
 
 def described(table: Table) -> Table:
-    """Give the columns that are known their unit, UCD and line of words, where they have none."""
+    """Add unit, UCD and description to the known columns of a table that lack them."""
     for name, row in known_columns().items():
         if name not in table.colnames:
             continue

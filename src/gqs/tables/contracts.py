@@ -1,4 +1,4 @@
-"""What must be true of a table's columns, whatever file they came from."""
+"""Checks of columns that hold for every table, whatever its file format, and the flags."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from numpy.typing import ArrayLike, NDArray
 from gqs.errors import BadInputError, IntegrityError, UsageError
 
 FIELD_COLUMNS: Final = ("run", "camcol", "field")
-MAX_BYTES: Final = 4 << 30  # of a file, and of what it unfolds to
+MAX_BYTES: Final = 4 << 30  # of a file, and of its uncompressed content
 _OBJID_DIGITS: Final = 20  # of 2^64 - 1
 
 
 class Flag(enum.IntFlag):
-    """What is unusual about an object; the column `flags` is their sum."""
+    """Quality flags of a source; the column `flags` is their sum."""
 
-    EDGE = 1  # the cutout reaches over the frame's edge and is padded there
+    EDGE = 1  # the cutout extends beyond the frame and is padded there
     MASKED = 2  # some of its pixels are bad or not covered in some band
     SATURATED = 4  # some of its pixels are saturated in some band, or photo interpolated over them
-    MISSING_BAND = 8  # a band that the model takes is not there
-    BLENDED = 16  # detection had to part it from a neighbour
-    OUTSIDE = 32  # the position lies on none of the frames, or is no position
-    NO_SIGNAL = 64  # the reference band is constant: there is nothing to see
-    NOT_JUDGED = 128  # no class: centre invalid (3 px, r band), or over half of it masked
-    UNLIKE = 256  # unlike what the model learned: an artefact, a blend, a halo, or something new
-    NO_PRIOR = 512  # its r magnitude is not known, so the prior that was asked for did not reach it
+    MISSING_BAND = 8  # a band that the model uses is missing
+    BLENDED = 16  # deblended from a neighbour
+    OUTSIDE = 32  # the position is outside all frames, or invalid
+    NO_SIGNAL = 64  # the reference band is constant
+    NOT_JUDGED = 128  # not classified: centre invalid (3 px, r band), or over half of it masked
+    UNLIKE = 256  # unlike the training set: an artefact, a blend, a halo, or something new
+    NO_PRIOR = 512  # r magnitude unknown, so the prior was not applied
     HALO = 1024  # in the halo of a bright star
-    TRAIL = 2048  # a satellite's trail crosses it in r, or it is a piece of one
-    COSMIC_RAY = 4096  # sharper in r than any point source is
+    TRAIL = 2048  # crossed by a satellite trail in r, or part of one
+    COSMIC_RAY = 4096  # sharper in r than a point source
 
 
 def exact_objid(values: object, where: object = "catalogue") -> NDArray[np.uint64]:
-    """Return identifiers as uint64, or refuse those that lost digits on the way: (n,) uint64."""
+    """Identifiers as (n,) uint64; refuse those that lost digits as floating-point numbers."""
     column = np.asarray(values)
     if not len(column):
         return np.zeros(0, dtype=np.uint64)
@@ -57,14 +57,14 @@ def exact_objid(values: object, where: object = "catalogue") -> NDArray[np.uint6
         number = value.isascii() and value.isdigit() and len(value.lstrip("0")) <= _OBJID_DIGITS
         if masked[row] or not number or int(value) >= 2**64:
             raise IntegrityError(
-                f"{where}, row {row + 1}: objid {'' if masked[row] else value[:30]!r} is no whole "
-                "number below 2^64. Export it as text or as a 64-bit integer."
+                f"{where}, row {row + 1}: objid {'' if masked[row] else value[:30]!r} is not a "
+                "whole number below 2^64. Export it as text or as a 64-bit integer."
             )
     return np.array([int(value) for value in text], dtype=np.uint64)
 
 
 def as_float(column: object) -> NDArray[np.float64]:
-    """Return a column as numbers; what is no number, or masked, is NaN: (n,) float64."""
+    """A column as (n,) float64; NaN where a value is masked or not a number."""
     values = np.ma.getdata(column) if np.ma.isMaskedArray(column) else np.asarray(column)
     if values.dtype.kind in "fiu":
         numbers = values.astype(np.float64)
@@ -83,13 +83,13 @@ def _number(text: object) -> float:
 
 
 def positions_usable(table: Table) -> NDArray[np.bool_]:
-    """Tell which rows have a position on the sky: (n,) bool."""
+    """Convert `ra` and `dec` to degrees; (n,) bool, whether a row's position is valid."""
     for name in ("ra", "dec"):
         unit = table[name].unit
         try:
             factor = 1.0 if unit is None else units.Unit(unit).to(units.deg)
         except (units.UnitConversionError, ValueError, TypeError) as error:
-            raise UsageError(f"Column {name}: {unit} is no angle. Give degrees.") from error
+            raise UsageError(f"Column {name}: {unit} is not an angle. Use degrees.") from error
         with_values(table, name, as_float(table[name]) * factor)
         table[name].unit = "deg"
     ra, dec = np.asarray(table["ra"]), np.asarray(table["dec"])
@@ -97,7 +97,7 @@ def positions_usable(table: Table) -> NDArray[np.bool_]:
 
 
 def with_values(table: Table, name: str, values: ArrayLike) -> None:
-    """Give a column other values; what it is stays told."""
+    """Replace a column's values; unit, description and metadata stay."""
     old = table[name]
     table[name] = values
     table[name].unit, table[name].description = old.unit, old.description
@@ -114,15 +114,15 @@ def require_columns(table: Table, names: tuple[str, ...], where: object) -> None
 
 
 def require_unique(objid: object, where: object) -> None:
-    """Refuse identifiers that come twice."""
+    """Refuse repeated identifiers."""
     values, counts = np.unique(np.asarray(objid), return_counts=True)
     if (counts > 1).any():
         raise IntegrityError(
-            f"{where}: {int((counts > 1).sum())} objid come more than once, "
-            f"{values[counts > 1][0]} among them. Keep one row for each object."
+            f"{where}: {int((counts > 1).sum())} objid are repeated, such as "
+            f"{values[counts > 1][0]}. Keep one row for each object."
         )
 
 
 def too_large(path: Path) -> BadInputError:
-    """Say that a file passes the limit on what is read at once."""
+    """The error for a file larger than `MAX_BYTES`."""
     return BadInputError(f"{path}: larger than {MAX_BYTES >> 30} GiB. Split it into parts.")

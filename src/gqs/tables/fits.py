@@ -1,7 +1,7 @@
-"""FITS tables. UCDs and lines of words stand in TUCDn and TCOMMn, as TOPCAT writes and reads them.
+"""FITS tables. UCDs and descriptions are in TUCDn and TCOMMn, as in TOPCAT's files.
 
-The cards: Starlink's STIL, BintableStarTable.java. Unsigned 64-bit integers are FITS's own K with
-TZERO = 2^63, which astropy takes as such and TOPCAT as text.
+The cards: Starlink's STIL, BintableStarTable.java. Unsigned 64-bit integers are columns of type K
+with TZERO = 2^63, which astropy reads as uint64 and TOPCAT as text.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from gqs.errors import BadInputError
 from gqs.tables.columns import UCD
 from gqs.tables.meta import META, as_json, from_json
 
-_CARD: Final = 68  # letters of a card's text
+_CARD: Final = 68  # longest text of a card
 
 
 def write_fits(table: Table, buffer: IO[bytes]) -> None:
     """Write a table as the first extension of a FITS file."""
-    for name in table.colnames:  # FITS knows bytes
+    for name in table.colnames:  # FITS has no object columns
         if table[name].dtype.kind == "O":
             column = table[name].astype(str)
             table[name] = column
-    # All of it as JSON, in one card with CONTINUE; what fits a card of its own is there for people.
-    # Quotes and ampersands, which cards double or end in, are spelled as JSON's escapes.
-    told = as_json(table.meta).replace("'", "\\u0027").replace("&", "\\u0026")
+    # All metadata are JSON in one card with CONTINUE; short entries also have their own cards.
+    # Quotes and ampersands, which cards double or end in, are written as JSON escapes.
+    text = as_json(table.meta).replace("'", "\\u0027").replace("&", "\\u0026")
     cards = {
         key.upper(): value
         for key, value in table.meta.items()
@@ -37,14 +37,14 @@ def write_fits(table: Table, buffer: IO[bytes]) -> None:
         and key != META
         and (isinstance(value, int) or _short(value))
     }
-    meta = {**cards, META.upper(): told} if table.meta else {}
+    meta = {**cards, META.upper(): text} if table.meta else {}
     for i, column in enumerate(table.itercols(), 1):
         for card, value in (("TUCD", column.meta.get(UCD)), ("TCOMM", column.description)):
             if value and _short(value):
                 meta[f"{card}{i}"] = value
     table.meta = meta
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of units that FITS does not know, and reserved keys
+        warnings.simplefilter("ignore")  # about units that FITS does not know, and reserved keys
         table.write(buffer, format="fits")
 
 
@@ -55,19 +55,22 @@ def _short(value: object) -> bool:
 def read_fits(path: Path) -> Table:
     """Read the table in a FITS file's first extension."""
     with path.open("rb") as file:
-        if file.read(9) != b"SIMPLE  =":  # astropy would unpack an archive of any size
-            raise BadInputError(f"{path}: is no FITS file, or a packed one. Unpack it first.")
+        if file.read(9) != b"SIMPLE  =":  # astropy would decompress an archive of any size
+            raise BadInputError(
+                f"{path}: is not a FITS file, or is compressed. Decompress it first."
+            )
     with warnings.catch_warnings(), fits.open(path, memmap=False, lazy_load_hdus=True) as units:
-        warnings.simplefilter("ignore")  # what they warn of is refused
+        warnings.simplefilter("ignore")  # the same problems are refused below
         header = units[1].header
         rows, width = int(header["NAXIS2"]), int(header["NAXIS1"])
         if rows < 0 or width < 0 or rows * width > path.stat().st_size:
             raise BadInputError(
-                f"{path}: claims {rows} rows of {width} bytes, more than it holds. Export it again."
+                f"{path}: declares {rows} rows of {width} bytes, more than it contains. "
+                "Export it again."
             )
         table = Table.read(units, format="fits", hdu=1, character_as_bytes=False)
     for i, name in enumerate(table.colnames, 1):
-        _told(table[name], table.meta.pop(f"TUCD{i}", ""), table.meta.pop(f"TCOMM{i}", ""))
+        _describe(table[name], table.meta.pop(f"TUCD{i}", ""), table.meta.pop(f"TCOMM{i}", ""))
     table.meta = from_json(str(table.meta.get(META.upper(), ""))) or table.meta
     for column in table.itercols():  # FITS is big-endian, most libraries are not
         if column.dtype.byteorder == ">":
@@ -76,8 +79,8 @@ def read_fits(path: Path) -> Table:
     return table
 
 
-def _told(column: Any, ucd: object, about: object) -> None:
-    """Take over what another program's cards say, where astropy's own do not."""
+def _describe(column: Any, ucd: object, about: object) -> None:
+    """Set UCD and description from the cards that astropy does not read."""
     if ucd:
         column.meta.setdefault(UCD, str(ucd))
     if about and not column.description:

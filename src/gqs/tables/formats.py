@@ -1,4 +1,4 @@
-"""Tables from files and into them: Parquet, FITS, VOTable, ECSV, CSV; into HATS. Exact, offline."""
+"""Read and write tables: Parquet, FITS, VOTable, ECSV and CSV; write HATS. Exact and offline."""
 
 from __future__ import annotations
 
@@ -38,30 +38,30 @@ _WRITERS: Final = {
 
 
 def read(path: Path, exact: bool = True) -> Table:
-    """Read a table, its format told by its ending: .parquet, .fits, .vot, .ecsv or .csv.
+    """Read a table; the format follows from the ending: .parquet, .fits, .vot, .ecsv or .csv.
 
-    Identifiers stay exact: a column `objid` is uint64, never read through a float. Nothing is
-    fetched from a network and nothing is unpickled.
+    A column `objid` is read as uint64, never through a float. Nothing is fetched from a network
+    and nothing is unpickled.
 
     Parameters
     ----------
     path : Path
         The file.
     exact : bool
-        Whether to refuse a table in which any `objid` is missing; else the column is left as it
-        was read, for `usable_rows` to set such rows aside.
+        Whether to refuse a table with a missing `objid`; otherwise the column is left as it was
+        read, and `usable_rows` sets such rows aside.
 
     Returns
     -------
     Table
-        Column names in lower case where they are objid, ra, dec, class, run, camcol or field.
+        The names objid, ra, dec, class, run, camcol and field are in lower case.
 
     Raises
     ------
     BadInputError
-        If the file is no table of its ending.
+        If the file is not a table in the format of its ending.
     IntegrityError
-        If `objid` holds anything but whole numbers from 0 to 2^64 - 1.
+        If `objid` contains anything but whole numbers from 0 to 2^64 - 1.
     UsageError
         If there is no such file, or its ending is unknown.
     """
@@ -72,7 +72,7 @@ def read(path: Path, exact: bool = True) -> Table:
             f"{path}: unknown ending. Tables end in {', '.join(ENDINGS)} (or .csv.gz)."
         )
     if not path.is_file():
-        raise UsageError(f"{path}: there is no such file.")
+        raise UsageError(f"{path}: no such file.")
     if path.stat().st_size > contracts.MAX_BYTES:
         raise contracts.too_large(path)
     try:
@@ -84,12 +84,12 @@ def read(path: Path, exact: bool = True) -> Table:
         raise BadInputError(
             f"{path}: cannot be read as {path.suffix} ({reason}). Export it again."
         ) from error
-    _tidy(table, path, exact)
+    _normalise(table, path, exact)
     return table
 
 
 def check_ending(path: Path) -> str:
-    """Refuse a name whose ending tells no format, before any work is done for it."""
+    """Return a file name's ending; refuse an unknown one before any work is done."""
     ending = Path(path).suffix.lower()
     if ending == HATS:
         check_hats(Path(path))
@@ -99,14 +99,14 @@ def check_ending(path: Path) -> str:
 
 
 def write(table: Table, path: Path) -> Path:
-    """Write a table whole or not at all, its format told by its ending.
+    """Write a table atomically; the format follows from the ending.
 
     Parameters
     ----------
     table : Table
-        Any columns; meta goes along where the format holds it (all but CSV).
+        Any columns; meta is written in all formats but CSV.
     path : Path
-        Ending in .parquet, .fits, .vot, .ecsv or .csv; or in .hats, a folder.
+        Ends in .parquet, .fits, .vot, .ecsv or .csv, or in .hats for a folder.
 
     Returns
     -------
@@ -125,24 +125,21 @@ def write(table: Table, path: Path) -> Path:
 
 
 def as_bytes(table: Table, ending: str) -> memoryview:
-    """Return the bytes that `write` writes: equal tables, equal bytes (but in FITS and VOTable)."""
+    """The content of the file: equal for equal tables (except in FITS and VOTable)."""
     buffer = io.BytesIO()
     _WRITERS[ending](table.copy(copy_data=False), buffer)
     return buffer.getbuffer()
 
 
-def _plain(name: str) -> str:
-    return name.strip().strip('"').lower()
-
-
-def _tidy(table: Table, path: Path, exact: bool) -> None:
+def _normalise(table: Table, path: Path, exact: bool) -> None:
+    """Lower the case of known column names, and make identifiers exact."""
     for name in list(table.colnames):
-        plain = _plain(name)
+        plain = name.strip().strip('"').lower()
         known = ("objid", "specobjid", "ra", "dec", "class", *FIELD_COLUMNS)
         if plain in known and name != plain and plain not in table.colnames:
             table.rename_column(name, plain)
     if "objid" in table.colnames and exact:
         with_values(table, "objid", exact_objid(table["objid"], path))
     if "specobjid" in table.colnames and table["specobjid"].dtype.kind in "iuUSO":
-        with contextlib.suppress(IntegrityError):  # not every row may have a spectrum: text stays
+        with contextlib.suppress(IntegrityError):  # rows without a spectrum: the text stays
             with_values(table, "specobjid", exact_objid(table["specobjid"], path))

@@ -1,9 +1,9 @@
-"""HATS: a catalogue in partitions of the sky, as LSDB opens it. Extra `hats`.
+"""HATS: a catalogue partitioned by position, for LSDB. Needs the extra `hats`.
 
-IVOA Note "HATS" (https://www.ivoa.net/documents/Notes/HATS/): Parquet files, one for each HEALPix
-pixel (nested) that holds no more rows than a limit, rows in the order of `_healpix_29`, their pixel
-at order 29; beside them `hats.properties`, `partition_info.csv`, and the columns of all files in
-`dataset/_common_metadata`, with what each is told.
+IVOA Note "HATS" (https://www.ivoa.net/documents/Notes/HATS/): one Parquet file for each nested
+HEALPix pixel with at most a given number of rows, sorted by `_healpix_29`, the pixel at order 29;
+beside them `hats.properties`, `partition_info.csv`, and the schema of all files in
+`dataset/_common_metadata`.
 """
 
 from __future__ import annotations
@@ -28,30 +28,32 @@ from gqs.tables.columns import described
 from gqs.tables.contracts import require_columns
 from gqs.tables.parquet import as_arrow
 
-HATS: Final = ".hats"  # ending of such a folder
-MOST_ROWS: Final = 1_000_000  # in one partition: hats-import's own limit
-_DEEPEST: Final = 10  # order of the smallest partitions, 3.4 arcmin: hats-import's own limit too
+HATS: Final = ".hats"  # ending of the folder
+MOST_ROWS: Final = 1_000_000  # rows of a partition, the limit of hats-import
+_DEEPEST: Final = 10  # order of the smallest partitions, 3.4 arcmin, the limit of hats-import
 _INDEX: Final = "_healpix_29"
 _INDEX_ORDER: Final = 29
 _PROPERTIES: Final = "hats.properties"
 
 
 def check_hats(path: Path) -> None:
-    """Refuse, before any work is done, a folder that cannot become a HATS catalogue."""
+    """Refuse a folder that cannot become a HATS catalogue before any work is done."""
     if importlib.util.find_spec("hats") is None:
-        raise UsageError(f"{path}: HATS needs gqs's extra: pip install 'gqs[hats]'.")
+        raise UsageError(f"{path}: HATS needs an extra package: pip install 'gqs[hats]'.")
     if path.exists() and not (path / _PROPERTIES).is_file():
-        raise UsageError(f"{path}: is there, and is no HATS catalogue. Name another.")
+        raise UsageError(f"{path}: exists and is not a HATS catalogue. Choose another name.")
 
 
 def write_hats(table: Table, path: Path, most_rows: int = MOST_ROWS) -> Path:
-    """Write a HATS catalogue, whole or not at all; a former one is replaced."""
+    """Write a HATS catalogue atomically, replacing an earlier one."""
     path = Path(path)
     check_hats(path)
     require_columns(table, ("ra", "dec"), path)
     placed = np.isfinite(np.asarray(table["ra"])) & np.isfinite(np.asarray(table["dec"]))
     if not placed.any():
-        raise UsageError(f"{path}: no row has a position, and HATS has no empty catalogues.")
+        raise UsageError(
+            f"{path}: no row has a position, and HATS cannot store an empty catalogue."
+        )
     building = path.parent / f".{path.name}.{os.getpid()}.{os.urandom(3).hex()}.tmp"
     former = building.with_suffix(".old")
     try:
@@ -87,9 +89,9 @@ def _build(table: Table, folder: Path, name: str, most_rows: int) -> None:
         write_bytes(file, _as_parquet(arrow.slice(part.start, part.stop - part.start)))
         most = max(most, part.stop - part.start)
     write_bytes(folder / "dataset" / "_common_metadata", _as_parquet(arrow.schema.empty_table()))
-    found = PartitionInfo(pixels)
-    found.write_to_file(folder / "partition_info.csv")
-    told = TableProperties(
+    partitions = PartitionInfo(pixels)
+    partitions.write_to_file(folder / "partition_info.csv")
+    properties = TableProperties(
         catalog_name=name,
         catalog_type="object",
         total_rows=len(rows),
@@ -97,12 +99,12 @@ def _build(table: Table, folder: Path, name: str, most_rows: int) -> None:
         dec_column="dec",
         healpix_column=_INDEX,
         healpix_order=_INDEX_ORDER,
-        hats_order=found.get_highest_order(),
+        hats_order=partitions.get_highest_order(),
         hats_max_rows=most,
-        moc_sky_fraction=float(f"{found.calculate_fractional_coverage():.3g}"),
+        moc_sky_fraction=float(f"{partitions.calculate_fractional_coverage():.3g}"),
         **TableProperties.new_provenance_dict(folder, builder=f"gqs v{__version__}"),
     )
-    told.to_properties_file(folder)
+    properties.to_properties_file(folder)
 
 
 def _as_parquet(arrow: Any) -> memoryview:
@@ -114,7 +116,7 @@ def _as_parquet(arrow: Any) -> memoryview:
 def _partitions(
     index: NDArray[np.int64], most_rows: int
 ) -> Iterator[tuple[tuple[int, int], range]]:
-    """Part sorted pixel numbers of order 29: each pixel with too many rows into its four."""
+    """Partition sorted pixels of order 29: a pixel with too many rows is split into its four."""
     waiting = [(0, pixel) for pixel in range(11, -1, -1)]
     while waiting:
         order, pixel = waiting.pop()

@@ -1,4 +1,4 @@
-"""All of a table's metadata as one JSON text, which every format but CSV keeps whole."""
+"""A table's metadata as one JSON text, which every format but CSV preserves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import json
 from typing import Any, Final
 
-META: Final = "gqs"  # under which it stands
+META: Final = "gqs"  # key of the JSON text
 
 
 def as_json(meta: dict[str, Any]) -> str:
@@ -15,7 +15,7 @@ def as_json(meta: dict[str, Any]) -> str:
 
 
 def from_json(text: str) -> dict[str, Any]:
-    """Return what was kept as JSON; nothing where another program uses the name for its own."""
+    """Parse the JSON text; empty if another program uses the key for something else."""
     with contextlib.suppress(ValueError):
         found = json.loads(text)
         if isinstance(found, dict):
@@ -24,7 +24,7 @@ def from_json(text: str) -> dict[str, Any]:
 
 
 def with_mappings(meta: dict[str, Any]) -> dict[str, Any]:
-    """Return what `plain` does, and mappings, such as the figures of a list of candidates."""
+    """Short texts and numbers as in `plain`, and mappings."""
     short = plain(meta)
     mappings = {key: value for key, value in meta.items() if isinstance(value, dict)}
     whole = short | json.loads(as_json(mappings))
@@ -32,7 +32,7 @@ def with_mappings(meta: dict[str, Any]) -> dict[str, Any]:
 
 
 def plain(meta: dict[str, Any]) -> dict[str, str | int | float]:
-    """Return what people and other programs can read as it is: short texts and numbers."""
+    """The entries that other programs can read: texts on one line, and numbers."""
     return {
         key: " ".join(value.split()) if isinstance(value, str) else value
         for key, value in meta.items()

@@ -1,11 +1,11 @@
-"""Parquet, with what each column is told three ways: no reader looks where another does.
+"""Parquet files, with the description of the columns in the three forms that readers look for.
 
 - pyarrow: `schema.field("ra").metadata` has unit, ucd and description;
-- TOPCAT, and astropy's `parquet.votable`: a VOTable without data, after the IVOA Note "Parquet in
+- TOPCAT and astropy's `parquet.votable`: a VOTable without data, after the IVOA Note "Parquet in
   the VO" 1.0 (2025-01-14);
-- astropy's plain reader of Parquet: its own YAML.
+- astropy's plain Parquet reader: YAML.
 
-All of the table's own metadata stand in one JSON text, so that numbers and lists come back as such.
+The table's metadata are one JSON text, so that numbers and lists keep their types.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _VOTABLE: Final = "IVOA.VOTable-Parquet."
 
 
 def as_arrow(table: Table) -> Any:
-    """Return a table as Arrow has it, with all that is told of table and columns in its schema."""
+    """Convert to an Arrow table with all metadata of the table and its columns in the schema."""
     arrays = [_array(table[name]) for name in table.colnames]
     fields = [
-        pa.field(name, array.type, metadata=_told(table[name]))
+        pa.field(name, array.type, metadata=_column_metadata(table[name]))
         for name, array in zip(table.colnames, arrays, strict=True)
     ]
     return pa.table(arrays, schema=pa.schema(fields, metadata=_schema_metadata(table)))
@@ -45,21 +45,21 @@ def _array(column: Any) -> Any:
     if values.ndim > 1:
         return pa.array(values.tolist())
     if values.dtype.kind in "OSU":
-        text = pa.string() if values.dtype.kind == "U" else None  # of no rows too
+        text = pa.string() if values.dtype.kind == "U" else None  # also without rows
         return pa.array(values.tolist(), text, mask=mask)
     return pa.array(values, mask=mask)
 
 
-def _told(column: Any) -> dict[str, str] | None:
+def _column_metadata(column: Any) -> dict[str, str] | None:
     unit = str(column.unit) if column.unit else ""
-    told = {"unit": unit, UCD: column.meta.get(UCD), "description": column.description}
-    return {key: value for key, value in told.items() if value} or None
+    metadata = {"unit": unit, UCD: column.meta.get(UCD), "description": column.description}
+    return {key: value for key, value in metadata.items() if value} or None
 
 
 def _schema_metadata(table: Table) -> dict[str, str]:
     meta = {META: as_json(table.meta)}
     if not any(column.description or column.meta.get(UCD) for column in table.itercols()):
-        return meta  # bookkeeping of gqs's own, which nobody else reads
+        return meta  # internal tables of gqs, which no other program reads
     bare = table[:0].copy()
     bare.meta = with_mappings(table.meta)
     return meta | {
@@ -91,11 +91,11 @@ def read_parquet(path: Path) -> Table:
         arrow = file.read()
     table = from_arrow(arrow)
     for field in arrow.schema:
-        told = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+        metadata = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
         column = table[field.name]
-        column.unit, column.description = told.get("unit"), told.get("description")
-        if UCD in told:
-            column.meta[UCD] = told[UCD]
+        column.unit, column.description = metadata.get("unit"), metadata.get("description")
+        if UCD in metadata:
+            column.meta[UCD] = metadata[UCD]
     for raw_key, raw_value in (arrow.schema.metadata or {}).items():
         key, value = raw_key.decode(), raw_value.decode()
         if key == META:
@@ -106,13 +106,13 @@ def read_parquet(path: Path) -> Table:
 
 
 def from_arrow(arrow: Any) -> Table:
-    """Return an Arrow table's values, whole numbers exactly."""
+    """Convert an Arrow table; integers stay exact."""
     table = Table()
     for name in arrow.column_names:
         column = arrow[name]
         mask = None
         if column.null_count and pa.types.is_integer(column.type):
-            # Through a float, as numpy has it, large integers would lose their last digits.
+            # numpy would convert to float, in which large integers lose their last digits.
             mask, column = column.is_null().to_numpy(), column.fill_null(0)
         elif column.null_count and not pa.types.is_floating(column.type):
             mask = column.is_null().to_numpy()

@@ -1,4 +1,4 @@
-"""Predictions as a DS9 region file: a circle a source, in its class's colour."""
+"""Predictions as a DS9 region file: one circle per source in the colour of its class."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from gqs import labels
 from gqs.files import write_bytes
 
 RADIUS_ARCSEC = 3.0
-_NOT_JUDGED = "#888888"
+_NOT_CLASSIFIED = "#888888"
 
 
 def write_region(predictions: Table, path: Path) -> Path:
-    """Write sources as DS9 circles, named by class and probability."""
+    """Write sources as DS9 circles labelled with class and probability."""
     lines = ["# Region file format: DS9 version 4.1", "icrs"]
     for row in predictions[np.isfinite(np.asarray(predictions["ra"]))]:
         name = str(row["class"])
@@ -23,7 +23,7 @@ def write_region(predictions: Table, path: Path) -> Path:
             share = row[f"p_{name.lower()}"]
             colour, text = labels.COLOURS[name], f"{name} {share:.2f}"
         else:
-            colour, text = _NOT_JUDGED, "not judged"
+            colour, text = _NOT_CLASSIFIED, "not classified"
         lines.append(
             f'circle({row["ra"]:.7f},{row["dec"]:.7f},{RADIUS_ARCSEC}") '
             f"# color={colour} text={{{text}}} tag={{{name or 'none'}}}"

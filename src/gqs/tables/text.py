@@ -1,4 +1,4 @@
-"""Tables as text: ECSV, which keeps all that is told of a table, and CSV, which keeps values."""
+"""Text tables: ECSV, which preserves all metadata, and CSV, which preserves values only."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from gqs.tables import contracts
 from gqs.tables.meta import META, as_json, from_json
 from gqs.tables.parquet import from_arrow
 
-# Read as text: identifiers pass 2^63, where a reader that guesses turns to floats.
+# Read as text: identifiers may exceed 2^63, where a reader that guesses types uses floats.
 _TEXT: Final = ("objid", "specobjid", "class")
 
 
 def write_ecsv(table: Table, buffer: IO[bytes]) -> None:
     """Write ECSV."""
-    if table.meta:  # astropy's reader loses line breaks in YAML's texts
+    if table.meta:  # astropy's reader loses line breaks in YAML texts
         table.meta = {**table.meta, META: as_json(table.meta)}
     _write_text(table, buffer, "ascii.ecsv")
 
 
 def write_csv(table: Table, buffer: IO[bytes]) -> None:
-    """Write CSV with a header line: values alone."""
+    """Write CSV with a header line; values only."""
     _write_text(table, buffer, "ascii.csv")
 
 
@@ -44,12 +44,12 @@ def read_ecsv(path: Path) -> Table:
     table.meta = from_json(str(table.meta.get(META, ""))) or table.meta
     for column in table.itercols():
         if isinstance(column, MaskedColumn) and column.dtype.kind == "U":
-            table.replace_column(column.name, column.filled(""))  # ECSV has no blank text
+            table.replace_column(column.name, column.filled(""))  # ECSV reads blank text as masked
     return table
 
 
 def read_csv(path: Path) -> Table:
-    """Read CSV with a header line; SkyServer's first line `#Table1` is passed over."""
+    """Read CSV with a header line; comment lines such as SkyServer's `#Table1` are skipped."""
     with pa.input_stream(path, compression="gzip" if path.suffix == ".gz" else None) as stream:
         data = stream.read(contracts.MAX_BYTES + 1)
     if len(data) > contracts.MAX_BYTES:
@@ -59,12 +59,12 @@ def read_csv(path: Path) -> Table:
     data = data.removeprefix(b"\xef\xbb\xbf")
     if data.lstrip()[:1] == b"<":
         raise BadInputError(
-            f"{path}: is HTML or XML, not CSV: perhaps an error page. Export it again."
+            f"{path}: is HTML or XML instead of CSV, perhaps an error page. Export it again."
         )
     if b"\x00" in data:
-        raise BadInputError(f"{path}: holds NUL bytes, so it is no text. Export it again.")
-    if data.count(b'"') % 2:  # one within a text is doubled
-        raise BadInputError(f"{path}: a quote is opened and never closed. Export it again.")
+        raise BadInputError(f"{path}: contains NUL bytes, so it is not text. Export it again.")
+    if data.count(b'"') % 2:  # quotes inside a text are doubled
+        raise BadInputError(f"{path}: a quote is never closed. Export it again.")
     while data.startswith(b"#"):
         data = data.partition(b"\n")[2]
     header = data.partition(b"\n")[0].decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""VOTable, with UCD and description in each FIELD. Read without following any link or entity."""
+"""VOTable with UCD and description in each FIELD; links and entities are never followed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from gqs.errors import BadInputError
 from gqs.tables.columns import UCD
 from gqs.tables.meta import META, as_json, from_json, plain
 
-_KEPT: Final = (UCD, "utype", "xtype")  # of what astropy keeps of a FIELD in a column's meta
-# Datatypes of a table without data. VOTable has no unsigned integers of 64 bits; a reader that
-# takes the type of the data and this one together must not come to floats, which lose digits.
+_KEPT: Final = (UCD, "utype", "xtype")  # attributes of a FIELD that are kept in a column's meta
+# Datatypes of a table without data. VOTable has no unsigned 64-bit integers; a reader that combines
+# the type of the data with this one must not end up with floats, which lose digits.
 _DATATYPES: Final = {
     "b1": "boolean", "i1": "short", "u1": "unsignedByte", "i2": "short", "u2": "int",
     "i4": "int", "u4": "long", "i8": "long", "u8": "unsignedByte", "f4": "float", "f8": "double",
@@ -27,21 +27,21 @@ _DATATYPES: Final = {
 
 
 def write_votable(table: Table, buffer: IO[bytes]) -> None:
-    """Write a VOTable; identifiers of 64 bits as text, since VOTable has no such integers."""
+    """Write a VOTable; unsigned 64-bit integers, which VOTable lacks, are written as text."""
     for name in table.colnames:
         if table[name].dtype == np.uint64:
             table[name] = table[name].astype(str)
     meta, table.meta = dict(table.meta), {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of units that VOTable does not know
+        warnings.simplefilter("ignore")  # about units that VOTable does not know
         made = from_table(table)
-        _tell_frame(made)
+        _add_coosys(made)
         made.get_first_table().infos.extend(_infos(meta))
         buffer.write(_as_xml(made))
 
 
 def without_data(table: Table) -> bytes:
-    """Return a VOTable of the columns and the metadata alone, as Parquet files carry one.
+    """A VOTable of columns and metadata without rows, for the schema of a Parquet file.
 
     IVOA Note "Parquet in the VO" 1.0 (2025-01-14), 2.2.
     """
@@ -51,12 +51,12 @@ def without_data(table: Table) -> bytes:
     element = TableElement(made)
     resource.tables.append(element)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of units that VOTable does not know
+        warnings.simplefilter("ignore")  # about units that VOTable does not know
         for column in table.itercols():
             kind = column.dtype.str[1:]
             datatype = _DATATYPES.get(kind)
             shape = [*column.shape[1:]]
-            if column.dtype.kind in "US":  # text of so many letters
+            if column.dtype.kind in "US":  # length of the text
                 shape.append(max(int(kind[1:]), 1))
             size = {"arraysize": "x".join(str(n) for n in reversed(shape))} if shape else {}
             size = {"arraysize": "*"} if column.dtype.kind == "O" else size
@@ -67,13 +67,13 @@ def without_data(table: Table) -> bytes:
             )
             field.description = column.description
             element.fields.append(field)
-        _tell_frame(made)
+        _add_coosys(made)
         element.infos.extend(_infos(table.meta))
         return _as_xml(made)
 
 
-def _tell_frame(made: VOTableFile) -> None:
-    """Say in a COOSYS that positions are ICRS: TOPCAT and Aladin look there. VOTable 1.4, 3.1."""
+def _add_coosys(made: VOTableFile) -> None:
+    """Declare positions as ICRS in a COOSYS, for TOPCAT and Aladin (VOTable 1.4, section 3.1)."""
     element = made.resources[0].tables[0]
     places = [field for field in element.fields if field.name in ("ra", "dec")]
     if len(places) == 2:
@@ -83,7 +83,7 @@ def _tell_frame(made: VOTableFile) -> None:
 
 
 def _as_xml(made: VOTableFile) -> bytes:
-    """Write XML, each description in the one line that it is: astropy breaks longer ones."""
+    """Serialise as XML with each description on one line; astropy breaks long ones."""
     buffer = io.BytesIO()
     made.to_xml(buffer)
     broken = re.compile(rb"(?<=<DESCRIPTION>)[^<]*(?=</DESCRIPTION>)")
@@ -91,7 +91,7 @@ def _as_xml(made: VOTableFile) -> bytes:
 
 
 def _infos(meta: dict[str, Any]) -> list[Info]:
-    """One INFO for each short text or number, for people and other programs, and one for all."""
+    """One INFO for each short text or number, for other programs, and one with all metadata."""
     infos = [Info(name=key, value=str(value)) for key, value in plain(meta).items()]
     return [*infos, Info(name=META, value=as_json(meta))] if meta else []
 
@@ -99,27 +99,29 @@ def _infos(meta: dict[str, Any]) -> list[Info]:
 def read_votable(path: Path) -> Table:
     """Read the first table of a VOTable."""
     text = path.read_bytes()
-    if b"\x00" in text:  # UTF-16 and the like would hide what is looked for below
-        raise BadInputError(f"{path}: is no UTF-8 text. Save it as UTF-8.")
+    if b"\x00" in text:  # UTF-16 would hide what is searched for below
+        raise BadInputError(f"{path}: is not UTF-8 text. Save it as UTF-8.")
     for forbidden, what in (
         (rb"<!doctype", "a DOCTYPE"),
         (rb"<!entity", "an entity"),
         (rb"<(\w+:)?stream[^>]*href", "a link to its data"),
     ):
         if re.search(forbidden, text, re.IGNORECASE):
-            raise BadInputError(f"{path}: holds {what}, which gqs does not follow. Save it inline.")
+            raise BadInputError(
+                f"{path}: contains {what}, which gqs does not follow. Save the data inline."
+            )
     for claim in re.findall(rb"(?:nrows|arraysize)\s*=\s*[\"']([\dx*\s]+)", text):
         if np.prod([int(n) for n in re.findall(rb"\d+", claim)], dtype=float) > len(text):
             raise BadInputError(
-                f"{path}: claims {claim.decode()} rows or elements, more than it holds. "
+                f"{path}: declares {claim.decode()} rows or elements, more than it contains. "
                 "Export it again."
             )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of units and the like: values are checked by whoever asks
+        warnings.simplefilter("ignore")  # about units and the like; values are checked later
         found = parse(io.BytesIO(text)).get_first_table()
         table = found.to_table(use_names_over_ids=True)
-    told = next((str(info.value) for info in found.infos if info.name == META), "")
-    table.meta = from_json(told) or table.meta
+    text_of_meta = next((str(info.value) for info in found.infos if info.name == META), "")
+    table.meta = from_json(text_of_meta) or table.meta
     for column in table.itercols():
         column.meta = {key: column.meta[key] for key in _KEPT if column.meta.get(key)}
     return table

@@ -105,7 +105,7 @@ class TrainingData:
             images = images[:, [self.store.bands.index(band) for band in self.preprocessing.bands]]
         if not self.preprocessing.seeing:
             return self.preprocessing(images, device)
-        seeing_arcsec = seeing.told(self.store.index[rows], self.preprocessing.bands)
+        seeing_arcsec = seeing.seeing_columns(self.store.index[rows], self.preprocessing.bands)
         return self.preprocessing(images, device, seeing_arcsec)
 
     def targets(self, rows: NDArray[np.int64], device: torch.device = CPU) -> Tensor:

@@ -40,7 +40,7 @@ def held_out(
         images = data.store.images(rows)
         magnitudes.append(_magnitudes(images, data))
         seen = images if data.store.form == "paper" else images[:, _planes(data)]
-        told = seeing.told(data.store.index[rows], data.preprocessing.bands)
+        told = seeing.seeing_columns(data.store.index[rows], data.preprocessing.bands)
         for bands in sets:
             given = _without(seen, told, bands, data.preprocessing.bands)
             found = network(data.preprocessing(given[0], torch.device(device), given[1]))

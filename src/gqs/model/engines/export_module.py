@@ -69,16 +69,21 @@ class Whole(nn.Module):
 class Judging(nn.Module):
     """Cutouts to calibrated probabilities, NaN where there is nothing to judge."""
 
-    aperture: Tensor
+    aperture: Tensor  # (k,) fraction of each pixel inside the aperture
+    points: Tensor  # (k,) the same as whole numbers of points
 
     def __init__(self, whole: Whole, temperature: Temperature) -> None:
         super().__init__()
         self.whole, self.temperature = whole, temperature
         self.form = whole.preprocessing.form
         self.reference = max(whole.preprocessing.bands.find(REFERENCE_BAND), 0)
-        weights = photometry.aperture_weights(photometry.RADIUS).ravel()
-        self.inside = np.flatnonzero(weights).tolist()
-        self.register_buffer("aperture", torch.tensor(weights[weights > 0], dtype=torch.float32))
+        points = photometry.aperture_points(photometry.RADIUS).ravel()
+        self.inside = np.flatnonzero(points).tolist()
+        points = points[points > 0]
+        self.register_buffer("points", torch.tensor(points, dtype=torch.float32))
+        self.register_buffer(
+            "aperture", torch.tensor(points / photometry.POINTS, dtype=torch.float32)
+        )
         step = np.arange(CUTOUT_SIZE) - photometry.CENTRE
         far = np.hypot(step[:, None], step).ravel() > photometry.SKY_RADIUS
         self.rim = np.flatnonzero(far).tolist()
@@ -131,9 +136,9 @@ class Judging(nn.Module):
         valid = inside.abs() < FAR
         mirror = inside.flip(1)  # the circle's pixels run from one end to the other
         above = torch.where(valid, inside, torch.where(mirror.abs() < FAR, mirror, sky)) - sky
-        share = valid.float() @ self.aperture
+        # Sums of whole numbers below 2^24 are exact: the decision never depends on rounding.
+        masked = (~valid).float() @ self.points
         flux = above @ self.aperture
         softening = SOFTENING[REFERENCE_BAND]
         magnitude = -_POGSON * (torch.asinh(flux * (1e-9 / (2 * softening))) + math.log(softening))
-        enough = self.aperture.sum() * (1 - photometry.MOST_MASKED)
-        return magnitude, share >= enough
+        return magnitude, masked <= photometry.MOST_MASKED * self.points.sum()

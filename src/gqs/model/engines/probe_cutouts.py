@@ -57,7 +57,7 @@ def specimens(
     parts = list(render_cutouts(sources, seed, BANDS))
     images = np.concatenate([part for part, _ in parts])
     truth = np.array([labels.index(str(name)) for name in sources["class"]], dtype=np.int64)
-    told = np.concatenate([seeing.told(rows, preprocessing.bands) for _, rows in parts])
+    told = np.concatenate([seeing.seeing_columns(rows, preprocessing.bands) for _, rows in parts])
     if preprocessing.form == "paper":
         return Specimens(colour_cutouts(images, BANDS), told, truth)
     images = images[:, [BANDS.index(band) for band in preprocessing.bands]]
