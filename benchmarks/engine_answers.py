@@ -90,7 +90,7 @@ def real_quasars(classifier: Classifier) -> Specimens | None:
     with np.load(Path(root) / "cutouts" / "quasars_ugriz_50x50.npz") as opened:
         images = opened["images"].astype(np.float32)
     judged = np.isfinite(classifier.predict_cutouts(images, BANDS)[:, 0])
-    images = classifier.arranged(images[judged], BANDS)
+    images = classifier.preprocessing.arrange(images[judged], BANDS)
     unknown = np.full(images.shape[:2], np.nan)
     return Specimens(images, unknown, np.full(len(images), labels.index("QSO")))
 

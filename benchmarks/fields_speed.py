@@ -31,7 +31,7 @@ import torch
 from gqs import tables
 from gqs.cutouts.extract import cut_flux
 from gqs.cutouts.field import cut_field
-from gqs.cutouts.quality import faults
+from gqs.cutouts.quality import quality_flags
 from gqs.executors import processes as workers
 from gqs.imaging import unpack
 from gqs.imaging.align import align
@@ -89,7 +89,7 @@ def ours(paths: list[Path], classifier: Any, clock: Clock, out: Path) -> int:
     stars = clock("seeing", lambda: field_stars(stack, sources))
     x, y = np.asarray(sources["x"]), np.asarray(sources["y"])
     images, _ = clock("cut", lambda: cut_flux(stack, x, y, spec.edge))
-    clock("look for faults", lambda: faults(images, BANDS))
+    clock("look for faults", lambda: quality_flags(images, BANDS))
     sky = clock("local sky", lambda: local_sky(images, BANDS))
     clock("aperture photometry", lambda: aperture_magnitudes(images, BANDS, sky=sky))
     clock("PSF photometry", lambda: psf_magnitudes(stack, sources, sky.level, sources, stars))

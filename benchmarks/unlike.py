@@ -29,6 +29,7 @@ from sklearn.neighbors import NearestNeighbors
 import gqs
 from artefacts import KINDS
 from gqs import labels, tables
+from gqs.cutouts.channels import to_channels
 from gqs.cutouts.field import cut_field
 from gqs.cutouts.store import CutoutStore
 from gqs.imaging import seeing
@@ -88,7 +89,7 @@ def main() -> None:
         }  # fmt: skip
         print(name, results[name], flush=True)
     found = typical.fit(seen["fit"]["decides"], classes[fit], seen["held"]["decides"])
-    x = classifier.preprocessing(store.images(test[:256]), seeing=told[test[:256]])
+    x = to_channels(classifier.preprocessing, store.images(test[:256]), told[test[:256]])
     with torch.inference_mode():
         whole = cpu_seconds(lambda: classifier.network(x), 3)
     embedding = seen["test"]["decides"][:256]
@@ -108,7 +109,7 @@ def look(classifier: gqs.Classifier, images: np.ndarray, told: np.ndarray) -> Se
     with torch.inference_mode():
         for start in range(0, len(images), 256):
             some = slice(start, start + 256)
-            x = classifier.preprocessing(images[some], seeing=told[some])
+            x = to_channels(classifier.preprocessing, images[some], told[some])
             logits, embedding = embed(classifier.network, x)
             found = {"logits": logits, "decides": embedding, "last": entered.pop()}
             if (measure := getattr(classifier.network, "measure", None)) is not None:

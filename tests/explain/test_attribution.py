@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from gqs.cutouts.channels import to_channels
 from gqs.cutouts.preprocessing import Preprocessing
 from gqs.explain.attribution import evidence, without_each_band
 from gqs.model.classifier import Classifier
@@ -54,7 +55,7 @@ def test_the_parts_of_all_pixels_sum_to_the_lead(name: str, form: str, stretch: 
     if form == "paper":
         rng = np.random.default_rng(3)
         images = rng.integers(0, 255, (1, 3, 50, 50)).astype(np.uint8)
-    pixels, lead = evidence(judge, judge.preprocessing(images), target=1, steps=96)
+    pixels, lead = evidence(judge, to_channels(judge.preprocessing, images), target=1, steps=96)
     assert pixels.shape == (3, 50, 50)
     assert pixels.sum() == pytest.approx(lead, abs=0.02 + 0.05 * abs(lead))
     if form == "flux":
@@ -72,7 +73,7 @@ def test_of_a_linear_network_each_pixel_has_its_own_term() -> None:
 
     network = Linear().eval()
     judge = Classifier(network, Preprocessing("flux", BANDS, "asinh"), "0" * 64, {}, Path())
-    x = judge.preprocessing(sources(1))
+    x = to_channels(judge.preprocessing, sources(1))
     pixels, lead = evidence(judge, x, target=2, steps=4)
     weights = (network.weights[2] - network.weights.mean(dim=0)).detach()
     np.testing.assert_allclose(pixels, (weights * x[0])[:3].numpy(), rtol=2e-3, atol=1e-4)

@@ -12,6 +12,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from drawn import frames, stars
+from gqs.cutouts.channels import to_channels
 from gqs.errors import BadInputError, IntegrityError, UsageError
 from gqs.files import sha256
 from gqs.labels import PROBABILITY_COLUMNS
@@ -265,7 +266,9 @@ def test_parts_of_a_model_before_it_was_completed_are_not_mixed_in(
         atol=1e-5,
     )
     flux = stars(60)
-    embedding = embed(classifier.network, classifier.preprocessing(flux))[1].detach().numpy()
+    embedding = (
+        embed(classifier.network, to_channels(classifier.preprocessing, flux))[1].detach().numpy()
+    )
     path = typical.fit(embedding, np.arange(60) % 3, embedding).save(folder / TYPICAL)
     told(training={"typical_sha256": sha256(path)})
     assert "unlike" in judged().colnames

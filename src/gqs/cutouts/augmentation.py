@@ -15,7 +15,7 @@ from typing import Final
 import torch
 from torch import Generator, Tensor
 
-from gqs.cutouts.preprocessing import onto
+from gqs.cutouts.channels import to_device
 
 _WHOLE: Final = 0.999  # of a mask after bilinear mixing
 
@@ -100,7 +100,7 @@ class Augmentation:
         if not constant.shape[1]:
             return x
         if self.blind:
-            told = onto((draws.uniform(len(x)) >= self.blind).to(x.dtype), x.device)
+            told = to_device((draws.uniform(len(x)) >= self.blind).to(x.dtype), x.device)
             constant = constant * told[:, None, None, None]
         return torch.cat([x, constant], dim=1)
 
@@ -161,16 +161,16 @@ def dimmed(x: Tensor, most: float, draws: Draws, masks: int) -> Tensor:
     """
     lost = most * draws.uniform(len(x))
     lost = lost * (draws.uniform(len(x)) < 0.5)
-    kept = onto((1 - lost)[:, None, None, None], x.device)
+    kept = to_device((1 - lost)[:, None, None, None], x.device)
     flux, valid = x[:, :masks], x[:, masks:]
-    noise = onto(draws.normal(*flux.shape), x.device)
+    noise = to_device(draws.normal(*flux.shape), x.device)
     return torch.cat([flux * kept + (1 - kept**2).sqrt() * noise * valid, valid], dim=1)
 
 
 def flipped(x: Tensor, probability: float, draws: Draws) -> Tensor:
     """Flip images left to right, and on another draw up to down."""
     for axis in (3, 2):
-        turn = onto(draws.uniform(len(x)) < probability, x.device)
+        turn = to_device(draws.uniform(len(x)) < probability, x.device)
         x = torch.where(turn[:, None, None, None], x.flip(axis), x)
     return x
 
@@ -182,7 +182,7 @@ def rotated(x: Tensor, degrees: float, draws: Draws, black: float = 0.0) -> Tens
     turn = torch.stack(
         [torch.stack([cosine, -sine, zero], 1), torch.stack([sine, cosine, zero], 1)], dim=1
     )
-    turn = onto(turn, x.device)
+    turn = to_device(turn, x.device)
     grid = torch.nn.functional.affine_grid(turn, list(x.shape), align_corners=False)
     # Sampled relative to black, since grid_sample fills with zeros.
     return torch.nn.functional.grid_sample(x - black, grid, align_corners=False) + black
@@ -190,9 +190,9 @@ def rotated(x: Tensor, degrees: float, draws: Draws, black: float = 0.0) -> Tens
 
 def _where(chosen: Tensor, x: Tensor) -> Tensor:
     """Return the places of chosen images, counted on the CPU so that a GPU need not be asked."""
-    return onto(chosen.nonzero()[:, 0], x.device)
+    return to_device(chosen.nonzero()[:, 0], x.device)
 
 
 def _masked(x: Tensor, keep: Tensor) -> Tensor:
     """Put 0 in place of the flux and the masks of bands that are not kept, (n, band)."""
-    return x * onto(torch.cat([keep, keep], dim=1)[:, :, None, None].to(x.dtype), x.device)
+    return x * to_device(torch.cat([keep, keep], dim=1)[:, :, None, None].to(x.dtype), x.device)

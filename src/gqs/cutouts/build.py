@@ -19,9 +19,11 @@ from astropy.table import Table, vstack
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from gqs import files, labels, tables
-from gqs.cutouts.cutting import CutTask, cut_field
+from gqs import __version__, files, labels, tables
 from gqs.cutouts.extract import EDGES, pixel_positions
+from gqs.cutouts.field import CutoutSpec, FieldCutouts, cut_field
+from gqs.cutouts.preprocessing import arrange_bands
+from gqs.cutouts.quality import CENTRE, describe_fault
 from gqs.cutouts.shards import OPTIONAL, Shard, committed, rows_hash, write_shard
 from gqs.cutouts.sky_groups import sky_groups
 from gqs.cutouts.store import CutoutStore
@@ -154,18 +156,94 @@ def build_from_frames(
     made: dict[str, Any] = {"from": "frames", "catalogue_sha256": files.sha256(catalog_path)}
     if star_shift:
         made["star_shift"] = True
+    spec = CutoutSpec(bands, form, edge, star_shift, magnitudes=False)
     with StoreWriter(out, bands, form, edge, made) as writer:
         _refuse_forgotten(writer, fields)
         tasks = [
-            CutTask(
-                out, name, whole[name], _columns(catalog[rows[name]]), bands, form, edge, star_shift
-            )
+            CutTask(out, name, whole[name], _columns(catalog[rows[name]]), spec)
             for name in sorted(rows)
         ]
-        shards, failed = _run(cut_field, tasks, workers, progress)
+        shards, failed = _run(cut_shard, tasks, workers, progress)
         store = writer.finish(shards, [*set_aside, *failed])
     elsewhere = len(catalog) - sum(len(found) for found in rows.values())
     return _report(store, elsewhere, begin)
+
+
+# A catalogue's positions are taken to be wrong where fewer than a quarter of at least ten objects
+# show 3 sigma of light in the 3 x 3 pixels about them; of random places about one in twenty does.
+_FEWEST_TO_CHECK: Final = 10
+_LEAST_SEEN: Final = 0.25
+_SIGMA: Final = 3.0
+
+
+@dataclass(frozen=True)
+class CutTask:
+    """One field's shard to make."""
+
+    store: Path  # the store's folder
+    field: FieldId
+    frames: Mapping[str, Path]  # its frames by band, r among them
+    rows: Table  # the catalogue's rows on it
+    spec: CutoutSpec
+
+    def __str__(self) -> str:
+        return f"Field {self.field}"
+
+
+def cut_shard(task: CutTask) -> Shard:
+    """Make one field's shard, or return it if it is complete already; runs in a child process."""
+    name, spec = str(task.field), task.spec
+    source = files.hash_of(
+        {
+            "frames": {band: files.sha256(path) for band, path in task.frames.items()},
+            "rows": rows_hash(task.rows),
+            "how": [spec.bands, spec.form, spec.edge, spec.star_shift, __version__],
+        }
+    )
+    there = committed(task.store, name, source)
+    if there is not None:
+        return there
+    cutouts = cut_field(task.frames, spec, task.rows)
+    keep = cutouts.usable
+    _check_positions(cutouts.select(keep))
+    rows = task.rows.copy()
+    for column in ("x", "y"):
+        rows[column] = cutouts.objects[column]
+    for column, value in zip(tables.FIELD_COLUMNS, task.field, strict=True):
+        rows[column] = np.full(len(rows), value, dtype=np.int32)
+    rows["flags"] = cutouts.cut_flags
+    for band in cutouts.bands:
+        rows[f"seeing_{band}"] = np.asarray(cutouts.objects[f"seeing_{band}"])
+    images = cutouts.images[keep]
+    if spec.form == "flux" and cutouts.bands != spec.bands:
+        images = arrange_bands(images, cutouts.bands, spec.bands)
+    left_out = [
+        f"{task.frames[band]}: shows no signal; band {band} of field {task.field} is masked."
+        for band in cutouts.blank
+    ]
+    left_out += [
+        f"Object {rows['objid'][i]} of field {task.field}: "
+        f"{describe_fault(int(cutouts.flags[i]))}; left out."
+        for i in np.flatnonzero(~keep)
+    ]
+    return write_shard(task.store, name, images, rows[keep], source, left_out)
+
+
+def _check_positions(cutouts: FieldCutouts) -> None:
+    """Refuse a field where most positions show no source: a wrong but valid WCS."""
+    if len(cutouts.flux) < _FEWEST_TO_CHECK:
+        return
+    band = cutouts.bands.index(REFERENCE_BAND)
+    plane = cutouts.flux[:, band]
+    box = plane[:, CENTRE, CENTRE]
+    level = np.nanmedian(plane, axis=(1, 2))
+    signal = (np.nanmean(box, axis=(1, 2)) - level) * np.sqrt(box[0].size)
+    seen = float(np.mean(signal > _SIGMA * cutouts.noise[band]))
+    if seen < _LEAST_SEEN:
+        raise BadInputError(
+            f"only {seen:.0%} of {len(plane)} catalogued objects have any light at their position, "
+            "so the WCS or the catalogue is wrong; set aside. Solve the astrometry again."
+        )
 
 
 def _frame_files(paths: Iterable[Path | str]) -> list[Path]:

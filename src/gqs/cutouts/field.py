@@ -17,7 +17,7 @@ from scipy.spatial import KDTree
 
 from gqs import tables
 from gqs.cutouts.extract import cut_flux, cut_picture, pixel_positions
-from gqs.cutouts.quality import faults
+from gqs.cutouts.quality import quality_flags
 from gqs.errors import BadInputError, IntegrityError, UsageError
 from gqs.imaging import seeing
 from gqs.imaging.align import BandStack, align
@@ -127,7 +127,7 @@ def cut_field(
     x, y = np.asarray(objects["x"]), np.asarray(objects["y"])
     flux, cut_flags = cut_flux(stack, x, y, spec.edge)
     missing = np.int32(Flag.MISSING_BAND if len(bands) < len(spec.bands) else 0)
-    flags = cut_flags | faults(flux, bands) | light.flags(x, y) | missing
+    flags = cut_flags | quality_flags(flux, bands) | light.flags(x, y) | missing
     flags |= np.asarray(
         sources["flags"] if positions is None else _flags_of_detections(sources, objects)
     )

@@ -1,4 +1,4 @@
-"""Which cutouts can be judged at all: one rule for what is learned from and what is classified."""
+"""Which cutouts can be classified: one rule for training and for use."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gqs.errors import UsageError
 from gqs.surveys.sdss import CUTOUT_SIZE, REFERENCE_BAND
 from gqs.tables import Flag
 
@@ -15,8 +14,8 @@ CENTRE: Final = slice(CUTOUT_SIZE // 2 - 1, CUTOUT_SIZE // 2 + 2)  # 3 px
 MOST_MASKED: Final = 0.5
 
 
-def faults(flux: NDArray[np.floating[Any]], bands: str) -> NDArray[np.int32]:
-    """Tell what stands in the way of judging each cutout."""
+def quality_flags(flux: NDArray[np.floating[Any]], bands: str) -> NDArray[np.int32]:
+    """Flags of cutouts that cannot be classified, (n,) sums of `Flag`; 0 for usable ones."""
     reference = flux[:, max(bands.find(REFERENCE_BAND), 0)]
     valid = np.isfinite(flux)
     flags = np.zeros(len(flux), dtype=np.int32)
@@ -33,23 +32,10 @@ def faults(flux: NDArray[np.floating[Any]], bands: str) -> NDArray[np.int32]:
     return flags
 
 
-def why(flags: int) -> str:
-    """Say in words what `faults` found."""
+def describe_fault(flags: int) -> str:
+    """Say in words why a cutout cannot be classified."""
     if flags & Flag.OUTSIDE:
         return "lies on none of the frames"
     if flags & Flag.NO_SIGNAL:
         return "has no signal in the r band"
     return "has a masked centre, or over half of its cutout masked"
-
-
-def plain_flux(flux: Any) -> NDArray[Any]:
-    """Return cutouts as a plain array of nanomaggies, NaN where they are masked."""
-    if (unit := getattr(flux, "unit", None)) is not None:
-        try:
-            flux = flux.to("nmgy")
-        except Exception as error:  # astropy has several, some of them made at run time
-            raise UsageError(f"Cutouts are in {unit}. Give nanomaggies.") from error
-        flux = getattr(flux, "filled", lambda _: flux)(np.nan).value  # astropy's Masked has it
-    if np.ma.isMaskedArray(flux):
-        return np.asarray(np.ma.filled(flux.astype(float), np.nan))
-    return np.asarray(flux)

@@ -28,7 +28,7 @@ def without_each_band(
     """
     found = {}
     paper = classifier.form == "paper"
-    mag_r = None if paper else classifier.magnitudes(images, bands)
+    mag_r = None if paper else classifier.preprocessing.magnitudes(images, bands)
     for i, band in enumerate(PICTURE_BANDS if paper else bands):
         if band not in classifier.bands or (band == REFERENCE_BAND and not paper):
             continue

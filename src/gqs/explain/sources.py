@@ -15,12 +15,13 @@ from astropy.table import Row, Table
 from numpy.typing import NDArray
 
 from gqs import labels
+from gqs.cutouts.channels import to_channels
 from gqs.cutouts.field import FieldCutouts, cut_field
 from gqs.errors import BadInputError, UsageError
 from gqs.evaluation.matched import numbers
 from gqs.explain.attribution import evidence, without_each_band
-from gqs.imaging import seeing
 from gqs.imaging.frames import group_fields, read_frame
+from gqs.imaging.seeing import seeing_columns
 from gqs.model.classifier import Classifier
 from gqs.model.examples import Examples
 from gqs.model.folder import EXAMPLES, part
@@ -233,8 +234,8 @@ def _explained(
 ) -> list[Explained]:
     bands = some.bands if classifier.form == "flux" else classifier.bands
     table = weigh(classifier.classify_cutouts(some), classifier, prior)
-    told = seeing.seeing_columns(some.objects, bands)
-    without = without_each_band(classifier, some.images, bands, told)
+    widths = seeing_columns(some.objects, bands)
+    without = without_each_band(classifier, some.images, bands, widths)
     if prior is not None:
         r, ra, dec = (numbers(table, name) for name in ("mag_r", "ra", "dec"))
         learned = calibration_of(classifier, "a prior").learned.at(r)
@@ -250,10 +251,8 @@ def _explained(
         parts, lead = np.zeros(image.shape, dtype=np.float32), float("nan")
         nearest: list[Neighbour] = []
         if row["class"]:
-            channels = classifier.preprocessing(
-                classifier.arranged(some.images[i : i + 1], bands),
-                seeing=classifier.told(1, bands, told[i : i + 1]),
-            )
+            one = classifier.preprocessing.inputs(image[None], bands, widths[i])
+            channels = to_channels(classifier.preprocessing, one.images, one.seeing)
             every, lead = evidence(classifier, channels, labels.index(str(row["class"])))
             there = range(3) if classifier.form == "paper" else map(classifier.bands.index, bands)
             parts = every[list(there)]

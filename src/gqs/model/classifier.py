@@ -14,17 +14,15 @@ from scipy.special import softmax
 
 from gqs import labels
 from gqs.cutouts.field import CutoutSpec, FieldCutouts
-from gqs.cutouts.preprocessing import Preprocessing
-from gqs.cutouts.quality import faults, plain_flux
+from gqs.cutouts.preprocessing import Preprocessing, plain_flux
 from gqs.errors import ModelError, UsageError
-from gqs.imaging.photometry import aperture_magnitudes
 from gqs.model.calibration import Calibration
 from gqs.model.classify_field import cut_one_field, field_predictions
 from gqs.model.engines import select as choosing
 from gqs.model.engines.backends import Engine, Torch
 from gqs.model.folder import CARD, TYPICAL, Card, load_model, part
 from gqs.model.novelty import Typical
-from gqs.surveys.sdss import BANDS, CUTOUT_SIZE, REFERENCE_BAND, check_bands
+from gqs.surveys.sdss import BANDS, REFERENCE_BAND
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -129,37 +127,29 @@ class Classifier:
         seeing: NDArray[np.float64] | None = None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Judge cutouts, and tell how far each lies from all that the model learned."""
-        flux = plain_flux(flux)
-        images = self.arranged(flux, bands)
-        told = self.told(len(images), bands, seeing)
+        flux, preprocessing = plain_flux(flux), self.preprocessing
+        if REFERENCE_BAND not in preprocessing.shared_bands(bands):
+            raise UsageError(f"Bands {bands!r}: {REFERENCE_BAND} must be among them.")
+        images, seeing, usable, complete = preprocessing.inputs(flux, bands, seeing)
         if mag_r is None and self.calibration is not None:
-            mag_r = self.magnitudes(flux, bands)
-        found = np.full((len(images), len(labels.CLASSES)), np.nan)
+            mag_r = preprocessing.magnitudes(flux, bands)
+        logits = np.full((len(images), len(labels.CLASSES)), np.nan)
         unlike = np.full(len(images), np.nan)
-        rows = np.flatnonzero(self._judgeable(images, bands))
+        rows = np.flatnonzero(usable)
         engine = self.computes
         batch = min(self.batch, engine.batch)
         for start in range(0, len(rows), batch):
-            some = rows[start : start + batch]
-            found[some], embedding = engine(images[some], told[some])
+            chosen = rows[start : start + batch]
+            logits[chosen], embedding = engine(images[chosen], seeing[chosen])
             if self.typical is not None:
-                unlike[some] = self.typical.unlike(embedding)
-                unlike[some[~self._complete(images[some])]] = np.nan
-        found[~np.isfinite(found).all(axis=1)] = np.nan
-        unlike[np.isnan(found[:, 0])] = np.nan
+                unlike[chosen] = self.typical.unlike(embedding)
+        logits[~np.isfinite(logits).all(axis=1)] = np.nan
+        # A missing band would make any source look unusual.
+        unlike[~complete | np.isnan(logits[:, 0])] = np.nan
         if self.calibration is None or mag_r is None:
-            return np.asarray(softmax(found, axis=1)), unlike
-        temperature = self.calibration.at(self.given(bands))
-        return temperature.probabilities(found, np.asarray(mag_r)), unlike
-
-    def magnitudes(self, flux: NDArray[Any], bands: str = BANDS) -> NDArray[np.float64]:
-        """Measure what calibration and priors go by: r magnitudes within 3 arcsec."""
-        if self.form == "paper" or REFERENCE_BAND not in bands:
-            return np.full(len(flux), np.nan)
-        r = bands.index(REFERENCE_BAND)
-        plane = plain_flux(flux)[:, r : r + 1].astype(np.float32, copy=False)
-        plane = np.where(np.isfinite(plane), plane, np.nan)
-        return aperture_magnitudes(plane, REFERENCE_BAND)[0][:, 0]
+            return np.asarray(softmax(logits, axis=1)), unlike
+        temperature = self.calibration.at(preprocessing.shared_bands(bands))
+        return temperature.probabilities(logits, np.asarray(mag_r)), unlike
 
     def classify_field(
         self, paths: Sequence[str | Path] | str | Path, positions: Table | None = None
@@ -202,67 +192,6 @@ class Classifier:
     def cutout_spec(self) -> CutoutSpec:
         """How cutouts are made for this model: as those of its training set were."""
         return CutoutSpec(self.bands, self.form, self.card["edge"], self.card["star_shift"])
-
-    def given(self, bands: str) -> str:
-        """Name those of the model's bands that are there, in its order; all of a colour picture."""
-        return "".join(band for band in self.bands if band in bands or self.form == "paper")
-
-    def arranged(self, flux: NDArray[Any], bands: str) -> NDArray[Any]:
-        """Put the bands into the model's order, with planes of NaN for those that are missing: (n,
-        band, 50, 50) as `preprocessing` takes them.
-        """
-        if self.form == "paper":
-            if flux.dtype != np.uint8 or flux.ndim != 4 or flux.shape[1] != 3:
-                raise UsageError(
-                    f"This model takes 8-bit colour pictures (n, 3, {CUTOUT_SIZE}, {CUTOUT_SIZE}); "
-                    f"got {flux.dtype} {flux.shape}."
-                )
-            return flux
-        check_bands(bands)
-        wanted = (len(bands), CUTOUT_SIZE, CUTOUT_SIZE)
-        if flux.ndim != 4 or flux.shape[1:] != wanted or flux.dtype.kind not in "fiu":
-            raise UsageError(
-                f"Cutouts for bands {bands!r} must be numbers (n, {', '.join(map(str, wanted))}); "
-                f"got {flux.dtype} {flux.shape}."
-            )
-        if flux.dtype == np.uint8:
-            raise UsageError(
-                "Cutouts are 8-bit pictures, of which no flux can be told. Give nanomaggies."
-            )
-        if REFERENCE_BAND not in bands or REFERENCE_BAND not in self.bands:
-            raise UsageError(f"Bands {bands!r}: {REFERENCE_BAND} must be among them.")
-        images = np.full((len(flux), len(self.bands), *wanted[1:]), np.nan, dtype=np.float32)
-        for i, band in enumerate(self.bands):
-            if band in bands:
-                images[:, i] = flux[:, bands.index(band)]
-        images[~np.isfinite(images)] = np.nan
-        return images
-
-    def told(
-        self, n: int, bands: str, seeing: NDArray[np.float64] | None = None
-    ) -> NDArray[np.float64]:
-        """Put the seeing into the model's order of bands: (n, band) arcsec, as `preprocessing`
-        takes it; NaN where it is not known.
-        """
-        found = np.full((n, len(self.bands)), np.nan)
-        if seeing is not None and self.form == "flux":
-            given = np.broadcast_to(np.asarray(seeing, dtype=np.float64), (n, len(bands)))
-            for i, band in enumerate(self.bands):
-                if band in bands:
-                    found[:, i] = given[:, bands.index(band)]
-        return found
-
-    def _complete(self, images: NDArray[Any]) -> NDArray[np.bool_]:
-        """Tell which cutouts show something in every band: a missing one is not an odd source."""
-        if self.form == "paper":
-            return np.ones(len(images), dtype=bool)
-        return np.asarray(np.isfinite(images).any(axis=(2, 3)).all(axis=1))
-
-    def _judgeable(self, images: NDArray[Any], bands: str) -> NDArray[np.bool_]:
-        if self.form == "paper":
-            return np.asarray(images.max(axis=(1, 2, 3)) > images.min(axis=(1, 2, 3)))
-        given = [i for i, band in enumerate(self.bands) if band in bands]
-        return np.asarray(faults(images[:, given], "".join(self.bands[i] for i in given)) == 0)
 
 
 def load_classifier(

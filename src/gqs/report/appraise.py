@@ -88,7 +88,7 @@ def predict_rows(
     distances = [np.empty(0)]
     for start in range(0, len(rows), CHUNK):
         images = store.images(rows[start : start + CHUNK])
-        magnitudes.append(classifier.magnitudes(images, store.bands))
+        magnitudes.append(classifier.preprocessing.magnitudes(images, store.bands))
         told = seeing.seeing_columns(store.index[rows[start : start + CHUNK]], store.bands)
         some, far = classifier.examine_cutouts(images, store.bands, magnitudes[-1], told)
         parts.append(some)
@@ -255,7 +255,7 @@ def _probabilities(
     try:
         calibration = calibration_of(classifier, "the report")
         kept = held_out_of(classifier, "the report")
-        bands = classifier.given(bands)
+        bands = classifier.preprocessing.shared_bands(bands)
         held_out = with_bands(kept, bands, classifier, "the report")
     except UsageError:
         return None

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from gqs import labels
 from gqs.cutouts.augmentation import Augmentation, Draws
-from gqs.cutouts.preprocessing import Preprocessing, onto
+from gqs.cutouts.channels import to_channels, to_device
+from gqs.cutouts.preprocessing import Preprocessing
 from gqs.cutouts.split import split_hash
 from gqs.errors import UsageError
 from gqs.imaging import seeing
@@ -104,13 +105,13 @@ class TrainingData:
         if self.preprocessing.form == "flux" and self.preprocessing.bands != self.store.bands:
             images = images[:, [self.store.bands.index(band) for band in self.preprocessing.bands]]
         if not self.preprocessing.seeing:
-            return self.preprocessing(images, device)
+            return to_channels(self.preprocessing, images, device=device)
         seeing_arcsec = seeing.seeing_columns(self.store.index[rows], self.preprocessing.bands)
-        return self.preprocessing(images, device, seeing_arcsec)
+        return to_channels(self.preprocessing, images, seeing_arcsec, device)
 
     def targets(self, rows: NDArray[np.int64], device: torch.device = CPU) -> Tensor:
         """Classes of rows, (n,) int64."""
-        return onto(torch.from_numpy(self.classes[rows]), device)
+        return to_device(torch.from_numpy(self.classes[rows]), device)
 
     def training_batches(
         self,

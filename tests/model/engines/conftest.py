@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gqs import labels
+from gqs.cutouts.channels import to_channels
 from gqs.model.calibration import HeldOut, calibrate
 from gqs.model.engines.probe_cutouts import Specimens, specimens
 from gqs.model.folder import Card, save_model
@@ -47,7 +48,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, seen: Specimens) -> Path:
         data_hash="0" * 64,
         split_hash="0" * 64,
     )
-    network.fit(card.preprocessing()(seen.images, seeing=seen.seeing))
+    network.fit(to_channels(card.preprocessing(), seen.images, seen.seeing))
     with torch.no_grad():
         network.head[-1].weight.mul_(30)  # probabilities that differ, as a trained network's do
     rng = np.random.default_rng(2)

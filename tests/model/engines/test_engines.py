@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from gqs.cutouts.channels import to_channels
 from gqs.errors import ModelError, UsageError
 from gqs.model.classifier import load_classifier
 from gqs.model.engines import graph
@@ -105,9 +106,8 @@ def test_aperture_sums_stay_fp32_whatever_the_rest_is(
     assert isinstance(engine, Graph)
     given = {"images": seen.images, "seeing": seen.seeing.astype(np.float32)}
     measured = engine.stages[0](given)
-    x = subject.preprocessing(
-        np.where(np.isinf(seen.images), np.nan, seen.images), seeing=seen.seeing
-    )
+    finite = np.where(np.isinf(seen.images), np.nan, seen.images)
+    x = to_channels(subject.preprocessing, finite, seen.seeing)
     network = subject.network
     with torch.inference_mode():
         expected = network.measure(x[:, :5], x[:, 5:10]).numpy()

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from gqs.cutouts.channels import to_channels
 from gqs.cutouts.preprocessing import Preprocessing
-from gqs.cutouts.quality import faults
+from gqs.cutouts.quality import quality_flags
 from gqs.imaging.photometry import aperture_magnitudes
 from gqs.model.engines.export_module import Judging, Whole
 from gqs.model.engines.probe_cutouts import specimens
@@ -47,7 +48,7 @@ def test_channels_are_those_of_preprocessing(bands: str, stretch: str, told: boo
     given = (torch.tensor(images), *([torch.tensor(seeing).float()] if told else []))
     found = Whole(ANY, preprocessing).channels(*given)
     clean = np.where(np.isfinite(images), images, np.nan)
-    expected = preprocessing(clean, seeing=seeing)
+    expected = to_channels(preprocessing, clean, seeing)
     np.testing.assert_allclose(found, expected, rtol=3e-7, atol=1e-7)
 
 
@@ -55,14 +56,14 @@ def test_channels_of_a_picture() -> None:
     preprocessing = Preprocessing("paper", "irg", "linear")
     pictures = np.random.default_rng(1).integers(0, 256, (3, 3, 50, 50)).astype(np.uint8)
     found = Whole(ANY, preprocessing).channels(torch.tensor(pictures))
-    np.testing.assert_allclose(found, preprocessing(pictures), atol=1e-7)
+    np.testing.assert_allclose(found, to_channels(preprocessing, pictures), atol=1e-7)
 
 
 @pytest.mark.parametrize("bands", ["ugriz", "gri"])
 def test_what_can_be_judged_is_what_the_dataset_says(bands: str) -> None:
     images = harmed(bands=bands)
     judging = Judging(Whole(ANY, Preprocessing("flux", bands, "linear")), Temperature())
-    expected = faults(images, bands) == 0
+    expected = quality_flags(images, bands) == 0
     assert 0 < expected.sum() < len(images)
     np.testing.assert_array_equal(judging.judgeable(torch.tensor(images)).numpy(), expected)
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gqs.cutouts.channels import to_channels
 from gqs.cutouts.preprocessing import Preprocessing
 from gqs.errors import UsageError
 from gqs.networks.embedding import embed
@@ -110,7 +111,7 @@ class Torch:
         half = torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
         with torch.inference_mode(), half:
             logits, embedding = embed(
-                self.network, self.preprocessing(images, seeing=seeing).to(device)
+                self.network, to_channels(self.preprocessing, images, seeing).to(device)
             )
         return logits.float().cpu().numpy(), embedding.cpu().numpy()
 

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gqs.cutouts.preprocessing import MOST, Preprocessing
+from gqs.cutouts.preprocessing import FLUX_LIMIT, Preprocessing
 from gqs.cutouts.quality import CENTRE, MOST_MASKED
 from gqs.imaging import photometry
 from gqs.model.temperature import Temperature
 from gqs.networks.embedding import embed
-from gqs.surveys.sdss import CUTOUT_SIZE, REFERENCE_BAND, SKY_NOISE, SOFTENING
+from gqs.surveys.sdss import CUTOUT_SIZE, REFERENCE_BAND, SOFTENING
 
 FAR: Final = 3e38  # stands for infinity, which some engines treat in ways of their own
 _FEW: Final = 100  # pixels of sky under which photometry takes it for black
@@ -34,8 +34,7 @@ class Whole(nn.Module):
     def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.network, self.preprocessing = network, preprocessing
-        noise = [SKY_NOISE[band] for band in preprocessing.bands]
-        self.register_buffer("noise", torch.tensor(noise)[:, None, None])
+        self.register_buffer("noise", torch.tensor(preprocessing.noise)[:, None, None])
 
     def forward(self, images: Tensor, seeing: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(n, band, 50, 50) nanomaggies, NaN where masked -> (n, 3) logits, (n, d) embedding."""
@@ -46,7 +45,7 @@ class Whole(nn.Module):
         if self.preprocessing.form == "paper":
             return images.float() / 127.5 - 1
         valid = images.abs() < FAR
-        flux = torch.where(valid, images / self.noise, 0.0).clamp(-MOST, MOST)
+        flux = torch.where(valid, images / self.noise, 0.0).clamp(-FLUX_LIMIT, FLUX_LIMIT)
         if self.preprocessing.stretch == "asinh":
             flux = torch.asinh(flux)
         planes = [flux, valid.float()]
@@ -76,7 +75,7 @@ class Judging(nn.Module):
         super().__init__()
         self.whole, self.temperature = whole, temperature
         self.form = whole.preprocessing.form
-        self.reference = max(whole.preprocessing.bands.find(REFERENCE_BAND), 0)
+        self.reference = whole.preprocessing.reference
         points = photometry.aperture_points(photometry.RADIUS).ravel()
         self.inside = np.flatnonzero(points).tolist()
         points = points[points > 0]

@@ -261,9 +261,9 @@ def processor() -> str:
 def _sources() -> str:
     """Hash of the code that a graph and its trial come from."""
     from gqs import networks
-    from gqs.cutouts import preprocessing as preprocess
+    from gqs.cutouts import channels, preprocessing
 
     folders = [Path(str(module.__file__)).parent for module in (networks, graph)]
     paths = [path for folder in folders for path in sorted(folder.glob("*.py"))]
-    paths.append(Path(str(preprocess.__file__)))
+    paths += [Path(str(module.__file__)) for module in (channels, preprocessing)]
     return files.hash_of([files.sha256(path) for path in paths])
