@@ -32,7 +32,7 @@ from gqs import tables
 from gqs.cutouts.extract import cut_flux
 from gqs.cutouts.field import cut_field
 from gqs.cutouts.quality import quality_flags
-from gqs.executors import processes as workers
+from gqs.executors import cpu_count
 from gqs.imaging import unpack
 from gqs.imaging.align import align
 from gqs.imaging.detect import find
@@ -172,7 +172,7 @@ def main() -> None:
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--name", default="fields_speed", help="of the result file")
     asked = parser.parse_args()
-    cores, fields, gflops = workers.cores(), real_paths()[: asked.real], matrix_rate()
+    cores, fields, gflops = cpu_count(), real_paths()[: asked.real], matrix_rate()
     classifier = load_classifier(asked.model, engine=asked.engine)
     network = zoo.build("resnet50_gqs", channels=len(BANDS)).eval()
     limits, mine, other = Clock(), Clock(), Clock()

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
-from gqs.executors.processes import cores, run
+from gqs.executors import cpu_count
+from gqs.executors.processes import LocalExecutor
 from gqs.simulation import population
 from gqs.simulation.fields import Survey, _make_field, _Task, simulate
 from gqs.simulation.plan import plan
@@ -69,10 +70,12 @@ def main() -> None:
     sources = population.draw(counts, np.random.default_rng(SEED))
     shards = range(-(-objects // SHARD))
     rates = {}
-    for crew in sorted({1, cores()}):
+    for workers in sorted({1, cpu_count()}):
         start = time.monotonic()
-        rendered = sum(o.result for o in run(partial(render, sources=sources), shards, crew))
-        rates[f"{crew} cores"] = rendered / (time.monotonic() - start)
+        rendered = sum(
+            o.result for o in LocalExecutor(workers).run(partial(render, sources=sources), shards)
+        )
+        rates[f"{workers} cores"] = rendered / (time.monotonic() - start)
     start = time.process_time()
     rendered = sum(render(number, sources) for number in shards)
     rates["a CPU second"] = rendered / (time.process_time() - start)

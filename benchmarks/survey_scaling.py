@@ -27,7 +27,7 @@ import distributed
 
 from gqs.model.classifier import Classifier, load_classifier
 from gqs.runs.field_task import unsettled
-from gqs.runs.run_store import Ledger
+from gqs.runs.run_store import RunStore
 from gqs.runs.survey import classify_survey
 from many_fields import renumbered
 from measured import matrix_rate, save
@@ -55,7 +55,7 @@ def timed(classifier: Classifier, paths: list[Path], out: Path, number: int) -> 
         report = classify_survey(classifier, paths, out / "survey", scheduler=address)
         took = time.monotonic() - begin
     assert report.code == 0, report.set_aside
-    records = [record for _, record in Ledger(out / "survey").records()]
+    records = [record for _, record in RunStore(out / "survey").records()]
     return took, max(record["peak_mib"] for record in records)
 
 
@@ -72,7 +72,7 @@ def own_memory(classifier: Classifier, paths: list[Path], out: Path) -> float:
     tracemalloc.start()
     again = [Path(str(path)) for path in paths]
     classify_survey(classifier, again, out, scheduler="tcp://127.0.0.1:1")
-    known, _ = unsettled(Ledger(out))
+    known, _ = unsettled(RunStore(out))
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return most / len(known)
@@ -158,7 +158,7 @@ def main() -> None:
         out = home / f"memory-{max(asked.memory)}" / "survey"
         client_s = own_passes(classifier, every[: 5 * max(asked.memory)], out)
         client_bytes = own_memory(classifier, every[: 5 * max(asked.memory)], out)
-        records = [record for _, record in Ledger(out).records()]
+        records = [record for _, record in RunStore(out).records()]
         written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     seconds = {number: statistics.median(took) for number, took in walls.items()}
     bare_s = {number: statistics.median(took) for number, took in bares.items()}

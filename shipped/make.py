@@ -32,7 +32,7 @@ from gqs.cutouts.build import CHUNK, RenderTask, render_chunk
 from gqs.cutouts.shards import committed, rows_hash, write_shard
 from gqs.cutouts.store import CutoutStore
 from gqs.cutouts.writer import StoreWriter
-from gqs.executors import processes as workers
+from gqs.executors.processes import LocalExecutor
 from gqs.imaging import seeing
 from gqs.labels import CLASSES, GALAXY, STAR
 from gqs.simulation import population
@@ -161,7 +161,7 @@ def _rendered(out: Path, every: Table, processes: int | None, members: list[Tabl
             tasks.append(RenderTask(out, FIRST[side] + k, sources, BANDS, "flux", SEED))
     names = {}
     with progress_bar("rendering") as progress:
-        for done, outcome in enumerate(workers.run(render_chunk, tasks, workers=processes)):
+        for done, outcome in enumerate(LocalExecutor(processes).run(render_chunk, tasks)):
             if outcome.error is not None:
                 raise outcome.error
             names[outcome.item.number] = outcome.result.name

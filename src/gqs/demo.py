@@ -15,7 +15,7 @@ from gqs import tables
 from gqs.cutouts.build import build_from_frames
 from gqs.cutouts.split import split_store
 from gqs.cutouts.store import CutoutStore
-from gqs.executors.processes import Progress
+from gqs.executors import Progress
 from gqs.files import write_bytes
 from gqs.imaging.align import align
 from gqs.imaging.composite import colour_picture

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from gqs.errors import BadInputError, IntegrityError, ResourceError
-from gqs.executors import processes as workers
+from gqs.executors import Outcome, cpu_count, no_progress
+from gqs.executors.processes import LocalExecutor
 
 
 class Unreadable(Exception):  # noqa: N818
@@ -64,24 +65,24 @@ def work(item: Any) -> Any:
     return item * 2
 
 
-def together(items: list[Any], **options: Any) -> dict[str, workers.Outcome]:
-    return {str(o.item): o for o in workers.run(work, items, **options)}
+def together(items: list[Any], **options: Any) -> dict[str, Outcome]:
+    return {str(o.item): o for o in LocalExecutor(**options).run(work, items)}
 
 
 def test_every_item_comes_once() -> None:
     items = list(range(23))
-    outcomes = list(workers.run(work, items, workers=3))
+    outcomes = list(LocalExecutor(3).run(work, items))
     assert sorted(o.item for o in outcomes) == items
     assert all(o.result == 2 * o.item and o.error is None for o in outcomes)
 
 
 def test_one_worker_keeps_the_order() -> None:
-    outcomes = workers.run(work, [5, 3, 9, 1], workers=1)
+    outcomes = LocalExecutor(1).run(work, [5, 3, 9, 1])
     assert [o.item for o in outcomes] == [5, 3, 9, 1]
 
 
 def test_no_items() -> None:
-    assert list(workers.run(work, [])) == []
+    assert list(LocalExecutor().run(work, [])) == []
 
 
 def test_errors_cost_only_their_item() -> None:
@@ -96,7 +97,7 @@ def test_errors_cost_only_their_item() -> None:
     assert said["bad"] == "frame.fits: cut. Fetch it again."
     assert type(found["disk"].error) is ResourceError
     assert type(found["leak"].error) is IntegrityError
-    assert "ZeroDivisionError (a bug of two lines) at test_workers.py" in said["bug"]
+    assert "ZeroDivisionError (a bug of two lines) at test_processes.py" in said["bug"]
     for name in ("kill", "abort", "exit", "bug", "lambda", "unreadable", "unreadable result"):
         assert type(found[name].error) is BadInputError
         assert said[name].startswith(f"{name}: ")
@@ -121,7 +122,7 @@ def test_memory_is_limited() -> None:
 
 def test_a_slow_caller_does_not_make_children_late() -> None:
     outcomes = []
-    for outcome in workers.run(work, [1, 2], workers=2, time_limit_s=3):
+    for outcome in LocalExecutor(2, time_limit_s=3).run(work, [1, 2]):
         outcomes.append(outcome)
         if len(outcomes) == 1:
             time.sleep(3.5)
@@ -130,7 +131,7 @@ def test_a_slow_caller_does_not_make_children_late() -> None:
 
 def test_long_items_make_short_sentences() -> None:
     long = ["x" * 5000 + "\n", 1]
-    (outcome,) = workers.run(partial(_fail, reason="y"), [long], workers=1)
+    (outcome,) = LocalExecutor(1).run(partial(_fail, reason="y"), [long])
     assert len(str(outcome.error)) < 300
     assert "\n" not in str(outcome.error)
 
@@ -166,13 +167,13 @@ class OnlyHere:
 
 
 def test_an_item_that_a_child_cannot_read() -> None:
-    outcomes = list(workers.run(work, [OnlyHere(), 3], workers=1))
-    assert "cannot be read by a child" in str(outcomes[0].error)
+    outcomes = list(LocalExecutor(1).run(work, [OnlyHere(), 3]))
+    assert "cannot be read by a worker" in str(outcomes[0].error)
     assert outcomes[1].result == 6
 
 
 def test_closing_early_stops_the_children() -> None:
-    outcomes = workers.run(work, [1, "hang", "hang"], workers=2)
+    outcomes = LocalExecutor(2).run(work, [1, "hang", "hang"])
     assert next(outcomes).result == 2
     outcomes.close()  # type: ignore[attr-defined]
     time.sleep(0.2)
@@ -187,10 +188,10 @@ def test_closing_early_stops_the_children() -> None:
 
 SCRIPT = """
 import sys, time
-from gqs import workers
+from gqs.executors.processes import LocalExecutor
 import {module}
 print("begins", flush=True)
-for outcome in workers.run({module}.work, {items}, workers=2):
+for outcome in LocalExecutor(2).run({module}.work, {items}):
     print(outcome.item, outcome.result, outcome.error, flush=True)
 """
 
@@ -274,7 +275,7 @@ def test_threads_may_run_at_once() -> None:
 
     def count(start: int) -> None:
         items = range(start, start + 4)
-        results.extend(o.result for o in workers.run(work, items, workers=1))
+        results.extend(o.result for o in LocalExecutor(1).run(work, items))
 
     threads = [threading.Thread(target=count, args=(10 * i,)) for i in range(2)]
     for thread in threads:
@@ -286,16 +287,16 @@ def test_threads_may_run_at_once() -> None:
 
 
 def test_cores() -> None:
-    assert 1 <= workers.cores() <= (os.cpu_count() or 1)
+    assert 1 <= cpu_count() <= (os.cpu_count() or 1)
 
 
 def test_silent() -> None:
-    workers.silent(1, 2, "three")
+    no_progress(1, 2, "three")
 
 
 @pytest.mark.parametrize("count", [0, None])
 def test_no_number_of_workers_means_one_a_core(count: int | None) -> None:
-    assert [o.result for o in workers.run(work, [3], workers=count)] == [6]
+    assert [o.result for o in LocalExecutor(count).run(work, [3])] == [6]
 
 
 def new_pages(item: int) -> int:
@@ -308,6 +309,8 @@ def new_pages(item: int) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks malloc of glibc")
 def test_a_child_keeps_its_memory_from_item_to_item() -> None:
     """A band's 12 MB come from what the band before left, not page by page."""
-    first, *others = (outcome.result for outcome in workers.run(new_pages, [12_199_000] * 3, 1))
+    first, *others = (
+        outcome.result for outcome in LocalExecutor(1).run(new_pages, [12_199_000] * 3)
+    )
     assert first > 2500
     assert max(others) < 100

@@ -16,7 +16,7 @@ from gqs import labels
 from gqs.cutouts.split import make_split
 from gqs.cutouts.store import CutoutStore
 from gqs.errors import UsageError
-from gqs.executors import processes as workers
+from gqs.executors import Progress, no_progress
 from gqs.networks import zoo
 from gqs.recipes import published
 from gqs.report.blocks import Cell, Facts, Grid, Listing, Paragraph, Section
@@ -193,8 +193,8 @@ def test_a_damaged_model_is_named_and_the_others_are_measured(
 def test_tables_alone_are_of_the_splits_that_were_saved(
     two_seeds: Path, store: CutoutStore
 ) -> None:
-    def bar(what: str) -> contextlib.AbstractContextManager[workers.Progress]:
-        return contextlib.nullcontext(workers.silent)
+    def bar(what: str) -> contextlib.AbstractContextManager[Progress]:
+        return contextlib.nullcontext(no_progress)
 
     made = tabulate(store, two_seeds, ["paper"], 1, bar)
     assert made.results.first.name == "paper"

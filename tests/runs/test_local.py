@@ -11,8 +11,10 @@ import pytest
 from drawn import frames
 from gqs import tables
 from gqs.errors import IntegrityError, UsageError
+from gqs.executors.processes import LocalExecutor
 from gqs.model.classifier import Classifier
-from gqs.runs.local import PartsReport, classify_parts, tasks_of, write_parts
+from gqs.runs.field_task import group_tasks
+from gqs.runs.local import PartsReport, classify_parts, write_parts
 from gqs.surveys.sdss import FieldId, FrameName
 
 
@@ -22,7 +24,7 @@ def test_streamed_rows_are_those_of_the_parts(
     """Row groups of a field each, of which the first has no row at all."""
     monkeypatch.setattr("gqs.runs.local._GROUP", 1)
     paths = [*frames(survey, 0), *frames(survey, 1)]
-    report = classify_parts(classifier, paths, parts=tmp_path / "parts", processes=1)
+    report = classify_parts(classifier, paths, parts=tmp_path / "parts", executor=LocalExecutor(1))
     parts = list(report.each())
     nothing = tmp_path / "nothing.parquet"
     tables.write(parts[0][:0], nothing)
@@ -40,7 +42,7 @@ def test_frames_are_sorted_by_their_names_and_held_to_them(
     survey: Path, classifier: Classifier, tmp_path: Path
 ) -> None:
     paths = frames(survey, 0)
-    tasks, refused = tasks_of(paths)
+    tasks, refused = group_tasks(paths)
     assert refused == [] and [task.files["r"].name for task in tasks] == [paths[2].name]
     other = FieldId(*tasks[0].name[:2], 77)
     for path in paths:
@@ -49,7 +51,7 @@ def test_frames_are_sorted_by_their_names_and_held_to_them(
         shutil.copy(path, tmp_path / str(FrameName(name.band, other)))
         shutil.copy(path, tmp_path / f"{name.band}.fits.bz2")
     named = sorted(tmp_path.glob("frame-*"))
-    report = classify_parts(classifier, named, parts=tmp_path / "parts", processes=1)
+    report = classify_parts(classifier, named, parts=tmp_path / "parts", executor=LocalExecutor(1))
     assert report.parts == {} and report.code == 7 and "its header" in report.set_aside[0]
     with pytest.raises(IntegrityError, match=r"No field could be classified\..*Rename it"):
         report.refuse_none()
@@ -57,14 +59,14 @@ def test_frames_are_sorted_by_their_names_and_held_to_them(
     swapped.parent.mkdir()
     shutil.copy(paths[3], swapped)
     these = [swapped, *paths[1:]]
-    report = classify_parts(classifier, these, parts=tmp_path / "parts", processes=1)
+    report = classify_parts(classifier, these, parts=tmp_path / "parts", executor=LocalExecutor(1))
     assert report.code == 7 and "in g, but its header says" in report.set_aside[0]
     assert report.set_aside[0].startswith(str(swapped)) and "in u. Rename" in report.set_aside[0]
     # Names that say nothing: headers tell.
-    (task,), _ = tasks_of(sorted(tmp_path.glob("?.fits.bz2")))
+    (task,), _ = group_tasks(sorted(tmp_path.glob("?.fits.bz2")))
     assert task.name == tasks[0].name and list(task.files) == list("ugriz")
     with pytest.raises(UsageError, match="no such file"):
-        tasks_of([tmp_path / "frame-r-000001-1-0001.fits"])
+        group_tasks([tmp_path / "frame-r-000001-1-0001.fits"])
 
 
 @pytest.mark.parametrize(

@@ -27,11 +27,10 @@ from gqs import tables
 from gqs.archive.explore import explore_url
 from gqs.errors import NetworkError, ResourceError, UsageError
 from gqs.files import only_writer
-from gqs.model.cache import ModelName
 from gqs.model.classifier import Classifier, load_classifier
-from gqs.runs.field_task import Job, settle_part, unsettled
 from gqs.runs.local import classify_fields
-from gqs.runs.run_store import Ledger
+from gqs.runs.primary import SettleTask, settle_field, unsettled
+from gqs.runs.run_store import RunStore
 
 distributed = pytest.importorskip("distributed", reason="a survey needs the extra `cluster`")
 from gqs.runs.survey import SurveyReport, classify_survey  # noqa: E402
@@ -139,9 +138,9 @@ def test_rows_of_another_model_or_option_are_not_mixed_in(
     frames: list[Path], classifier: Classifier, cluster: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "survey"
-    assert Ledger(out).engine() is None
+    assert RunStore(out).engine() is None
     classify_survey(classifier, frames, out, scheduler=cluster)
-    assert Ledger(out).engine() == "torch"
+    assert RunStore(out).engine() == "torch"
     shutil.copytree(classifier.folder, tmp_path / "model")
     card = json.loads((tmp_path / "model" / "model.json").read_text())
     (tmp_path / "model" / "model.json").write_text(json.dumps({**card, "edge": "paper"}))
@@ -236,18 +235,18 @@ def test_overlapping_fields_give_one_row_an_object(
     manifest = tables.read(out / "manifest.parquet")
     assert manifest["primary"].sum() == report.objects
     # A neighbour that is being settled too has, for a moment, a part unlike its record.
-    ledger = Ledger(out)
-    assert unsettled(ledger)[1] == {}
-    (one, own), (other, theirs) = known = list(ledger.records())
-    settled = tables.read(ledger.part(one))
+    store = RunStore(out)
+    assert unsettled(store)[1] == []
+    (one, own), (other, theirs) = known = list(store.records())
+    settled = tables.read(store.part(one))
     again = settled.copy()
     again["primary"][:] = True
-    size = tables.write(again, ledger.part(one)).stat().st_size
-    ledger.keep(one, own | {"bytes": size})
-    ledger.keep(other, theirs | {"bytes": 0})
-    settle_part(Job(ledger, ModelName.of(classifier), "run"), one, dict(known))
-    assert tables.read(ledger.part(one))["primary"].tolist() == settled["primary"].tolist()
-    assert ledger.record(one)["settled"] == own["settled"]
+    size = tables.write(again, store.part(one)).stat().st_size
+    store.keep(one, own | {"bytes": size})
+    store.keep(other, theirs | {"bytes": 0})
+    settle_field(store, SettleTask(one, dict(known)))
+    assert tables.read(store.part(one))["primary"].tolist() == settled["primary"].tolist()
+    assert store.record(one)["settled"] == own["settled"]
     # The whole field, seen at once, has the same objects but for a few at the cuts.
     whole = classifier.classify_field(cropped(source, tmp_path, 0, 13, width=420))
     assert abs(int(chosen.sum()) - len(whole)) <= 3

@@ -20,7 +20,7 @@ from gqs.archive.releases import DEFAULT, Release
 from gqs.archive.sciserver import CANCELED, FAILED, FINISHED, STATES, Server, Token
 from gqs.archive.skyserver import keep
 from gqs.errors import BadInputError, IntegrityError, NetworkError, UsageError
-from gqs.executors.processes import Progress, silent
+from gqs.executors import Progress, no_progress
 from gqs.files import hash_of, only_writer, write_json
 
 WAIT_S: Final = 24 * 3600.0  # a job may take as long as CasJobs' own queue of a day
@@ -50,7 +50,7 @@ def pull(
     page_rows: int = pages.PAGE_ROWS,
     wait_s: float = WAIT_S,
     poll_s: tuple[float, float] = POLL_S,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     patience: web.Patience | None = None,
 ) -> Table:
     """Pull a catalogue by a batch job; a job that a former run submitted is picked up."""

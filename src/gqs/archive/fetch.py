@@ -25,7 +25,7 @@ from gqs.archive.partial_file import begun, discard, sweep
 from gqs.archive.pool import Crew
 from gqs.archive.releases import DEFAULT, Release, checked_address, find
 from gqs.errors import GqsError, IntegrityError, ResourceError, UsageError
-from gqs.executors.processes import Progress, silent
+from gqs.executors import Progress, no_progress
 from gqs.files import disk_errors, sha256
 from gqs.surveys.sdss import FrameName
 
@@ -114,7 +114,7 @@ def fetch(
     mirror: str | None = None,
     connections: int = CONNECTIONS,
     patience: web.Patience | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> FetchReport:
     """Bring frames into a folder; what is there already stays, and what was begun goes on.
 

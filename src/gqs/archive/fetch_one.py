@@ -15,7 +15,7 @@ from gqs.archive import transfer
 from gqs.archive.manifest import Row
 from gqs.archive.partial_file import Part, part_of
 from gqs.errors import BadInputError, GqsError, IntegrityError, NetworkError
-from gqs.executors.processes import cores
+from gqs.executors import cpu_count
 from gqs.files import disk_errors, sha256
 from gqs.surveys.sdss import FrameName
 
@@ -56,7 +56,7 @@ class Errand:
         self._client, self._line, self._hosts = client, line, hosts
         self._check, self._told = check, told
         # A check holds a whole frame in memory; more of them than cores would only wait.
-        self._at_check = threading.Semaphore(cores())
+        self._at_check = threading.Semaphore(cpu_count())
 
     def run(self, job: Job) -> Result | None:
         """Bring one frame into the folder."""

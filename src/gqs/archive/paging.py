@@ -15,7 +15,7 @@ from astropy.table import Table, vstack
 from gqs import tables
 from gqs.archive import csv_response as answer
 from gqs.errors import IntegrityError, UsageError
-from gqs.executors.processes import Progress
+from gqs.executors import Progress
 from gqs.files import hash_of, only_writer, sha256, write_json
 
 PAGE_ROWS: Final = 50_000  # a tenth of SkyServer's limit of 500,000 rows (its help page on limits)

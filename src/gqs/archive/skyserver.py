@@ -23,7 +23,7 @@ from gqs.archive import query
 from gqs.archive.listening import ANSWER_S, CHUNK, Reply, listen
 from gqs.archive.releases import DEFAULT, Release, checked_address, find
 from gqs.errors import NetworkError, UsageError
-from gqs.executors.processes import Progress, silent
+from gqs.executors import Progress, no_progress
 from gqs.surveys.sdss import FRAME_SHAPE, FieldId
 
 PAUSE_S: Final = 1.0  # 60 queries a minute from one client
@@ -111,7 +111,7 @@ def pull(
     server: str | None = None,
     folder: Path | None = None,
     page_rows: int = pages.PAGE_ROWS,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     patience: web.Patience | None = None,
 ) -> Table:
     """Pull a catalogue: counted first, then page by page.

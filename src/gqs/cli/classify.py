@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from astropy.wcs import WCS
     from numpy.typing import NDArray
 
+    from gqs.executors import Executor
     from gqs.model.classifier import Classifier
     from gqs.runs.survey import SurveyReport
 
@@ -179,6 +180,7 @@ def classify(options: ClassifyOptions) -> None:
 
       gqs classify frames/ --out survey --scheduler tcp://head-node:8786
     """
+    from gqs.model.cache import use_in_this_process
     from gqs.model.classifier import load_classifier
 
     options.check()
@@ -186,11 +188,16 @@ def classify(options: ClassifyOptions) -> None:
     frames = None if options.to_fetch else gather_frames(options, "")
     engine = options.engine
     if options.is_survey and engine == "auto":
-        from gqs.runs.run_store import Ledger
+        from gqs.runs.run_store import RunStore
 
         # The fastest engine here may differ from the one that the survey was started with.
-        engine = Ledger(options.out).engine() or engine
-    classifier = load_classifier(options.model, engine=engine, tell=print_note)
+        engine = RunStore(options.out).engine() or engine
+    inline = not options.is_survey and (frames is None or _is_small(frames))
+    classifier = load_classifier(
+        options.model, engine=engine, threads=1 if inline else None, tell=print_note
+    )
+    if inline:
+        use_in_this_process(classifier)
     values = {field.name: getattr(options, field.name) for field in fields(options)}
     made = provenance("classify", values | {"engine": classifier.computes.name})
     probabilities = ProbabilityOptions.check(
@@ -210,6 +217,13 @@ def classify(options: ClassifyOptions) -> None:
         _classify_to_file(options, classifier, frames, probabilities, made)
 
 
+def _is_small(frames: Frames) -> bool:
+    """Whether the frames can be of one field only, which is classified in this process."""
+    from gqs.surveys.sdss import BANDS
+
+    return len(frames.paths) <= len(BANDS)
+
+
 def _classify_to_file(
     options: ClassifyOptions,
     classifier: Classifier,
@@ -220,7 +234,9 @@ def _classify_to_file(
     """Classify fields into one catalogue file."""
     from gqs import tables
     from gqs.archive.explore import add_links
-    from gqs.runs.local import classify_parts, gathered, write_parts
+    from gqs.executors.inline import InlineExecutor
+    from gqs.executors.processes import LocalExecutor
+    from gqs.runs.local import classify_parts, concatenate, write_parts
     from gqs.tables.region import write_region
 
     out = options.out
@@ -229,13 +245,17 @@ def _classify_to_file(
     positions = None if options.catalog is None else tables.read(options.catalog)
     parts = out.parent / f".{out.name}.parts"
     with progress_bar("Classifying fields") as progress:
+        executor: Executor = LocalExecutor(options.workers)
+        if _is_small(frames):
+            # Starting another process would take as long as the field itself.
+            executor = InlineExecutor(lambda step: progress(0, 1, step))
         report = classify_parts(
             classifier,
             paths,
             positions,
             where=options.catalog,
             parts=parts,
-            processes=options.workers,
+            executor=executor,
             progress=progress,
         )
     set_aside = [*frames.set_aside, *report.set_aside]
@@ -247,7 +267,7 @@ def _classify_to_file(
         counts = write_parts(report, out, made)
         _, summary, values = probabilities.apply(next(report.each())[:0], classifier)
     else:
-        table = gathered(report, positions, options.catalog, classifier.hash)
+        table = concatenate(report, positions, options.catalog, classifier.hash)
         table.meta |= made
         if options.links:
             add_links(table, options.release)
@@ -308,7 +328,7 @@ def _classify_survey(
             prior=options.prior,
             coverage=options.coverage,
             links=options.release if options.links else None,
-            made=made,
+            provenance=made,
             progress=progress,
             opened=lambda link: print_note(f"Dashboard: {link}"),
         )

@@ -7,7 +7,8 @@ import sys
 import time
 from collections.abc import Iterator
 
-from gqs.executors.processes import Progress, duration
+from gqs.executors import Progress
+from gqs.formatting import duration
 
 LINE_EVERY_S = 30.0
 

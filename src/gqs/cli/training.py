@@ -141,7 +141,7 @@ def train(options: TrainOptions) -> None:
     from gqs import recipes
     from gqs.cutouts.split import load
     from gqs.cutouts.store import CutoutStore
-    from gqs.executors import processes
+    from gqs.executors import no_progress
     from gqs.training import train as train_network
     from gqs.training.machine import process_rank
 
@@ -156,9 +156,7 @@ def train(options: TrainOptions) -> None:
         early_stop=options.early_stop,
     )
     prints = process_rank() == 0  # only one of several processes
-    with (
-        progress_bar("Training") if prints else contextlib.nullcontext(processes.silent) as progress
-    ):
+    with progress_bar("Training") if prints else contextlib.nullcontext(no_progress) as progress:
         result = train_network(
             store,
             split,

@@ -29,7 +29,8 @@ from gqs.cutouts.sky_groups import sky_groups
 from gqs.cutouts.store import CutoutStore
 from gqs.cutouts.writer import StoreWriter
 from gqs.errors import BadInputError, IntegrityError, ResourceError, UsageError
-from gqs.executors.processes import Progress, run, silent
+from gqs.executors import Progress, no_progress
+from gqs.executors.processes import LocalExecutor
 from gqs.imaging import unpack
 from gqs.imaging.astrometry import celestial_wcs
 from gqs.imaging.composite import colour_cutouts
@@ -93,7 +94,7 @@ def build_from_frames(
     form: str = "flux",
     edge: str = "pad",
     workers: int | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     star_shift: bool = False,
 ) -> BuildReport:
     """Cut every catalogued object out of its field's frames, into a store.
@@ -309,7 +310,7 @@ def _run(
     """Make shards in children; a full disk ends it, any other trouble costs only its item."""
     names: list[str] = []
     failed: list[str] = []
-    for done, outcome in enumerate(run(function, tasks, workers=processes)):
+    for done, outcome in enumerate(LocalExecutor(processes).run(function, tasks)):
         if isinstance(outcome.error, ResourceError | IntegrityError):
             raise outcome.error
         if outcome.error is not None:
@@ -328,7 +329,7 @@ def build_from_simulation(
     seed: int = 1,
     bands: str = "ugriz",
     workers: int | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     form: str = "flux",
 ) -> BuildReport:
     """Render simulated objects straight into a store, without frames.

@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from gqs import files, tables
 from gqs.cutouts.shards import DTYPES, damaged, image_shape, read_shard
 from gqs.errors import IntegrityError, UsageError
-from gqs.executors import processes as workers
+from gqs.executors import Progress, no_progress
 
 FORMAT: Final = 1
 _MAGIC_BYTES: Final = 10  # of an .npy file, version 1.0: its last two tell the header's length
@@ -169,7 +169,7 @@ class CutoutStore:
         finally:
             os.close(handle)
 
-    def verify(self, progress: workers.Progress = workers.silent) -> None:
+    def verify(self, progress: Progress = no_progress) -> None:
         """Check every shard against its hashes."""
         damaged = []
         for done, said in enumerate(self._shards):

@@ -24,7 +24,7 @@ from threadpoolctl import ThreadpoolController
 from gqs import labels, tables
 from gqs.errors import UsageError
 from gqs.evaluation.matched import numbers
-from gqs.executors import processes as workers
+from gqs.executors import Progress, cpu_count, no_progress
 from gqs.files import hash_of
 from gqs.imaging.photometry import magnitude_features
 
@@ -93,7 +93,7 @@ def fit(
     *,
     seed: int = 0,
     grid: Sequence[Options] = GRID,
-    progress: workers.Progress = workers.silent,
+    progress: Progress = no_progress,
 ) -> Trees:
     """Fit boosted trees; options and number of rounds are those best on the validation side."""
     truth, check = _indices(classes), _indices(validation_classes)
@@ -122,7 +122,7 @@ def _free_cores() -> Iterator[None]:
     with another process holds all of them up at each of a tree's many small steps.
     """
     pools = ThreadpoolController().select(user_api="openmp")
-    free = workers.cores() - round(os.getloadavg()[0])
+    free = cpu_count() - round(os.getloadavg()[0])
     allowed = min((pool["num_threads"] for pool in pools.info()), default=1)
     with pools.limit(limits=max(1, min(free, allowed))):
         yield
@@ -160,7 +160,7 @@ def _boost(
 def measured(
     store: Cutouts,
     rows: NDArray[np.int64],
-    progress: workers.Progress = workers.silent,
+    progress: Progress = no_progress,
 ) -> Array:
     """Measure magnitudes, colours and concentration on cutouts, some at a time: (n, k) features."""
     parts = []
@@ -178,7 +178,7 @@ def boosted_trees(
     side: str = "test",
     seed: int = 0,
     grid: Sequence[Options] = GRID,
-    progress: workers.Progress = workers.silent,
+    progress: Progress = no_progress,
 ) -> Table:
     """Train trees on a store's training side and judge another side: the network's yardstick."""
     if store.form != "flux":

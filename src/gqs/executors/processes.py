@@ -1,12 +1,10 @@
-"""A function over many items in child processes: a child that dies or hangs costs only its item."""
+"""Local executor: child processes with limits; one that dies or hangs costs only its item."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import math
 import multiprocessing
-import os
 import resource
 import signal
 import sys
@@ -22,42 +20,22 @@ from pathlib import Path
 from typing import Any
 
 from gqs.errors import BadInputError, GqsError
-
-# How progress is told to whoever shows it: items done, items in all, a few words.
-Progress = Callable[[int, int, str], None]
+from gqs.executors import TIME_LIMIT_S, Outcome, Retry, cpu_count
+from gqs.formatting import plural
 
 MEMORY_LIMIT = 8 << 30
-TIME_LIMIT_S = 600.0
-_LONGEST_NAME = 120  # characters of an item in a sentence
-_KEPT = 1 << 30  # bytes of freed memory that a process may keep for its next item
+_LONGEST_NAME = 120  # characters of an item in a message
+_KEPT = 1 << 30  # bytes of freed memory that a process keeps for its next item
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 _STARTING = threading.Lock()
 
 
-def silent(done: int, total: int, note: str) -> None:
-    """Tell nobody: the progress of those who do not ask for one."""
-
-
-def duration(seconds: float) -> str:
-    """Write a time in the unit that fits it."""
-    if not math.isfinite(seconds):
-        return "?"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def keep_memory() -> None:
-    """Have this process keep the memory that it frees, up to a GiB, for what comes next.
+    """Keep freed memory, up to a GiB, in this process for its next item.
 
-    Every field needs the same few hundred MiB. Given back to the system they come again page by
-    page, each page cleared, most of all under Dask's nanny, which has malloc give all back at once
-    (benchmarks/memory_kept.py). Where the C library is not glibc nothing changes.
+    Every field needs the same few hundred MiB. Memory that is returned to the system must be
+    cleared page by page when it is needed again, above all under Dask's nanny, which makes malloc
+    return everything at once (benchmarks/memory_kept.py). Without glibc this has no effect.
     """
     with contextlib.suppress(OSError, TypeError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -66,50 +44,53 @@ def keep_memory() -> None:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of one item: its result, or the error that set it aside."""
+class LocalExecutor:
+    """Child processes on this machine, each with a time limit per item and a memory limit."""
 
-    item: Any
-    result: Any = None
-    error: GqsError | None = None
+    workers: int | None = None  # number of children; by default one per core
+    time_limit_s: float = TIME_LIMIT_S
+    memory_limit: int = MEMORY_LIMIT  # bytes of address space of a child
 
+    def describe(self) -> str:
+        """The workers as text."""
+        return plural(self.workers or cpu_count(), "worker")
 
-def run(
-    function: Callable[[Any], Any],
-    items: Iterable[Any],
-    workers: int | None = None,
-    time_limit_s: float = TIME_LIMIT_S,
-    memory_limit: int = MEMORY_LIMIT,
-) -> Iterator[Outcome]:
-    """Call a function on every item, each in a child process with limits.
+    def run(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Outcome]:
+        """Yield an outcome for every item, in the order in which they finish.
 
-    The children live on from item to item. One that is killed, runs past its time or asks for more
-    memory than its limit loses its item, which is reported as set aside, and is replaced.
-    """
-    queue = list(reversed(list(items)))
-    crew: list[_Child] = []
-    try:
-        number = min(max(1, workers or cores()), len(queue))
-        crew.extend(_Child(function, memory_limit) for _ in range(number))
-        for child in crew:
-            child.give(queue.pop(), time_limit_s)
-        while busy := [child for child in crew if child.busy]:
-            patience = max(0.0, min(child.deadline for child in busy) - time.monotonic())
-            ready = wait([child.pipe for child in busy], timeout=patience)
-            for child in busy:
-                if child.pipe in ready or child.pipe.poll():  # done while the caller was at work
-                    yield child.take()
-                elif time.monotonic() >= child.deadline:
-                    yield child.give_up(time_limit_s)
-                if not child.busy and queue:
-                    child.give(queue.pop(), time_limit_s)
-    finally:
-        for child in crew:
-            child.stop()
+        Children are reused from item to item. A child that is killed, exceeds its time or asks
+        for more memory than its limit loses its item, which is set aside, and is replaced.
+        """
+        queue = list(reversed(list(items)))
+        children: list[_Child] = []
+        try:
+            number = min(max(1, self.workers or cpu_count()), len(queue))
+            children.extend(_Child(function, self.memory_limit) for _ in range(number))
+            for child in children:
+                child.start(queue.pop(), self.time_limit_s)
+            while busy := [child for child in children if child.busy]:
+                patience = max(0.0, min(child.deadline for child in busy) - time.monotonic())
+                ready = wait([child.pipe for child in busy], timeout=patience)
+                for child in busy:
+                    if child.pipe in ready or child.pipe.poll():  # or it finished meanwhile
+                        outcome = child.finish()
+                    elif time.monotonic() >= child.deadline:
+                        outcome = child.give_up(self.time_limit_s)
+                    else:
+                        continue
+                    if isinstance(outcome.result, Retry):
+                        queue.append(outcome.item)
+                    else:
+                        yield outcome
+                    if queue:
+                        child.start(queue.pop(), self.time_limit_s)
+        finally:
+            for child in children:
+                child.stop()
 
 
 class _Child:
-    """One child process and the item that it holds."""
+    """A child process and its item."""
 
     def __init__(self, function: Callable[[Any], Any], memory_limit: int) -> None:
         self._function, self._memory_limit = function, memory_limit
@@ -117,9 +98,9 @@ class _Child:
         self._start()
 
     def _start(self) -> None:
-        # A fork would copy the parent's threads' locks; the server forks from a clean process.
+        # A fork would copy locks held by the parent's threads; the server forks a clean process.
         context = multiprocessing.get_context("forkserver")
-        # What the first function needs is imported once, there, and not in every child.
+        # The function's module is imported once, in the server, and not in every child.
         context.set_forkserver_preload([_inner(self._function).__module__])
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(
@@ -129,19 +110,19 @@ class _Child:
             self._process.start()
         theirs.close()
 
-    def give(self, item: Any, time_limit_s: float) -> None:
+    def start(self, item: Any, time_limit_s: float) -> None:
         self.item, self.busy = item, True
         self.deadline = time.monotonic() + time_limit_s
-        with contextlib.suppress(OSError):  # a child that is already dead is seen in take()
+        with contextlib.suppress(OSError):  # a child that is already dead is seen in finish()
             self.pipe.send(item)
 
-    def take(self) -> Outcome:
+    def finish(self) -> Outcome:
         self.busy = False
         try:
             result, error = self.pipe.recv()
         except Exception:  # the child is gone, or what it sent cannot be read
             self._process.join(timeout=1.0)
-            return self._replaced(_how_it_ended(self._process.exitcode))
+            return self._replaced(_exit_reason(self._process.exitcode))
         return Outcome(self.item, result, error)
 
     def give_up(self, time_limit_s: float) -> Outcome:
@@ -161,10 +142,10 @@ class _Child:
 
 @contextlib.contextmanager
 def _no_main_module(function: Callable[[Any], Any]) -> Iterator[None]:
-    """Keep children from running the caller's script again, as multiprocessing would have it.
+    """Keep multiprocessing from importing the caller's script in children.
 
-    Our functions live in modules, so children need no `__main__`; and a script that calls gqs
-    without `if __name__ == "__main__"` would otherwise start itself anew in every child.
+    The functions are in modules, so children need no `__main__`; a script that calls gqs without
+    `if __name__ == "__main__"` would otherwise run itself again in every child.
     """
     if _inner(function).__module__ == "__main__":
         yield
@@ -179,19 +160,19 @@ def _no_main_module(function: Callable[[Any], Any]) -> Iterator[None]:
 
 
 def _inner(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return the function itself, out of a partial."""
+    """The function inside a partial."""
     while isinstance(function, partial):
         function = function.func
     return function
 
 
-def _how_it_ended(code: int | None) -> str:
+def _exit_reason(code: int | None) -> str:
     if code is None:
         return "its result cannot be read"
     if code < 0:
         name = signal.Signals(-code).name
         return f"its process was killed by {name}" + (
-            " (perhaps for want of memory)" if name == "SIGKILL" else ""
+            " (perhaps out of memory)" if name == "SIGKILL" else ""
         )
     return f"its process ended with code {code}"
 
@@ -201,7 +182,7 @@ def _name(item: Any) -> str:
 
 
 def _serve(pipe: Connection, function: Callable[[Any], Any], memory_limit: int) -> None:
-    # Ctrl-C reaches the whole group of processes; the parent alone answers, by stopping these.
+    # Ctrl-C reaches the whole process group; the parent handles it by stopping its children.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     limit = memory_limit if hard == resource.RLIM_INFINITY else min(memory_limit, hard)
@@ -212,19 +193,19 @@ def _serve(pipe: Connection, function: Callable[[Any], Any], memory_limit: int) 
             item = pipe.recv()
         except (EOFError, OSError):
             return
-        except Exception as error:  # of a class that only the parent has, or too large
-            pipe.send((None, BadInputError(f"An item cannot be read by a child ({error}).")))
+        except Exception as error:  # of a class that only the parent knows, or too large
+            pipe.send((None, BadInputError(f"An item cannot be read by a worker ({error}).")))
             continue
-        answer = _answer(function, item, limit)
+        answer = _call(function, item, limit)
         try:
             pipe.send(answer)
-        except OSError:  # nobody listens any more
+        except OSError:  # the parent is gone
             return
         except Exception as error:
             pipe.send((None, _set_aside(item, f"its result cannot be sent ({error})")))
 
 
-def _answer(function: Callable[[Any], Any], item: Any, limit: int) -> tuple[Any, GqsError | None]:
+def _call(function: Callable[[Any], Any], item: Any, limit: int) -> tuple[Any, GqsError | None]:
     try:
         return function(item), None
     except GqsError as error:

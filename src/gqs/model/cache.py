@@ -1,8 +1,7 @@
-"""A model by the name of its folder: what processes pass on; each loads it once, on one thread."""
+"""The model of a process: named in a few bytes, loaded once, computed on one thread."""
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,36 +15,50 @@ from gqs.model.classifier import SHIPPED, Classifier, load_classifier
 
 @dataclass(frozen=True)
 class ModelName:
-    """Which model judges, in a few bytes that any process understands."""
+    """Identifies a model to other processes, which load it themselves."""
 
-    # the model folder; None for the model in the package, wherever that is installed
-    folder: Path | None
+    folder: Path | None  # the model folder; None for the model in the package
     hash: str  # SHA-256 of its weights
-    engine: str = "torch"  # what computes, as `load_classifier` takes it
-    device: str = "cpu"  # where to compute, as torch names it
+    engine: str = "torch"  # as in `load_classifier`
+    device: str = "cpu"  # as in torch
 
     @classmethod
     def of(cls, classifier: Classifier) -> ModelName:
-        """Name a model that is loaded here."""
+        """The name of a loaded model."""
         folder = None if classifier.folder == SHIPPED else classifier.folder.absolute()
         device = str(next(classifier.network.parameters()).device)
         return cls(folder, classifier.hash, classifier.computes.name, device)
 
     def load(self) -> Classifier:
-        """Load the model on the first call in a process, and limit the process to one thread."""
-        return _loaded(self)
+        """The model, loaded on the first call in a process, which is then limited to one thread."""
+        if self not in _loaded:
+            _limit_threads()
+            classifier = load_classifier(self.folder, self.device, self.engine, threads=1)
+            if classifier.hash != self.hash:
+                raise ModelError(
+                    f"{classifier.folder}: contains the model {classifier.hash[:12]} instead of "
+                    f"{self.hash[:12]}. Use the same model folder on all machines."
+                )
+            _keep(self, classifier)
+        return _loaded[self]
 
 
-@functools.lru_cache(maxsize=1)
-def _loaded(name: ModelName) -> Classifier:
-    # As many processes as cores: more threads, of torch or of numpy's, would only wait.
+_loaded: dict[ModelName, Classifier] = {}  # at most one
+
+
+def use_in_this_process(classifier: Classifier) -> None:
+    """Let `ModelName.load` return a classifier that is loaded already, with one thread."""
+    _limit_threads()
+    _keep(ModelName.of(classifier), classifier)
+
+
+def _keep(name: ModelName, classifier: Classifier) -> None:
+    _loaded.clear()
+    _loaded[name] = classifier
+
+
+def _limit_threads() -> None:
+    # There are as many processes as cores: more threads of torch or numpy would only wait.
     torch.set_num_threads(1)
     threadpoolctl.threadpool_limits(1)
-    keep_memory()  # from field to field
-    classifier = load_classifier(name.folder, name.device, name.engine, threads=1)
-    if classifier.hash != name.hash:
-        raise ModelError(
-            f"{classifier.folder}: holds the model {classifier.hash[:12]}, not {name.hash[:12]}, "
-            "with which this began. Give every machine the same model folder."
-        )
-    return classifier
+    keep_memory()

@@ -19,7 +19,7 @@ from gqs.evaluation.baseline import boosted_trees
 from gqs.evaluation.comparison import Comparison, compare
 from gqs.evaluation.matched import Judged, judge, numbers
 from gqs.evaluation.metrics import Metrics, measure
-from gqs.executors import processes as workers
+from gqs.executors import Progress, no_progress
 from gqs.files import check_hash
 from gqs.imaging import seeing
 from gqs.model.classifier import Classifier
@@ -76,7 +76,7 @@ def predict_rows(
     classifier: Classifier,
     store: CutoutStore,
     rows: NDArray[np.int64],
-    progress: workers.Progress = workers.silent,
+    progress: Progress = no_progress,
 ) -> Table:
     """Judge rows of a store, some at a time, so that memory stays flat."""
     if store.form != classifier.form:
@@ -120,7 +120,7 @@ def appraise(
     more: Sequence[Shown] = (),
     history: Table | None = None,
     reproduce: Mapping[str, object] | None = None,
-    progress: workers.Progress = workers.silent,
+    progress: Progress = no_progress,
 ) -> Appraisal:
     """Judge one side of a split, measure it, train the yardstick, and write the report.
 

@@ -20,7 +20,7 @@ from typing import IO, Any, Final, NamedTuple
 import numpy as np
 
 from gqs.errors import BadInputError, IntegrityError
-from gqs.executors import processes as workers
+from gqs.executors import Progress, no_progress
 from gqs.reproduce.plan import Job
 
 PATIENCE_S: Final = 60.0  # for the checkpoints of children that were told to stop
@@ -60,9 +60,7 @@ class Crew:
         default_factory=queue.SimpleQueue
     )
 
-    def run(
-        self, jobs: Sequence[Job], progress: workers.Progress = workers.silent
-    ) -> list[SetAside]:
+    def run(self, jobs: Sequence[Job], progress: Progress = no_progress) -> list[SetAside]:
         """Run jobs."""
         waiting = list(reversed([job for job in jobs if not job.unable]))
         weights = _weights(jobs)

@@ -18,7 +18,7 @@ from gqs.evaluation.comparison import compare
 from gqs.evaluation.intervals import Estimate, wilson
 from gqs.evaluation.matched import Judged, judge
 from gqs.evaluation.metrics import measure
-from gqs.executors import processes as workers
+from gqs.executors import Progress, no_progress
 from gqs.model.folder import CARD, read_card
 from gqs.report.appraise import drawable
 from gqs.reproduce import aggregate as seeds
@@ -40,7 +40,7 @@ def gather(
     splits: Mapping[str, Table],
     missing: Sequence[str] = (),
     seed: int = 1,
-    progress: workers.Progress = workers.silent,
+    progress: Progress = no_progress,
 ) -> Results:
     """Measure every finished training of a store and its splits."""
     said = list(missing)

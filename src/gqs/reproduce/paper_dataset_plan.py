@@ -20,8 +20,9 @@ from gqs.archive.query import Spectroscopic
 from gqs.archive.releases import find
 from gqs.cutouts.balance import Balanced, balance_by_run
 from gqs.errors import UsageError
-from gqs.executors.processes import Progress, cores, duration
+from gqs.executors import Progress, cpu_count
 from gqs.files import only_writer
+from gqs.formatting import duration
 from gqs.surveys.sdss import PICTURE_BANDS, REFERENCE_BAND, FrameName, check_bands
 
 Bar = Callable[[str], AbstractContextManager[Progress]]
@@ -180,7 +181,7 @@ def outlook(wish: Wish, spectra: Table) -> Outlook:
         coming.bytes + size * len(chosen.catalog),
         _free(wish.folder),
         coming.bytes / BYTES_S,
-        CUT_S * len(fields) / (wish.workers or cores()),
+        CUT_S * len(fields) / (wish.workers or cpu_count()),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from gqs.errors import ResourceError
-from gqs.executors.processes import duration
+from gqs.formatting import duration
 from gqs.recipes import Recipe
 
 MODELS: Final = "models"

@@ -22,7 +22,7 @@ from gqs.cutouts.preprocessing import Preprocessing
 from gqs.cutouts.split import split_hash
 from gqs.cutouts.store import CutoutStore
 from gqs.errors import GqsError, UsageError
-from gqs.executors import processes as workers
+from gqs.executors import Progress, no_progress
 from gqs.model.folder import CARD, read_card
 from gqs.networks import zoo
 from gqs.recipes import Recipe
@@ -46,7 +46,7 @@ def make_plan(
     at_once: int,
     device: str | None,
     threads: int | None,
-    progress: workers.Progress = workers.silent,
+    progress: Progress = no_progress,
 ) -> Plan:
     """Plan every network x seed x split; measure what no epoch tells yet."""
     jobs = [
@@ -72,7 +72,7 @@ def _timed(
     channels: int,
     device: str | None,
     threads: int | None,
-    progress: workers.Progress,
+    progress: Progress,
 ) -> list[Job]:
     """Estimate epochs: from their own, from another training of the network, from a few steps."""
     known = {  # seconds of an epoch, an object of the training side

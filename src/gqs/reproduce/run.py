@@ -13,7 +13,7 @@ from astropy.table import Table
 from gqs import recipes
 from gqs.cutouts.store import CutoutStore
 from gqs.errors import UsageError, worst
-from gqs.executors import processes as workers
+from gqs.executors import Progress, cpu_count, no_progress
 from gqs.files import only_writer
 from gqs.recipes import Recipe
 from gqs.reproduce import hypotheses as claims
@@ -26,7 +26,7 @@ from gqs.reproduce.results import Results
 from gqs.reproduce.splits import FOLDER, open_split, require_scheme, saved_splits
 from gqs.training import machine
 
-Bar = Callable[[str], AbstractContextManager[workers.Progress]]
+Bar = Callable[[str], AbstractContextManager[Progress]]
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def prepare(
     store: CutoutStore,
     out: Path,
     options: Options,
-    progress: workers.Progress = workers.silent,
+    progress: Progress = no_progress,
 ) -> tuple[dict[str, Table], Plan]:
     """Make the splits, and plan what is to be trained."""
     _require_alone()
@@ -222,7 +222,7 @@ def _threads(options: Options) -> int | None:
     """Share the cores among trainings side by side; a single one finds its own number."""
     if options.threads or options.jobs == 1:
         return options.threads
-    return max(1, workers.cores() // options.jobs)
+    return max(1, cpu_count() // options.jobs)
 
 
 def _devices(options: Options) -> list[str | None]:

@@ -1,161 +1,175 @@
-"""What a worker of a cluster does: one field from its frames to its part, and which rows count.
+"""One field of a run: from its frames to its rows and its record in the run store.
 
-Both jobs may be killed at any moment, done twice or done by two workers at once: files appear
-whole under their names, and equal work writes equal rows.
+A task may be killed at any moment, run twice, or run by two workers at once: files appear complete
+under their names, and equal work writes equal rows.
 """
 
 from __future__ import annotations
 
-import faulthandler
 import resource
-import threading
 import time
-from array import array
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from astropy.table import Table
-from numpy.typing import NDArray
 
 from gqs import __version__, tables
 from gqs.archive.explore import add_links
 from gqs.cutouts.field import cut_field
-from gqs.errors import BadInputError, GqsError, IntegrityError, UsageError
-from gqs.executors.processes import TIME_LIMIT_S
-from gqs.files import hash_of, sha256
+from gqs.errors import (
+    BadInputError,
+    GqsError,
+    IntegrityError,
+    ModelError,
+    NetworkError,
+    ResourceError,
+    UsageError,
+)
+from gqs.executors import Retry, report_step
+from gqs.files import sha256
+from gqs.imaging.frames import group_fields, identify
 from gqs.model.cache import ModelName
 from gqs.model.reweight import weigh
 from gqs.probability.priors import find_prior
-from gqs.runs.local import FATAL, Task
-from gqs.runs.overlaps import (
-    CHAIN,
-    SAME,
-    edge_distance,
-    near_any,
-    overlapping,
-    primary,
-    unit_vectors,
-)
-from gqs.runs.run_store import DONE, SET_ASIDE, Ledger, Record
-from gqs.surveys.sdss import FieldId
+from gqs.runs.run_store import DONE, SET_ASIDE, Record, RunStore
+from gqs.surveys.sdss import FieldId, FrameName
 
-TRIES: Final = 3  # of a field, before it is set aside
-AGAIN: Final = "again"  # status of a try that failed while others are left
-_ALONE = threading.Lock()
+# Errors that every other field would have too; any other error costs only its field.
+FATAL: Final = (ResourceError, ModelError, NetworkError)
+TRIES: Final = 3  # of a field on a cluster, before it is set aside
 
 
 @dataclass(frozen=True)
-class Job:
-    """What is the same for all fields of a survey."""
+class FieldTask:
+    """One field to classify: its name and its frames by band."""
 
-    ledger: Ledger  # the survey's folder
-    model: ModelName  # the judge
-    run: str  # name of the client's run, whose tries count
-    prior: str | None = None  # as `priors.find_prior` takes it
-    coverage: float | None = None  # as `weighing.weigh` takes it
-    # data release whose pages the column `link` leads to; None for no such column
-    links: str | None = None
-    # what each part's metadata keep of how it came about
-    made: Mapping[str, str] = field(default_factory=dict)
-    version: str = __version__  # of gqs, on the client's machine
+    name: FieldId
+    files: dict[str, Path]
+
+    def __str__(self) -> str:
+        return f"field {self.name}"
 
 
-def classify_part(job: Job, task: Task) -> Record:
-    """Classify one field and write its part and its record."""
-    if job.version != __version__:
+@dataclass(frozen=True)
+class RunOptions:
+    """What is the same for all fields of a run."""
+
+    store: RunStore
+    model: ModelName
+    run: str = ""  # name of the client's run, to which tries are counted
+    tries: int = 1  # of a field, before it is set aside
+    positions: Table | None = None  # objects to classify instead of detections
+    survey: bool = False  # whether rows get their prior, sets, links and the column `primary`
+    prior: str | None = None  # as `find_prior` reads it
+    coverage: float | None = None  # as `weigh` reads it
+    links: str | None = None  # data release of the column `link`; None for no such column
+    provenance: Mapping[str, str] = field(default_factory=dict)  # metadata of each part
+    version: str = __version__  # of gqs on the client
+
+
+def group_tasks(paths: Sequence[Path]) -> tuple[list[FieldTask], list[str]]:
+    """Group frames into fields, sorted by name; also a sentence for each file left out.
+
+    Files named as in the archive are grouped by name, which is compared with the header when the
+    frame is read; others by their header, for which a tenth of the file is decompressed.
+    """
+    fields, set_aside = group_fields(paths, lambda path: _name_of(path) or identify(path))
+    return [FieldTask(name, files) for name, files in sorted(fields.items())], set_aside
+
+
+def _name_of(path: Path) -> FrameName | None:
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file.")
+    return FrameName.of_file(path.name)
+
+
+def classify_task(options: RunOptions, task: FieldTask) -> Record | Retry:
+    """Classify one field and write its rows and its record; `Retry` while tries are left."""
+    if options.version != __version__:
         raise UsageError(
-            f"A worker has gqs {__version__}, the client {job.version}. Install one version on all."
+            f"A worker has gqs {__version__}, the client {options.version}. Install the same "
+            "version everywhere."
         )
-    with _ALONE, _time_limit():
-        number = job.ledger.begin_try(task.name, job.run, TRIES)
-        if number > TRIES:
-            reason = f"{task}: its worker died or was stopped in each of {TRIES} tries; set aside."
-            return _set_aside(job, task, reason, TRIES)
-        try:
-            return _done(job, task, number)
-        except FATAL:
-            raise
-        except Exception as error:  # whatever a frame does to a library costs its field only
+    number = options.store.begin_try(task.name, options.run, options.tries)
+    if number > options.tries:
+        reason = f"{task}: its worker died in each of {options.tries} tries; set aside."
+        return set_aside(options, task, BadInputError(reason), options.tries)
+    try:
+        return _classify(options, task, number)
+    except FATAL:
+        raise
+    except Exception as error:  # whatever a frame does to a library costs only its field
+        if not isinstance(error, GqsError):
             reason = " ".join(str(error).split())[:400]
-            if not isinstance(error, GqsError):
-                reason = f"{task}: {type(error).__name__} ({reason}); set aside."
-            if number == TRIES:
-                contradicts = isinstance(error, IntegrityError)
-                kind = IntegrityError if contradicts else BadInputError
-                return _set_aside(job, task, reason, number, kind.exit_code)
-            return {"status": AGAIN, "reason": reason, "tries": number}
+            error = BadInputError(f"{task}: {type(error).__name__} ({reason}); set aside.")
+        if number < options.tries:
+            return Retry(str(error))
+        return set_aside(options, task, error, number)
 
 
-def settle_part(job: Job, name: FieldId, records: dict[FieldId, Record]) -> Record:
-    """Tell which of a field's rows are primary beside those of the fields that overlap it."""
-    ledger = job.ledger
-    own = ledger.record(name)
-    if own is None or own["status"] != DONE:
-        return {}
-    found = tables.read(ledger.part(name))
-    chosen = _primary(ledger, name, found, records)
-    if (chosen != np.asarray(found["primary"])).any():
-        found["primary"][:] = chosen
-        tables.write(found, ledger.part(name))
-    return ledger.keep(
-        name,
-        own | {"settled": settled_with(name, records)} | _counts(found, ledger.part(name)),
-    )
+def set_aside(options: RunOptions, task: FieldTask, error: GqsError, tries: int = 1) -> Record:
+    """Write the record of a field that is set aside; rows of an earlier run are removed."""
+    kind = IntegrityError if isinstance(error, IntegrityError) else BadInputError
+    record: Record = {
+        "status": SET_ASIDE,
+        "reason": " ".join(str(error).split())[:400],
+        "tries": tries,
+        "code": kind.exit_code,
+    }
+    with suppress(OSError):  # the reason names a frame that has vanished
+        record["frames"] = frame_states(task)
+    options.store.part(task.name).unlink(missing_ok=True)
+    return options.store.keep(task.name, record)
 
 
-def unsettled(ledger: Ledger) -> tuple[dict[FieldId, Record], dict[FieldId, list[FieldId]]]:
-    """List the fields of which it has to be told, or told again, which rows are primary."""
-    known: dict[FieldId, Record] = {}
-    corners, settled = array("d"), []
-    for name, record in ledger.records():
-        if record["status"] == DONE:
-            known[name] = {key: record[key] for key in ("made", "shape")}
-            corners.extend(chain.from_iterable(record["corners"]))
-            settled.append(record.get("settled"))
-    names = list(known)
-    near = overlapping(np.array(corners).reshape(-1, 4, 2))
-    wanted = {}
-    for name, some, before in zip(names, near, settled, strict=True):
-        fields = [name, *(names[i] for i in some)]
-        if before != settled_with(name, {one: known[one] for one in fields}):
-            wanted[name] = fields
-    return known, wanted
-
-
-def settled_with(name: FieldId, records: dict[FieldId, Record]) -> str:
-    """Hash what decides which rows of a field are primary: its own rows and its neighbours'."""
-    rows = sorted((str(one), record["made"]) for one, record in records.items())
-    return hash_of([str(name), rows])
-
-
-def frames_seen(task: Task) -> list[list[Any]]:
-    """Name a field's frames with size and time, so that replaced ones are seen."""
+def frame_states(task: FieldTask) -> list[list[Any]]:
+    """Band, name, size in bytes and modification time in ns of each frame."""
     states = [(band, path.name, path.stat()) for band, path in sorted(task.files.items())]
     return [[band, name, state.st_size, state.st_mtime_ns] for band, name, state in states]
 
 
-def _done(job: Job, task: Task, number: int) -> Record:
-    begin, seen = time.process_time(), frames_seen(task)
-    classifier = job.model.load()
-    cutouts = cut_field(task.files, classifier.cutout_spec, name=task.name)
-    found = classifier.classify_cutouts(cutouts)
-    if job.links is not None:
-        add_links(found, job.links)
-    prior = None if job.prior is None else find_prior(job.prior)
-    found = weigh(found, classifier, prior, job.coverage)
-    found["primary"] = np.ones(len(found), dtype=bool)
-    found.meta |= job.made
-    part = tables.write(tables.described(found), job.ledger.part(task.name))
+def counts(rows: Table, part: Path) -> Record:
+    """The entries of a record that describe a field's rows."""
+    primary = np.ones(len(rows), dtype=bool)
+    if "primary" in rows.colnames:
+        primary = np.asarray(rows["primary"])
+    classes = np.asarray(rows["class"])[primary].astype(str)
+    names, numbers = np.unique(classes, return_counts=True)
+    return {
+        "rows": len(rows),
+        "primary": int(primary.sum()),
+        "classes": {str(name): int(count) for name, count in zip(names, numbers, strict=True)},
+        "bytes": part.stat().st_size,
+        "sha256": sha256(part),
+    }
+
+
+def _classify(options: RunOptions, task: FieldTask, number: int) -> Record:
+    begin, frames = time.process_time(), frame_states(task)
+    classifier = options.model.load()
+    cutouts = cut_field(
+        task.files,
+        classifier.cutout_spec,
+        options.positions,
+        keep_outside=options.positions is None,
+        name=task.name,
+        on_step=report_step,
+    )
+    report_step("classify")
+    rows = classifier.classify_cutouts(cutouts)
+    if options.survey:
+        rows = _for_survey(rows, classifier, options)
+    report_step("write")
+    part = tables.write(rows, options.store.part(task.name))
     lacking = [band for band in classifier.bands if band not in cutouts.bands]
     record = {
         "status": DONE,
         "tries": number,
-        "frames": seen,
+        "frames": frames,
         "lacking": "".join(lacking),
         "blank": cutouts.blank,
         "shape": list(cutouts.shape),
@@ -163,62 +177,17 @@ def _done(job: Job, task: Task, number: int) -> Record:
         "made": sha256(part),
         "cpu_s": round(time.process_time() - begin, 3),
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
-        "part": str(part.relative_to(job.ledger.folder)),
+        "part": str(part.relative_to(options.store.folder)),
     }
-    return job.ledger.keep(task.name, record | _counts(found, part))
+    return options.store.keep(task.name, record | counts(rows, part))
 
 
-def _set_aside(
-    job: Job, task: Task, reason: str, tries: int, code: int = BadInputError.exit_code
-) -> Record:
-    record: Record = {"status": SET_ASIDE, "reason": reason, "tries": tries, "code": code}
-    with suppress(OSError):  # a vanished frame is told by the reason
-        record["frames"] = frames_seen(task)
-    # Rows of an earlier run, of frames that were replaced since, would contradict the record.
-    job.ledger.part(task.name).unlink(missing_ok=True)
-    return job.ledger.keep(task.name, record)
-
-
-def _counts(found: Table, part: Path) -> Record:
-    first = np.asarray(found["primary"])
-    names, counts = np.unique(np.asarray(found["class"])[first].astype(str), return_counts=True)
-    return {
-        "rows": len(found),
-        "primary": int(first.sum()),
-        "classes": {str(name): int(count) for name, count in zip(names, counts, strict=True)},
-        "bytes": part.stat().st_size,
-        "sha256": sha256(part),
-    }
-
-
-def _primary(
-    ledger: Ledger, name: FieldId, found: Table, records: dict[FieldId, Record]
-) -> NDArray[np.bool_]:
-    """Rank a field's rows among all rows near them; no more than those are held."""
-    own = unit_vectors(np.asarray(found["ra"], float), np.asarray(found["dec"], float))
-    columns: dict[str, list[NDArray[Any]]] = {key: [] for key in ("ra", "dec", "d", "f", "id")}
-    for number, (one, record) in enumerate(sorted(records.items())):
-        rows = found if one == name else tables.read(ledger.part(one))
-        ra, dec, x, y = (np.asarray(rows[key], dtype=float) for key in ("ra", "dec", "x", "y"))
-        keep = np.ones(len(rows), dtype=bool)
-        if one != name:
-            keep = near_any(unit_vectors(ra, dec), own, CHAIN * SAME)
-        height, width = record["shape"]
-        distance = edge_distance(x, y, (height, width))
-        field = np.full(len(rows), number)
-        values = (ra, dec, distance, field, np.asarray(rows["objid"]))
-        for key, value in zip(columns, values, strict=True):
-            columns[key].append(value[keep])
-    ra, dec, distance, field, objid = (np.concatenate(values) for values in columns.values())
-    chosen = primary(ra, dec, distance, field, objid)
-    return np.asarray(chosen[field == sorted(records).index(name)])
-
-
-@contextmanager
-def _time_limit() -> Iterator[None]:
-    """End this process where a library hangs: the cluster replaces it, and the try counts."""
-    faulthandler.dump_traceback_later(TIME_LIMIT_S, exit=True)
-    try:
-        yield
-    finally:
-        faulthandler.cancel_dump_traceback_later()
+def _for_survey(rows: Table, classifier: Any, options: RunOptions) -> Table:
+    """Add links, prior, sets and the column `primary`, which is settled later."""
+    if options.links is not None:
+        add_links(rows, options.links)
+    prior = None if options.prior is None else find_prior(options.prior)
+    rows = weigh(rows, classifier, prior, options.coverage)
+    rows["primary"] = np.ones(len(rows), dtype=bool)
+    rows.meta |= options.provenance
+    return tables.described(rows)

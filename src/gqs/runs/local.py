@@ -1,17 +1,16 @@
-"""Many fields on one machine: a child process a core takes a field from its frames to its rows.
+"""A catalogue of many fields in one file: a run on local processes whose rows are concatenated.
 
-Each child reads, aligns, detects and judges on one thread of its own, so all stages overlap and
-nothing is oversubscribed. A finished field goes to disk as a part at once: memory does not grow
-with the number of fields, and the same call after a stop goes on from the parts.
+Each process takes fields from frames to rows on one thread. A finished field is written to disk at
+once: memory does not grow with the number of fields, and an interrupted run is continued.
 """
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -19,53 +18,31 @@ import numpy as np
 from astropy.table import Table, vstack
 
 from gqs import __version__, labels, tables
-from gqs.cutouts.field import NO_FIELD, checked_positions, cut_field, missing_positions
-from gqs.errors import (
-    BadInputError,
-    GqsError,
-    IntegrityError,
-    ModelError,
-    NetworkError,
-    ResourceError,
-    UsageError,
-    worst,
-)
-from gqs.executors import processes as workers
-from gqs.files import hash_of, write_atomically
-from gqs.imaging.frames import group_fields, identify
+from gqs.cutouts.field import NO_FIELD, checked_positions, missing_positions
+from gqs.errors import BadInputError, GqsError, UsageError, worst
+from gqs.executors import Executor, Progress, no_progress
+from gqs.executors.processes import LocalExecutor
+from gqs.files import hash_of, only_writer, write_atomically
 from gqs.model.cache import ModelName
 from gqs.model.classifier import Classifier
-from gqs.surveys.sdss import FieldId, FrameName
+from gqs.runs.field_task import RunOptions, group_tasks
+from gqs.runs.run import run_tasks, unfinished
+from gqs.runs.run_store import DONE, RunStore
+from gqs.surveys.sdss import FieldId
 
-# What makes every further field as useless as this one; anything else costs its field only.
-FATAL: Final = (ResourceError, ModelError, NetworkError)
 _GROUP: Final = 1 << 16  # rows of a row group
-_TOLD: Final = 5  # reasons that one sentence can hold
-
-
-@dataclass(frozen=True)
-class Task:
-    """One field to classify: its frames by band, and the file that its rows go to."""
-
-    name: FieldId
-    files: dict[str, Path]
-    part: Path | None = None
-
-    def __str__(self) -> str:
-        return f"field {self.name}"
+_MOST_REASONS: Final = 5  # reasons in one message
 
 
 @dataclass(frozen=True)
 class PartsReport:
-    """What a run over fields left on disk."""
+    """Rows of a run, field by field, on disk."""
 
-    # A Parquet file of Predictions for each field classified, in the order of their names
-    parts: dict[FieldId, Path]
-    set_aside: list[str] = field(default_factory=list)  # A sentence for each file or field left out
-    # bands that the model takes and that a field has no frame of, or none with a signal, where
-    # there are such
+    parts: dict[FieldId, Path]  # a Parquet file of predictions for each field, sorted by name
+    set_aside: list[str] = field(default_factory=list)  # a sentence for each file or field left out
+    # bands of the model that a field has no frame of, or none with a signal
     lacking: dict[FieldId, str] = field(default_factory=dict)
-    code: int = 0  # exit code of what was set aside; 0 where nothing was
+    code: int = 0  # exit code of what was set aside; 0 if nothing was
 
     def each(self) -> Iterator[Table]:
         """Read one field after the other."""
@@ -73,31 +50,30 @@ class PartsReport:
             yield tables.read(path)
 
     def refuse_none(self) -> None:
-        """Refuse a run in which no field at all was classified."""
+        """Raise an error of the class of the worst reason if no field was classified."""
         if self.parts:
             return
         kinds = {kind.exit_code: kind for kind in GqsError.__subclasses__()}
-        told, rest = self.set_aside[:_TOLD], len(self.set_aside) - _TOLD
+        shown, rest = self.set_aside[:_MOST_REASONS], len(self.set_aside) - _MOST_REASONS
         more = [f"{rest} more were set aside."] if rest > 0 else []
-        reasons = " ".join([*told, *more]) or "No frames were given."
+        reasons = " ".join([*shown, *more]) or "No frames were given."
         raise kinds.get(self.code, BadInputError)(f"No field could be classified. {reasons}")
 
 
 @dataclass(frozen=True)
 class FieldsReport:
-    """What a run over fields gave.
+    """Result of `classify_fields`.
 
     Attributes
     ----------
     predictions : Table
         One row for each object.
     fields : int
-        Fields classified.
+        Number of fields classified.
     set_aside : list of str
         A sentence for each file or field left out.
     lacking : dict of FieldId to str
-        Bands that the model takes and that a field has no frame of, or none with a signal, where
-        there are such.
+        Bands of the model that a field has no frame of, or none with a signal.
     """
 
     predictions: Table
@@ -114,27 +90,27 @@ def classify_fields(
     where: object = "positions",
     parts: Path | None = None,
     processes: int | None = None,
-    progress: workers.Progress = workers.silent,
+    progress: Progress = no_progress,
 ) -> FieldsReport:
     """Classify many fields in child processes, and return all their rows.
 
     Parameters
     ----------
     classifier : Classifier
-        The judge; children load it from its folder.
+        The model; children load it from its folder.
     paths : sequence of Path
-        Frames of any number of fields, as `tasks_of` sorts them.
+        Frames of any number of fields, in any order.
     positions : Table, optional
-        Objects to judge instead of detected ones; each goes to the field that holds it, and one
-        that none holds is kept as a row flagged OUTSIDE.
+        Objects to classify instead of detections (`ra`, `dec` in degrees, `objid`). Each is
+        classified on the field that contains it; one outside all fields gets a row flagged OUTSIDE.
     where : object
-        What errors about the positions name.
+        Name of the positions in messages.
     parts : Path, optional
-        Folder that keeps each finished field, so that the same call after a stop goes on.
+        Folder that keeps finished fields, so that an interrupted run is continued.
     processes : int, optional
-        Number of children; by default one a core.
+        Number of children; by default one per core.
     progress : callable
-        Told how many fields are done.
+        Called with fields done, fields in total, and a note.
 
     Returns
     -------
@@ -144,20 +120,20 @@ def classify_fields(
     Raises
     ------
     GqsError
-        If no field at all could be classified: of the class that the worst reason has.
+        If no field could be classified: of the class of the worst reason.
     """
-    with tempfile.TemporaryDirectory(prefix="gqs-") as passing:
+    with tempfile.TemporaryDirectory(prefix="gqs-") as temporary:
         report = classify_parts(
             classifier,
             paths,
             positions,
             where=where,
-            parts=parts or Path(passing),
-            processes=processes,
+            parts=parts or Path(temporary),
+            executor=LocalExecutor(processes),
             progress=progress,
         )
         report.refuse_none()
-        whole = gathered(report, positions, where, classifier.hash)
+        whole = concatenate(report, positions, where, classifier.hash)
     return FieldsReport(whole, len(report.parts), report.set_aside, report.lacking)
 
 
@@ -168,51 +144,62 @@ def classify_parts(
     *,
     parts: Path,
     where: object = "positions",
-    processes: int | None = None,
-    progress: workers.Progress = workers.silent,
+    executor: Executor | None = None,
+    progress: Progress = no_progress,
 ) -> PartsReport:
-    """Classify many fields in child processes; each leaves a file of its rows."""
-    tasks, set_aside = tasks_of(paths)
-    codes = {BadInputError.exit_code} if set_aside else set()
+    """Classify many fields into a run store, one Parquet file each."""
+    tasks, set_aside = group_tasks(paths)
     checked = None
     if positions is not None:
         checked = checked_positions(positions, where)
-        nowhere = missing_positions(checked, where)
-        set_aside += nowhere
-        codes |= {BadInputError.exit_code} if nowhere else set()
-    named = _parts(parts, classifier, tasks, checked)
-    done = {name for name, path in named.items() if path.is_file()}
-    waiting = [replace(task, part=named[task.name]) for task in tasks if task.name not in done]
-    work = partial(_classify, model=ModelName.of(classifier), positions=checked)
-    blank: dict[FieldId, str] = {}
-    before, aside = len(done), 0
-    progress(before, len(tasks), "")
-    for number, outcome in enumerate(workers.run(work, waiting, workers=processes), start=1):
-        if isinstance(outcome.error, FATAL):
-            raise outcome.error
-        if outcome.error is None:
-            done.add(outcome.item.name)
-            blank[outcome.item.name] = outcome.result or ""
+        set_aside += missing_positions(checked, where)
+    codes = {BadInputError.exit_code} if set_aside else set()
+    store = RunStore(parts.absolute())
+    with only_writer(store.folder):
+        _claim(store, classifier, checked)
+        waiting = unfinished(store, tasks)
+        options = RunOptions(store, ModelName.of(classifier), positions=checked)
+        run_tasks(executor or LocalExecutor(), options, tasks, waiting, progress)
+        store.tidy()
+    found, lacking = {}, {}
+    for task in tasks:
+        record = store.record(task.name)
+        assert record is not None  # written by the run
+        if record["status"] == DONE:
+            found[task.name] = store.part(task.name)
+            if record["lacking"]:
+                lacking[task.name] = record["lacking"]
         else:
-            aside += 1
-            set_aside.append(str(outcome.error))
-            contradicts = isinstance(outcome.error, IntegrityError)
-            codes.add((IntegrityError if contradicts else BadInputError).exit_code)
-        progress(before + number, len(tasks), f"{aside} set aside" if aside else "")
-    files = {task.name: task.files for task in tasks}
-    lacking = {}
-    for name in sorted(done):
-        seen = set(files[name]) - set(blank.get(name, ""))
-        if missing := "".join(band for band in classifier.bands if band not in seen):
-            lacking[name] = missing
-    return PartsReport(
-        {name: named[name] for name in sorted(done)}, set_aside, lacking, worst(codes)
-    )
+            set_aside.append(record["reason"])
+            codes.add(record["code"])
+    return PartsReport(found, set_aside, lacking, worst(codes))
 
 
-def gathered(report: PartsReport, positions: Table | None, where: object, model: str) -> Table:
-    """Put the rows of all fields into one table."""
-    # A field without rows does not tell the types of its columns.
+def _claim(store: RunStore, classifier: Classifier, positions: Table | None) -> None:
+    """Start a run in the store; the parts of another model or other positions are removed."""
+    columns = [] if positions is None else [positions[n].tolist() for n in positions.colnames]
+    # The card contains the hash of the weights, calibration, edge policy and alignment;
+    # typical.safetensors may be missing.
+    card = hash_of([dict(classifier.card), classifier.typical is not None])
+    identity = {
+        "gqs": __version__,
+        "card": card,
+        "engine": classifier.computes.name,
+        "positions": hash_of(columns),
+    }
+    try:
+        store.check_identity(identity)
+    except UsageError:
+        for path in store.folder.iterdir():
+            if path.name != ".lock":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    store.tidy()
+    store.claim(identity)
+
+
+def concatenate(report: PartsReport, positions: Table | None, where: object, model: str) -> Table:
+    """The rows of all fields in one table, in the order of `positions` if given."""
+    # A field without rows has no types of columns.
     some = [part for part in report.each() if len(part)] or [next(report.each())]
     whole = vstack(some, metadata_conflicts="silent")
     if positions is None:
@@ -221,10 +208,10 @@ def gathered(report: PartsReport, positions: Table | None, where: object, model:
 
 
 def _one_row_each(found: Table, positions: Table, model: str) -> Table:
-    """Keep each object's best row, and add a flagged one for positions on no field."""
-    judged = np.isfinite(np.asarray(found["p_star"]))
+    """The best row of each object, and a row flagged OUTSIDE for positions outside all fields."""
+    classified = np.isfinite(np.asarray(found["p_star"]))
     whole = (np.asarray(found["flags"]) & int(tables.Flag.EDGE)) == 0
-    best = found[np.lexsort((~whole, ~judged, np.asarray(found["objid"])))]
+    best = found[np.lexsort((~whole, ~classified, np.asarray(found["objid"])))]
     best = best[np.unique(np.asarray(best["objid"]), return_index=True)[1]]
     missing = positions[~np.isin(positions["objid"], best["objid"])]
     if len(missing):
@@ -244,7 +231,7 @@ def _one_row_each(found: Table, positions: Table, model: str) -> Table:
 def write_parts(
     report: PartsReport, path: Path, made: Mapping[str, str] | None = None
 ) -> Counter[str]:
-    """Put the rows of all fields into one Parquet file; a few fields at a time are held."""
+    """Write the rows of all fields to one Parquet file, a few fields at a time; counts by class."""
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
@@ -269,48 +256,3 @@ def write_parts(
 
     write_atomically(path, write)
     return counts
-
-
-def tasks_of(paths: Sequence[Path]) -> tuple[list[Task], list[str]]:
-    """Sort frames into fields: by their names where the archive named them, else by their headers.
-
-    A header costs the decompression of an archive's first block, a tenth of the whole. Whoever
-    reads the frame compares its header with what was believed of its name.
-    """
-    fields, set_aside = group_fields(paths, lambda path: _named(path) or identify(path))
-    return [Task(name, files) for name, files in sorted(fields.items())], set_aside
-
-
-def _named(path: Path) -> FrameName | None:
-    if not path.is_file():
-        raise UsageError(f"{path}: there is no such file.")
-    return FrameName.of_file(path.name)
-
-
-def _classify(task: Task, model: ModelName, positions: Table | None) -> str:
-    """In a child: one field from its frames to its part on disk; returns its blank bands."""
-    classifier = model.load()
-    cutouts = cut_field(
-        task.files, classifier.cutout_spec, positions, keep_outside=False, name=task.name
-    )
-    found = classifier.classify_cutouts(cutouts)
-    assert task.part is not None
-    tables.write(found, task.part)
-    return cutouts.blank
-
-
-def _parts(
-    folder: Path, classifier: Classifier, tasks: Sequence[Task], positions: Table | None
-) -> dict[FieldId, Path]:
-    """Name each field's finished part after all that its content depends on."""
-    asked = [] if positions is None else [positions[n].tolist() for n in positions.colnames]
-    # The card names weights, calibration, edge and shift; typical.safetensors may be deleted.
-    model = [dict(classifier.card), classifier.typical is not None, classifier.computes.name]
-    common = hash_of([__version__, model, asked])
-    found = {}
-    for task in tasks:
-        states = {band: (str(path), path.stat()) for band, path in task.files.items()}
-        frames = {b: (path, s.st_size, s.st_mtime_ns) for b, (path, s) in states.items()}
-        key = hash_of([common, frames])
-        found[task.name] = folder / f"{task.name}-{key[:16]}.parquet"
-    return found

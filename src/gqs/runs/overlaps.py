@@ -1,10 +1,10 @@
-"""One row an object where fields overlap: the row farthest from its field's edge is primary.
+"""Geometry of overlapping fields: the row farthest from its field's edge is primary.
 
-Rows of different fields within 1" of each other show one object. Of all rows, in the order of
-their distance to the edge of their own frame (the farthest first; between equals the lower field,
-then the lower objid), a row is primary unless a primary row of another field lies within 1". So no
-two primary rows of different fields are that close, every other row has a primary one beside it,
-and two sources that one field parts stay two. Which rows are primary depends on no order of work.
+Rows of different fields within 1" are the same object. In the order of their distance to the edge
+of their frame (the farthest first; for equal distances the lower field, then the lower objid), a
+row is primary unless a primary row of another field is within 1". So no two primary rows of
+different fields are that close, every other row has a primary one beside it, and two sources that
+one field separates stay two. The result does not depend on the order in which fields finish.
 """
 
 from __future__ import annotations
@@ -18,21 +18,19 @@ from scipy.spatial import KDTree
 
 Array = NDArray[np.float64]
 
-SAME: Final = 1.0  # arcsec within which rows of different fields show one object
-# A row's rank may hang on a chain of rows; none is longer than this many times 1".
+SAME: Final = 1.0  # arcsec within which rows of different fields are the same object
+# Whether a row is primary may depend on a chain of rows; none is longer than this times 1".
 CHAIN: Final = 10.0
 
 
 def edge_distance(x: Array, y: Array, shape: tuple[int, int]) -> Array:
-    """Distance of positions to the nearest edge of their frame: (n,) pixels; 0 on the outer edge of
-    the outermost pixels.
-    """
+    """Distance to the nearest edge of the frame, (n,) pixels; 0 at its rim."""
     ny, nx = shape
     return np.asarray(np.minimum.reduce([x + 0.5, y + 0.5, nx - 0.5 - x, ny - 0.5 - y]))
 
 
 def overlapping(corners: Array) -> list[list[int]]:
-    """Tell which fields may share objects."""
+    """Indices of the fields that may share objects, for each field; corners (n, 4, 2) degrees."""
     if not len(corners):
         return []
     points = unit_vectors(corners[..., 0], corners[..., 1])
@@ -53,7 +51,7 @@ def overlapping(corners: Array) -> list[list[int]]:
 def primary(
     ra: Array, dec: Array, distance: Array, field: NDArray[np.int64], objid: NDArray[np.uint64]
 ) -> NDArray[np.bool_]:
-    """Tell which rows stand for their object: (n,) True for one row of each object."""
+    """Whether each row is primary, (n,): one row of each object is."""
     chosen = np.ones(len(ra), dtype=bool)
     if not len(ra):
         return chosen
@@ -70,18 +68,18 @@ def primary(
 
 
 def unit_vectors(ra: Array, dec: Array) -> Array:
-    """Directions on the sky, in which neither poles nor right ascension's zero are special."""
+    """Unit vectors (n, 3) of positions in degrees."""
     a, d = np.deg2rad(ra), np.deg2rad(dec)
     return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1)
 
 
 def chord(arcsec: float) -> float:
-    """Straight distance of two directions that far apart."""
+    """Distance of two unit vectors at an angle in arcsec."""
     return float(2 * np.sin(np.deg2rad(arcsec / 3600) / 2))
 
 
 def near_any(points: Array, others: Array, arcsec: float) -> NDArray[np.bool_]:
-    """Tell which directions lie near any of some others: (n,) bool."""
+    """Whether each unit vector is within `arcsec` of any other, (n,) bool."""
     if not len(points) or not len(others):
         return np.zeros(len(points), dtype=bool)
     return np.asarray(KDTree(others).query(points, distance_upper_bound=chord(arcsec))[0] < np.inf)

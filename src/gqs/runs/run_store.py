@@ -1,16 +1,16 @@
-"""A survey's folder: a part and a record a field, and what both were made with.
+"""The folder of a run: a part and a record for each field, and the identity of the run.
 
 ::
 
-    survey.json               what all rows were made with; another model or option is refused
+    survey.json               identity of the run; another model or other options are refused
     objects/RUN/FIELD.parquet rows of a field: together one Parquet data set
-    records/RUN/FIELD.json    what became of a field, written after its part
-    tries/RUN/FIELD.n         begun tries of the run that is under way
-    manifest.parquet          the records as one table; only where nothing is under way
+    records/RUN/FIELD.json    state of a field, written after its part
+    tries/RUN/FIELD.n         started tries of the current run
+    manifest.parquet          the records as one table; only while nothing is running
 
 Many processes on many machines write here, and any of them may be killed at any moment. So there
-is no database and no file that two write: parts and records appear whole under their names, and a
-field without both, or whose part has another size than its record says, has not been done.
+is no database and no file with two writers: parts and records appear complete under their names,
+and a field without both, or whose part differs in size from its record, is not done.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from astropy.table import Table
 
 from gqs import labels, tables
 from gqs.errors import UsageError
-from gqs.executors.processes import TIME_LIMIT_S
+from gqs.executors import TIME_LIMIT_S
 from gqs.files import disk_errors, sweep, write_json
 from gqs.surveys.sdss import FieldId
 
@@ -43,25 +43,25 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Ledger:
-    """The folder of a survey."""
+class RunStore:
+    """The folder of a run."""
 
-    folder: Path  # seen under this name by the client and by every worker
+    folder: Path  # visible under this name to the client and to every worker
 
     def engine(self) -> str | None:
-        """Name the engine that rows were made with so far."""
+        """Engine that the run was started with; None for a new folder."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             return str(json.loads((self.folder / ABOUT).read_text("utf-8"))["engine"])
         return None
 
-    def refuse_another(self, made_with: Mapping[str, Any]) -> None:
-        """Refuse a folder that is no survey's, or one of other rows."""
-        path, wanted = self.folder / ABOUT, {"format": FORMAT, **made_with}
+    def check_identity(self, identity: Mapping[str, Any]) -> None:
+        """Refuse a folder that is not a run's, or a run with another identity."""
+        path, wanted = self.folder / ABOUT, {"format": FORMAT, **identity}
         if not path.is_file():
             strange = [p.name for p in self.folder.iterdir() if not p.name.startswith(".")]
             if strange:
                 raise UsageError(
-                    f"{self.folder}: holds {sorted(strange)[0]}, but no {ABOUT}, so it is no "
+                    f"{self.folder}: contains {sorted(strange)[0]} but no {ABOUT}, so it is not a "
                     "survey. Name an empty or a new folder."
                 )
             return
@@ -70,38 +70,38 @@ class Ledger:
             differ = [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
         except (ValueError, AttributeError) as error:
             raise UsageError(
-                f"{path}: is damaged. Name another folder, or delete this one to begin anew."
+                f"{path}: is damaged. Name another folder, or delete this one to start again."
             ) from error
         if differ:
             key = differ[0]
             raise UsageError(
-                f"{self.folder}: was begun {_with(key, found)}, not {_with(key, wanted)}, and rows "
-                "are not mixed. Name another folder, or delete this one to begin anew."
+                f"{self.folder}: was started {_with(key, found)}, not {_with(key, wanted)}; rows "
+                "are not mixed. Name another folder, or delete this one to start again."
             )
 
-    def claim(self, made_with: Mapping[str, Any]) -> None:
-        """Begin a survey in a folder that `refuse_another` lets pass, or go on with it."""
+    def claim(self, identity: Mapping[str, Any]) -> None:
+        """Write the identity of a new run."""
         if not (self.folder / ABOUT).is_file():
-            write_json(self.folder / ABOUT, {"format": FORMAT, **made_with})
+            write_json(self.folder / ABOUT, {"format": FORMAT, **identity})
 
     def part(self, name: FieldId) -> Path:
-        """Name a field's rows."""
+        """File of a field's rows."""
         return self.folder / "objects" / f"{name.run:06d}" / f"{name}.parquet"
 
     def _record(self, name: FieldId) -> Path:
         return self.folder / "records" / f"{name.run:06d}" / f"{name}.json"
 
     def keep(self, name: FieldId, record: Record) -> Record:
-        """Write what became of a field; an earlier record of it is replaced."""
+        """Write the record of a field, replacing an earlier one; returns it."""
         write_json(self._record(name), record)
         return record
 
     def record(self, name: FieldId) -> Record | None:
-        """Read what became of a field."""
+        """Record of a field; None if it is not done."""
         return self._checked(self._record(name))
 
     def records(self) -> Iterator[tuple[FieldId, Record]]:
-        """Read what became of all fields."""
+        """Records of all fields, sorted by name."""
         for path in sorted((self.folder / "records").glob("*/*.json")):
             record = self._checked(path)
             if record is not None:
@@ -118,38 +118,38 @@ class Ledger:
         return record if status in (DONE, SET_ASIDE) else None
 
     def begin_try(self, name: FieldId, run: str, most: int) -> int:
-        """Leave a mark that a try begins: what a killed worker leaves behind."""
+        """Mark the start of a try; returns its number, or `most + 1` if no try is left."""
         if not (self.folder / ABOUT).is_file():
             raise UsageError(
-                f"{self.folder}: worker {os.uname().nodename} sees no {ABOUT} there. Name a folder "
-                "on a file system that all workers share."
+                f"{self.folder}: worker {os.uname().nodename} finds no {ABOUT} there. Name a "
+                "folder on a file system that all workers share."
             )
         folder = self.folder / "tries" / run
-        with disk_errors(folder, "beginning a field"):
+        with disk_errors(folder, "starting a field"):
             folder.mkdir(parents=True, exist_ok=True)
             for number in range(1, most + 1):
                 with (
                     contextlib.suppress(FileExistsError),
                     (folder / f"{name}.{number}").open("x") as mark,
                 ):
-                    mark.write(f"{os.uname().nodename} {os.getpid()}")  # for whoever looks for it
+                    mark.write(f"{os.uname().nodename} {os.getpid()}")  # for debugging
                     return number
         return most + 1
 
     def tidy(self) -> None:
-        """Remove marks and temporary files that nobody can be using any more."""
+        """Remove marks of tries, and temporary files that no process can be using."""
         shutil.rmtree(self.folder / "tries", ignore_errors=True)
         for kind in ("objects", "records"):
             for folder in (self.folder / kind).glob("*/"):
-                sweep(folder, older_than_s=TIME_LIMIT_S)  # no field is worked on for longer
+                sweep(folder, older_than_s=TIME_LIMIT_S)  # no field takes longer
 
     def unsettle(self) -> None:
-        """Take the manifest away: while work is under way, primary rows are not settled."""
+        """Remove the manifest: while fields are being classified, primary rows are not settled."""
         (self.folder / MANIFEST).unlink(missing_ok=True)
 
     def settle(self, made: Mapping[str, str] | None = None) -> Path:
-        """Gather all records into the manifest."""
-        unused = ("frames", "corners", "made", "settled")  # most of a record, and a survey has many
+        """Write all records as the manifest."""
+        unused = ("frames", "corners", "made", "settled")  # most of a record's size
         rows = [
             (name, {key: value for key, value in record.items() if key not in unused})
             for name, record in self.records()
@@ -172,7 +172,7 @@ class Ledger:
 
 
 def _with(key: str, made: Mapping[str, Any]) -> str:
-    """Say what rows were made with, of one key."""
+    """One entry of the identity as text."""
     if (value := made.get(key)) is None:
         return f"without {key}"
     text = json.dumps(value, ensure_ascii=False, default=str)

@@ -17,7 +17,8 @@ from astropy.table import Table, vstack
 
 from gqs import __version__, files, labels, tables
 from gqs.errors import BadInputError, GqsError, UsageError
-from gqs.executors.processes import Progress, run, silent
+from gqs.executors import Progress, no_progress
+from gqs.executors.processes import LocalExecutor
 from gqs.simulation import population
 from gqs.simulation.conditions import draw_conditions
 from gqs.simulation.defects import add_trails
@@ -69,7 +70,7 @@ def simulate(
     catalog: Table | None = None,
     bands: str = sdss.BANDS,
     workers: int | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     **options: Any,
 ) -> Simulated:
     """Write a survey: frames of each field, catalog.csv and simulation.json.
@@ -131,7 +132,7 @@ def simulate(
         done = len(fields) - len(todo)
         progress(done, len(fields), "fields")
         make = partial(_make_field, options_hash=options_hash)
-        for outcome in run(make, todo, workers):
+        for outcome in LocalExecutor(workers).run(make, todo):
             if outcome.error is not None:
                 if outcome.error.exit_code != BadInputError.exit_code:
                     raise outcome.error

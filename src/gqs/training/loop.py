@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gqs import labels, recipes
 from gqs.cutouts.split import check_split
 from gqs.errors import ModelError, UsageError
-from gqs.executors import processes as workers
+from gqs.executors import Progress, no_progress
 from gqs.networks import zoo
 from gqs.recipes import Recipe
 from gqs.training import checkpoints, machine
@@ -56,7 +56,7 @@ def train(
     seed: int = 0,
     resume: bool | None = None,
     tensorboard: Path | None = None,
-    progress: workers.Progress = workers.silent,
+    progress: Progress = no_progress,
 ) -> TrainingResult:
     """Train a network and write its model folder.
 
@@ -176,12 +176,12 @@ class TrainingRun:
         folder: Path,
         group: machine.ProcessGroup,
         identity: dict[str, Any],
-        progress: workers.Progress,
+        progress: Progress,
     ) -> None:
         self.data, self.recipe, self.folder = data, recipe, folder
         self.group, self.device = group, group.device
         self.identity, self.seed = identity, identity["seed"]
-        self.progress = progress if group.is_first else workers.silent
+        self.progress = progress if group.is_first else no_progress
         self.write_scalars: WriteScalars = lambda history: None
         self.checkpoints = folder / checkpoints.FOLDER
         self.batch = min(recipe.batch, len(data.train))
