@@ -99,7 +99,7 @@ def test_a_saturated_star_has_no_error_of_its_psf_magnitude(
 def test_positions_twice_the_same_are_refused(survey: Path, classifier: Classifier) -> None:
     known = truth(survey, 0)[["objid", "ra", "dec"]]
     known["objid"][1] = known["objid"][0]
-    with pytest.raises(IntegrityError, match="more than once"):
+    with pytest.raises(IntegrityError, match="repeated"):
         classifier.classify_field(frames(survey, 0), known)
 
 
@@ -150,11 +150,14 @@ def test_a_damaged_field_is_set_aside_and_the_other_classified(
     assert any(damaged.name in sentence for sentence in report.set_aside)
     whole = classifier.classify_field(frames(survey, 1))
     mine = report.predictions[np.isin(report.predictions["objid"], whole["objid"])]
-    np.testing.assert_array_equal(np.asarray(mine["p_qso"]), np.asarray(whole["p_qso"]))
+    # Another number of threads: sums are rounded differently.
+    np.testing.assert_allclose(mine["p_qso"], whole["p_qso"], rtol=0, atol=1e-6)
     # The finished field is kept: a rerun takes it from there and gives the same.
-    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "parts").iterdir()}
+    parts = tmp_path / "parts"
+    kept = {path: path.stat().st_mtime_ns for path in parts.rglob("*.parquet")}
+    assert kept
     again = classify_fields(classifier, copies, processes=2, parts=tmp_path / "parts")
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "parts").iterdir()} == kept
+    assert {path: path.stat().st_mtime_ns for path in parts.rglob("*.parquet")} == kept
     np.testing.assert_array_equal(
         np.asarray(again.predictions["p_qso"]), np.asarray(report.predictions["p_qso"])
     )
@@ -217,7 +220,7 @@ def test_hours_are_not_taken_for_degrees(survey: Path, classifier: Classifier) -
     other = classifier.classify_field(frames(survey, 0), hours)
     np.testing.assert_array_equal(np.asarray(one["class"]), np.asarray(other["class"]))
     hours["ra"].unit = "mag"
-    with pytest.raises(UsageError, match="no angle"):
+    with pytest.raises(UsageError, match="not an angle"):
         classifier.classify_field(frames(survey, 0), hours)
 
 

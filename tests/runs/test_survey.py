@@ -144,11 +144,11 @@ def test_rows_of_another_model_or_option_are_not_mixed_in(
     shutil.copytree(classifier.folder, tmp_path / "model")
     card = json.loads((tmp_path / "model" / "model.json").read_text())
     (tmp_path / "model" / "model.json").write_text(json.dumps({**card, "edge": "paper"}))
-    with pytest.raises(UsageError, match="begun with card"):
+    with pytest.raises(UsageError, match="started with card"):
         classify_survey(load_classifier(tmp_path / "model"), frames, out, scheduler=cluster)
-    with pytest.raises(UsageError, match="begun without prior"):
+    with pytest.raises(UsageError, match="started without prior"):
         classify_survey(classifier, frames, out, scheduler=cluster, prior="balanced")
-    with pytest.raises(UsageError, match="begun without links"):
+    with pytest.raises(UsageError, match="started without links"):
         classify_survey(classifier, frames, out, scheduler=cluster, links="17")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("...")
@@ -166,7 +166,7 @@ def test_a_field_that_kills_its_workers_is_set_aside_after_three_tries(
         report = classify_survey(classifier, frames, out, scheduler=cluster)
     assert len(killed) == 3
     assert (report.fields, report.code) == (1, 3)
-    assert "died or was stopped in each of 3 tries" in report.set_aside[0]
+    assert "died in each of 3 tries" in report.set_aside[0]
     assert poisoned in report.set_aside[0]
     manifest = tables.read(out / "manifest.parquet")
     assert sorted(manifest["status"].tolist()) == ["done", "set aside"]
@@ -211,7 +211,7 @@ def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(
     ):
         unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
         client.run(resource.setrlimit, resource.RLIMIT_FSIZE, (4096, unlimited[1]))
-        with pytest.raises(ResourceError, match="limit on file sizes"):
+        with pytest.raises(ResourceError, match="file size limit"):
             classify_survey(classifier, frames, out, scheduler=running.scheduler_address)
         assert not list(out.rglob("*.parquet")) and not list(out.rglob("*.tmp"))
         client.run(resource.setrlimit, resource.RLIMIT_FSIZE, unlimited)
@@ -353,7 +353,7 @@ def test_client_and_scheduler_may_be_killed(
         for process in (worker, scheduler):
             process.kill()
             process.wait()
-    with pytest.raises(NetworkError, match="no Dask scheduler answers"):
+    with pytest.raises(NetworkError, match="no Dask scheduler responds"):
         classify_survey(classifier, frames, tmp_path / "other", scheduler="tcp://127.0.0.1:1")
     assert not (tmp_path / "other" / "survey.json").exists()  # it pins options, and nothing began
     report = classify_survey(classifier, frames, out, processes=1)
