@@ -30,7 +30,6 @@ check: setup
 	$(BIN)/ruff format --check src tests benchmarks shipped
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m numpydoc.hooks.validate_docstrings $$(git ls-files 'src/*.py')
 
 docs: setup
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build

@@ -14,8 +14,9 @@ ROOT = Path(__file__).parents[1]
 PUBLIC = re.findall(
     r"^\.\. auto(?:function|class):: (gqs\.\S+)", (ROOT / "docs/api.md").read_text(), re.M
 )
-# Sections in order, summary ends in a period, every parameter and return value described.
-CHECKS = {"GL01", "GL08", "SS03", "SS05", "PR01", "PR02", "PR03", "PR04", "PR07", "RT01", "RT03"}
+# There is a summary that ends in a period; parameters and return values are described.
+CHECKS = {"GL08", "SS03", "PR01", "PR02", "PR03", "PR07", "RT01", "RT03"}
+OF_FUNCTIONS = {"PR01"}  # the attributes of a class are described in a section of their own
 # Words of an older style that users and readers stumbled over.
 BANNED = re.compile(r"\b(told|tells|nobody|whoever|made again|in its eyes|mend(ed|s)?)\b", re.I)
 
@@ -25,13 +26,14 @@ def test_public_names_have_full_docstrings(name: str) -> None:
     module, _, attribute = name.rpartition(".")
     source = getattr(importlib.import_module(module), attribute)
     where = f"{source.__module__}.{source.__qualname__}"
-    wrong = [error for error in validate(where)["errors"] if error[0] in CHECKS]
+    checks = CHECKS - OF_FUNCTIONS if isinstance(source, type) else CHECKS
+    wrong = [error for error in validate(where)["errors"] if error[0] in checks]
     assert wrong == []
 
 
 def test_texts_are_in_plain_english() -> None:
     listed = subprocess.run(
-        ["git", "ls-files", "src/*.py", "docs/*.md", "*.md"],
+        ["git", "ls-files", "src/*.py", "docs/*.md", ":(top,glob)*.md"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     found = [

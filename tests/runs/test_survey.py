@@ -101,14 +101,14 @@ def test_a_survey_has_the_rows_of_its_fields_and_does_nothing_twice(
     frames: list[Path], classifier: Classifier, cluster: str, tmp_path: Path
 ) -> None:
     out, links = tmp_path / "survey", []
-    asked = {"links": "17", "made": {"date": "2026-01-02", "command": "gqs classify"}}
+    asked = {"links": "17", "provenance": {"date": "2026-01-02", "command": "gqs classify"}}
     at = {"scheduler": cluster, "opened": links.append}
     report = classify_survey(classifier, frames, out, **at, **asked)
     expected = classify_fields(classifier, frames, processes=1).predictions
     equal(rows(out), expected)
     assert links[0].startswith("http")
     found = rows(out)
-    assert found.meta.items() >= asked["made"].items()
+    assert found.meta.items() >= asked["provenance"].items()
     assert found["link"][7] == explore_url(found["ra"][7], found["dec"][7], 17)
     assert (report.fields, report.now, report.code, report.set_aside) == (2, 2, 0, [])
     assert report.rows == len(expected) == report.objects  # simulated fields lie apart
