@@ -31,7 +31,7 @@ from gqs.cutouts.shards import write_shard
 from gqs.cutouts.store import CutoutStore
 from gqs.cutouts.writer import StoreWriter
 from gqs.labels import CLASSES
-from gqs.networks.torchvision_cure import import_torchvision
+from gqs.networks.libraries import import_torchvision
 from gqs.recipes import load
 from gqs.training import train
 from measured import save

@@ -12,7 +12,7 @@ from gqs.networks.attention import (
     EfficientChannelAttention,
     SqueezeExcitation,
 )
-from gqs.networks.torchvision_cure import import_torchvision
+from gqs.networks.libraries import import_torchvision
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
@@ -78,7 +78,7 @@ def test_gqs_has_the_weights_of_table_2_stage_by_stage() -> None:
 
 def test_the_improved_unit_is_figure_8_written_out() -> None:
     torch.manual_seed(4)
-    unit = resnet_gqs.Improved(6, 4, stride=2, attention="se").eval()
+    unit = resnet_gqs.ImprovedUnit(6, 4, stride=2, attention="se").eval()
     nn.init.uniform_(unit.bn1.running_mean)
     nn.init.uniform_(unit.downsample[1].running_var, 0.5, 2)
     x = torch.randn(3, 6, 7, 9)

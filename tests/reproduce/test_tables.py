@@ -20,15 +20,14 @@ from gqs.executors import Progress, no_progress
 from gqs.networks import zoo
 from gqs.recipes import published
 from gqs.report.blocks import Cell, Facts, Grid, Listing, Paragraph, Section
-from gqs.reproduce import ablations as comparing
-from gqs.reproduce import costs, document, markup
-from gqs.reproduce import hypotheses as claims
-from gqs.reproduce import predictions as judging
+from gqs.reproduce import ablations, document, hypotheses, markup, timing
 from gqs.reproduce import tables as grids
-from gqs.reproduce.gather import gather
-from gqs.reproduce.run import Options, prepare, tabulate
+from gqs.reproduce.aggregate import gather
+from gqs.reproduce.plan import Options
+from gqs.reproduce.predictions import rows_of_test_side
+from gqs.reproduce.run import prepare, tabulate
 from gqs.reproduce.splits import open_split
-from reproduce.conftest import Made, pictures
+from reproduce.pictures import Made, pictures
 
 
 def certain(decided: np.ndarray, sure: float = 0.9) -> np.ndarray:
@@ -54,14 +53,14 @@ def test_the_papers_confusion_matrix_gives_the_papers_table_9(
                for name in labels.CLASSES}
         for side in ("train", "validation", "test")
     }  # fmt: skip
-    finished(tmp_path / "out", store, split, "paper", claims.GQS, 1, certain(decided))
+    finished(tmp_path / "out", store, split, "paper", hypotheses.GQS, 1, certain(decided))
     found = gather(store, tmp_path / "out", {"paper": split}).first
     assert found is not None
     for row in grids.table_9(found).rows:
         for cell in row[1:]:
             assert isinstance(cell, Cell)
             assert cell.value == cell.interval, row  # ours is the published, digit by digit
-    (run,) = found.shown()
+    (run,) = found.gqs_runs()
     assert run.metrics.accuracy.value == pytest.approx(published.RESNET50_GQS.accuracy, abs=5e-5)
     tested = [cell.value for row in grids.table_3(found).rows for cell in row[3:4]]  # type: ignore
     assert tested == ["1,152", "1,004", "1,021"]
@@ -73,12 +72,15 @@ def two_seeds(tmp_path: Path, store: CutoutStore, finished: Made) -> Path:
     rng = np.random.default_rng(2)
     for scheme in ("grouped", "paper"):
         split = open_split(store, tmp_path, scheme, "field", 1, None)
-        rows = judging.test_rows(store, split)
+        rows = rows_of_test_side(store, split)
         truth = np.array([labels.index(name) for name in store.index["class"][rows]])
         wrong = (truth + 1) % 3
         for network, seed, share in (
-            ("resnet50", 1, 0.5), ("resnet50", 2, 0.5), (claims.GQS, 1, 0.95), ("resnet18", 1, 0.6),
-        ):  # fmt: skip
+            ("resnet50", 1, 0.5),
+            ("resnet50", 2, 0.5),
+            (hypotheses.GQS, 1, 0.95),
+            ("resnet18", 1, 0.6),
+        ):
             if scheme == "grouped" or network == "resnet18":
                 right = rng.permutation(len(truth)) < share * len(truth)
                 p = certain(np.where(right, truth, wrong), 0.6) + 0.1 * rng.random((len(truth), 3))
@@ -98,20 +100,20 @@ def test_scores_are_scikit_learns_and_the_rest_is_a_dash(
     found = results(store, two_seeds)
     scores: dict[str, list[float]] = {name: [] for name in ("accuracy", "precision", "recall")}
     scores |= {"f1": [], "auc": []}
-    for judged in (run.judged for run in found.first.runs["resnet50"]):
+    for judged in (run.predicted for run in found.first.runs["resnet50"]):
         y, d, p = judged.truth, judged.decided, judged.probability
         scores["accuracy"].append(accuracy_score(y, d))
         scores["precision"].append(precision_score(y, d, average="macro"))
         scores["recall"].append(recall_score(y, d, average="macro"))
         scores["f1"].append(f1_score(y, d, average="macro"))
         scores["auc"].append(roc_auc_score(y, p, multi_class="ovr", average="macro"))
-    table = grids.scores_table(found, "Table 7.", claims.GROUPS["table7"])
+    table = grids.scores_table(found, "Table 7.", hypotheses.GROUPS["table7"])
     rows = {str(row[0]): row[1:] for row in table.rows}
     seeds, *cells = rows["ResNet50"]
     assert seeds == "2"
     shown = [cell.value.split("\u00a0±\u00a0") for cell in cells]
     for (mean, *spread), (name, values) in zip(shown, scores.items(), strict=True):
-        scale, digits = (100, 2) if name in grids.HEADS else (1, 4)
+        scale, digits = (100, 2) if name in grids.PERCENT_HEADS else (1, 4)
         assert mean == f"{scale * np.mean(values):.{digits}f}", name
         if spread:
             assert spread == [f"{scale * np.std(values, ddof=1):.{digits}f}"]
@@ -121,26 +123,28 @@ def test_scores_are_scikit_learns_and_the_rest_is_a_dash(
 
 def test_the_order_is_judged_with_intervals(two_seeds: Path, store: CutoutStore) -> None:
     found = results(store, two_seeds).first
-    words = {(v.claim.better, v.claim.worse): v.word for v in found.verdicts}
-    assert words[claims.GQS, "resnet50"] == "holds"
+    words = {(v.hypothesis.better, v.hypothesis.worse): v.word for v in found.verdicts}
+    assert words[hypotheses.GQS, "resnet50"] == "holds"
     assert words["resnet50", "resnet18"] == "level"
     assert words["resnet50_se", "resnet50"] == "not run"
-    rows = {row[0]: row for row in comparing.order_table(found).rows}
+    rows = {row[0]: row for row in ablations.order_table(found).rows}
     assert rows["ResNet50-SE over ResNet50"][1:] == ["–", "+0.32", "–", "not trained yet"]
     gap = rows["ResNet50-GQS over ResNet50"][1]
-    accuracy = {name: found.spread(name, "accuracy").mean for name in (claims.GQS, "resnet50")}
-    assert gap.value == f"{100 * (accuracy[claims.GQS] - accuracy['resnet50']):+.2f}"
+    accuracy = {name: found.spread(name, "accuracy").mean for name in (hypotheses.GQS, "resnet50")}
+    assert gap.value == f"{100 * (accuracy[hypotheses.GQS] - accuracy['resnet50']):+.2f}"
     assert "1 confirmed, 0 reversed" in document.headline(results(store, two_seeds))
 
 
 def test_random_and_grouped_splits_stand_side_by_side(two_seeds: Path, store: CutoutStore) -> None:
     found = results(store, two_seeds, "grouped", "paper")
-    sections = {part.heading: part.blocks for part in comparing.left_out(found, found.first)}
+    sections = {
+        part.heading: part.blocks for part in ablations.ablation_sections(found, found.first)
+    }
     (row,) = sections["Random against grouped split"][0].rows
     assert row[0] == "ResNet18"
     a, b = (found.splits[name].spread("resnet18", "accuracy").mean for name in ("paper", "grouped"))
     assert row[3].value == f"{100 * (a - b):+.2f}".replace("-", "−")
-    table = grids.scores_table(found, "Table 7.", claims.GROUPS["table7"])
+    table = grids.scores_table(found, "Table 7.", hypotheses.GROUPS["table7"])
     assert table.columns[3] == "random split, %"
     assert table.rows[1][3] == f"{100 * a:.2f}"
 
@@ -186,7 +190,7 @@ def test_a_damaged_model_is_named_and_the_others_are_measured(
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     found = results(store, two_seeds)
-    assert set(found.first.runs) == {"resnet50", claims.GQS}
+    assert set(found.first.runs) == {"resnet50", hypotheses.GQS}
     assert any(str(weights) in text and "SHA-256" in text for text in found.missing)
 
 
@@ -198,9 +202,9 @@ def test_tables_alone_are_of_the_splits_that_were_saved(
 
     made = tabulate(store, two_seeds, ["paper"], 1, bar)
     assert made.results.first.name == "paper"
-    with pytest.raises(UsageError, match="ask for --seed 1"):
+    with pytest.raises(UsageError, match="Use --seed 1"):
         tabulate(store, two_seeds, ["grouped"], 2, bar)
-    with pytest.raises(UsageError, match="holds no splits"):
+    with pytest.raises(UsageError, match="has no splits"):
         tabulate(store, two_seeds / "elsewhere", ["grouped"], 1, bar)
     assert not (two_seeds / "elsewhere").exists()
 
@@ -215,15 +219,15 @@ def test_under_torchrun_it_is_refused(
 
 def test_a_limit_that_is_too_high_is_told_the_highest(tmp_path: Path) -> None:
     store = pictures(tmp_path / "store", 60, np.repeat([0, 1, 2], [30, 10, 20]))
-    with pytest.raises(UsageError, match=r"10 QSO\. Ask for 3 to 30"):
+    with pytest.raises(UsageError, match=r"10 QSO\. Use 3 to 30"):
         open_split(store, tmp_path, "paper", "field", 1, 90)
 
 
 def test_the_clock_is_kept_apart(two_seeds: Path, store: CutoutStore) -> None:
-    first, *_ = costs.costs(results(store, two_seeds))
+    first, *_ = timing.costs(results(store, two_seeds))
     assert first["seconds_an_epoch"] == 3.0  # the median of 2, 3 and 9
     assert first["training_images_s"] == 3.0
-    assert first["parameters"] == zoo.parameters(claims.GQS, 3)
+    assert first["parameters"] == zoo.parameters(hypotheses.GQS, 3)
     document.write_documents(results(store, two_seeds), two_seeds)
     for name in ("tables.md", "tables.tex", "results.json"):
         assert "seconds" not in (two_seeds / name).read_text("utf-8")

@@ -452,12 +452,17 @@ def dataset(options: DatasetOptions) -> None:
       gqs dataset paper --runs 3430,3434 --out five --form flux --edge pad --scheme grouped
     """
     from gqs.archive.query import parse
-    from gqs.reproduce import paper_dataset, paper_dataset_plan
+    from gqs.reproduce.paper_dataset import (
+        DatasetRequest,
+        build_dataset,
+        plan_dataset,
+        pull_spectra,
+    )
     from gqs.surveys.sdss import BANDS
 
     if options.bands and options.form == "paper":
         raise UsageError("--bands needs --form flux: the paper's picture is of g, r and i.")
-    wish = paper_dataset_plan.Wish(
+    request = DatasetRequest(
         runs=parse(runs=options.runs).runs,
         out=options.out,
         frames=options.frames,
@@ -472,12 +477,11 @@ def dataset(options: DatasetOptions) -> None:
         connections=options.connections,
         workers=options.workers,
     )
-    catalogue = paper_dataset_plan.catalogue(wish, progress_bar)
-    outlook = paper_dataset_plan.outlook(wish, catalogue)
+    planned = plan_dataset(request, pull_spectra(request, progress_bar))
     if options.dry_run:
-        print_result(outlook.lines(), outlook.as_dict(), options.as_json)
+        print_result(planned.lines(), planned.as_dict(), options.as_json)
         return
-    print_note("\n".join(outlook.lines()))
-    made = paper_dataset.make(wish, outlook, progress_bar)
+    print_note("\n".join(planned.lines()))
+    made = build_dataset(request, planned, progress_bar)
     print_result(made.lines(), {"store": made.store, **made.split.meta}, options.as_json)
     finish(made.set_aside, made.code)

@@ -75,7 +75,7 @@ def reproduce(options: ReproduceOptions) -> None:
       gqs reproduce pictures --out paper --tables-only
     """
     from gqs.cutouts.store import CutoutStore
-    from gqs.reproduce import run
+    from gqs.reproduce import Options, run
 
     store, splits = CutoutStore.open(options.store), _words("--splits", options.splits)
     if options.tables_only:
@@ -85,7 +85,7 @@ def reproduce(options: ReproduceOptions) -> None:
             run.tabulate(store, options.out, splits, options.seed, progress_bar), options.as_json
         )
         return
-    settings = run.Options(
+    settings = Options(
         networks=_words("--networks", options.networks),
         seeds=_whole_numbers("--seeds", options.seeds),
         splits=splits,

@@ -1,8 +1,8 @@
-"""The small network: measured light and a little convolution, joined. Any bands, masks included.
+"""The small network: photometry as a layer, joined with a small convolutional trunk.
 
-Magnitudes and colours hold most of what tells the classes apart and a convolution learns them
-slowly; shapes, neighbours and faults are what it learns well. So the network measures the former
-inside itself (`measure`) and looks for the latter.
+Magnitudes and colours separate the classes best, but convolutions learn them slowly; shapes,
+neighbours and artefacts are what convolutions learn well. The network therefore measures the former
+with fixed weights (`gqs.networks.measure`). It takes any bands with their masks.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from gqs.errors import UsageError
 from gqs.labels import CLASSES
 from gqs.networks.measure import Measure, extension_features
 
-SEEN: Final = 40  # the trunk looks at the middle 40 x 40 pixels; the apertures see all
-SOFT: Final = 2.0  # sky noises at which the pixels' asinh turns from linear to logarithmic
+TRUNK_SIZE: Final = 40  # pixels a side, around the centre; the apertures use the whole cutout
+SOFT: Final = 2.0  # pixel value, in sky noises, where asinh turns from linear to logarithmic
 
 
 class Compact(nn.Module):
     """Measured features and a convolutional trunk to (n, 3) logits."""
 
-    decides: ClassVar[str] = "head"  # what enters it is all that the network knows of a cutout
+    last_layers: ClassVar[str] = "head"  # their input is the embedding
 
     def __init__(
         self,
@@ -34,18 +34,18 @@ class Compact(nn.Module):
         seeing: bool = False,
     ) -> None:
         super().__init__()
-        a_band = 3 if seeing else 2
-        if channels < a_band or channels % a_band:
-            what = "a flux, a mask and a seeing" if seeing else "a flux and a mask"
+        per_band = 3 if seeing else 2
+        if channels < per_band or channels % per_band:
+            names = "a flux, a mask and a seeing" if seeing else "a flux and a mask"
             raise UsageError(
-                f"Network 'compact' takes {what} channel a band, not {channels} channels: use "
-                "cutouts of form 'flux'."
+                f"Network 'compact' takes {names} channel for each band, not {channels} channels. "
+                "Use cutouts of form 'flux'."
             )
-        self.bands, self.dropout, self.seeing = channels // a_band, dropout, seeing
+        self.bands, self.dropout, self.seeing = channels // per_band, dropout, seeing
         self.measure = Measure(self.bands)
-        told = extension_features(self.bands) if seeing else 0
+        extension = extension_features(self.bands) if seeing else 0
         self.dense = nn.Sequential(
-            nn.Linear(self.measure.features + told, hidden),
+            nn.Linear(self.measure.features + extension, hidden),
             nn.BatchNorm1d(hidden),
             nn.SiLU(),
             nn.Dropout(dropout),
@@ -79,21 +79,21 @@ class Compact(nn.Module):
         flux, mask = x[:, : self.bands], x[:, self.bands : 2 * self.bands]
         features = self.measure(flux, mask)
         if self.seeing:
-            told = x[:, 2 * self.bands :, 0, 0]
-            features = torch.cat([features, self.measure.extension(flux, mask, told)], dim=1)
+            seeing = x[:, 2 * self.bands :, 0, 0]
+            features = torch.cat([features, self.measure.extension(flux, mask, seeing)], dim=1)
         measured = self.dense(features)
-        edge = (x.shape[-1] - SEEN) // 2
-        middle = slice(edge, edge + SEEN)
-        flux, mask = flux[..., middle, middle], mask[..., middle, middle]
-        seen = self.trunk(torch.cat([_asinh(flux * mask / SOFT), mask], dim=1))
-        looks = torch.cat([seen.mean(dim=(2, 3)), seen.amax(dim=(2, 3))], dim=1)
-        looks = nn.functional.dropout(looks, self.dropout, self.training)
-        logits: Tensor = self.head(torch.cat([measured, looks], dim=1))
+        edge = (x.shape[-1] - TRUNK_SIZE) // 2
+        centre = slice(edge, edge + TRUNK_SIZE)
+        flux, mask = flux[..., centre, centre], mask[..., centre, centre]
+        maps = self.trunk(torch.cat([_asinh(flux * mask / SOFT), mask], dim=1))
+        pooled = torch.cat([maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))], dim=1)
+        pooled = nn.functional.dropout(pooled, self.dropout, self.training)
+        logits: Tensor = self.head(torch.cat([measured, pooled], dim=1))
         return logits
 
 
 def _asinh(x: Tensor) -> Tensor:
-    """By its logarithm, to 1e-7: torch's own takes a number at a time, a third of all inference."""
+    """asinh by logarithms, to 1e-7: torch's own is not vectorised and took a third of inference."""
     return (x.abs() + (x * x + 1).sqrt()).log() * x.sign()
 
 

@@ -1,4 +1,4 @@
-"""What a network knows of a cutout just before it decides: the input of its last layers."""
+"""Embedding of a cutout: the input of a network's last layers."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ from torch import Tensor, nn
 
 
 def embed(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Judge cutouts and tell by what: logits, and what entered the layers that decide.
+    """Logits (n, 3) and embeddings (n, d) of one forward pass.
 
-    One forward pass gives both. The layers that decide are those that a network names in its
-    attribute `decides`, else the linear layer that runs last, so this holds for every network of
-    the zoo, our own or borrowed.
+    The embedding is the input of the layers that a network names in its attribute `last_layers`,
+    else of the linear layer that runs last, so that this works for every network of the zoo.
     """
-    entered: list[Tensor] = []
+    inputs: list[Tensor] = []
 
-    def note(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-        entered[:] = arguments[:1]
+    def record(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        inputs[:] = arguments[:1]
 
-    named = getattr(network, "decides", None)
-    if named is not None:
-        parts = [network.get_submodule(named)]
+    name = getattr(network, "last_layers", None)
+    if name is not None:
+        layers = [network.get_submodule(name)]
     else:
-        parts = [part for part in network.modules() if isinstance(part, nn.Linear)]
-    hooks = [part.register_forward_pre_hook(note) for part in parts]
+        layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    hooks = [layer.register_forward_pre_hook(record) for layer in layers]
     try:
         logits: Tensor = network(x)
     finally:
         for hook in hooks:
             hook.remove()
-    return logits, (entered[0] if entered else logits).flatten(1).float()
+    return logits, (inputs[0] if inputs else logits).flatten(1).float()

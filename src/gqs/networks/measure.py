@@ -1,9 +1,9 @@
 """Photometry as a layer: aperture sums, colours, concentration and sizes with fixed weights.
 
-All linear sums over a cutout are one matrix product; what is not linear is a few formulas after
-it. Flux comes in units of the sky noise of a pixel, so nothing here knows a survey. Everything
-stays in float32, whatever the rest of a network runs in: a magnitude of a bright star does not
-fit bfloat16's eight bits.
+All linear sums over a cutout are one matrix product; a few formulas follow that are not linear.
+Flux is in units of the sky noise of a pixel, so that nothing here depends on a survey. Everything
+is computed in float32, whatever precision the rest of a network has: bfloat16's eight bits are too
+few for the magnitude of a bright star.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ import torch
 from torch import Tensor, nn
 
 SIZE: Final = 50
-CENTRE: Final = 24.5  # a source lies at 24 < x <= 25, 0-based
+CENTRE: Final = 24.5  # pixels; the source lies at 24 < x <= 25, 0-based
 RADII: Final = (2.0, 3.0, 4.5, 7.0, 10.0, 15.0)  # pixels
-COLOUR_RADII: Final = (1, 2)  # positions in RADII: good signal, little of the neighbours
+COLOUR_RADII: Final = (1, 2)  # positions in RADII: good signal, little light of neighbours
 ERROR_RADII: Final = (1, 3, 5)
-RING: Final = (18.0, 25.0)  # where there is sky and neighbours, seldom the source
-SIGMAS: Final = (2.0, 4.0)  # of the Gaussians under which sizes are measured, pixels
-CLIP_SKY: Final = 4.0  # sky noises; keeps neighbours out of the noise estimate
+RING: Final = (18.0, 25.0)  # pixels; sky and neighbours, seldom the source
+SIGMAS: Final = (2.0, 4.0)  # pixels; widths of the Gaussian weights of sizes
+CLIP_SKY: Final = 4.0  # sky noises; limits the effect of neighbours on the noise
 POGSON: Final = 1.0857362047581294  # 2.5 / ln 10
 NARROW, WIDE = 0, 2  # positions in RADII between which a source's extension is measured
 PIXEL, FWHM = 0.396, 2.3548200450309493  # arcsec; of a Gaussian over its sigma
-SEEING: Final = (1.35, 0.2)  # arcsec: SDSS's usual, and how it varies
-LIMIT: Final = 6.0  # standardised features beyond this say no more than "far out"
+SEEING: Final = (1.35, 0.2)  # arcsec: typical value in SDSS, and its scatter
+LIMIT: Final = 6.0  # standardised features are clipped to +- this
 
 
 class Measure(nn.Module):
     """Measure (n, band, 50, 50) cutouts and give standardised features.
 
-    For a band: asinh magnitudes in six apertures (Lupton et al. 1999, softened at the aperture's
-    own noise), three of their errors, five concentrations, and for two Gaussian weights size,
-    ellipticity and distance of the centroid; the share of valid pixels. Then the shapes again for
-    the sum of the bands, and every colour in two apertures. What a missing or masked band would
-    have given is 0 after standardising, never NaN. The sky's level and noise are left out, though
-    they are at hand: a network learns fields by them, and is the worse on others.
+    For each band: asinh magnitudes in six apertures (Lupton et al. 1999, softened at the aperture's
+    noise), three of their errors, five concentrations, and for two Gaussian weights size,
+    ellipticity and distance of the centroid; the fraction of valid pixels. Then the shapes of the
+    sum of the bands, and every colour in two apertures. Features of a missing or masked band are 0
+    after standardising, never NaN. The sky's level and noise are left out: a network would learn to
+    recognise fields by them, and be worse on others.
     """
 
     weights: Tensor
@@ -62,7 +62,7 @@ class Measure(nn.Module):
 
     @torch.no_grad()
     def fit(self, flux: Tensor, mask: Tensor) -> None:
-        """Set the constants of standardising from cutouts of the training set."""
+        """Set the constants of standardisation from cutouts of the training set."""
         raw, valid = self.measure(flux, mask)
         raw = torch.where(valid, raw, torch.nan)
         low, middle, high = torch.nanquantile(raw, torch.tensor([0.16, 0.5, 0.84]).to(raw), dim=0)
@@ -70,16 +70,16 @@ class Measure(nn.Module):
         self.spread.copy_(torch.nan_to_num((high - low) / 2, nan=1.0).clamp_min(1e-3))
 
     def forward(self, flux: Tensor, mask: Tensor) -> Tensor:
-        """Return (n, feature) float32, each about standard normal and within +-6."""
+        """Features (n, feature) float32, each about standard normal and within +-6."""
         return _in_float32(self._standardised, flux, mask)
 
     def extension(self, flux: Tensor, mask: Tensor, seeing: Tensor) -> Tensor:
-        """Measure by how much less concentrated sources are than a star in a known seeing: (n,
-        `extension_features(band)`) float32; 0 for what is not known.
+        """How much less concentrated sources are than a star, (n, 4 band + 2) float32.
 
-        A Gaussian as wide as the seeing has a share of its light within 2 pixels, of that within
-        4.5. What is missing from this share is told in units of its noise and of the light, band by
-        band and for all bands together. Stars are no Gaussians, but all are alike.
+        A Gaussian as wide as the seeing (n, band; arcsec, 0 if unknown) predicts the ratio of the
+        light within 2 pixels and within 4.5. The light missing from the smaller aperture is given
+        in units of its noise and of the light, for each band and for all together; 0 if unknown.
+        Stars are not Gaussians, but they are all alike.
         """
         return _in_float32(self._extension, flux, mask, seeing)
 
@@ -100,27 +100,27 @@ class Measure(nn.Module):
                 missing.sum(1) / _floored((outer * known).sum(1), 20.0),
             ]
         ).view(2, -1)
-        told = (seeing - SEEING[0]) / SEEING[1] * known
+        seeing_feature = (seeing - SEEING[0]) / SEEING[1] * known
         of_bands = [_softly(missing, noise.clamp_min(1.0)), missing / _floored(outer, 20.0)]
-        return torch.cat([*of_bands, told, known, together.T], dim=1).clamp(-LIMIT, LIMIT)
+        return torch.cat([*of_bands, seeing_feature, known, together.T], dim=1).clamp(-LIMIT, LIMIT)
 
     def _standardised(self, flux: Tensor, mask: Tensor) -> Tensor:
         raw, valid = self.measure(flux, mask)
         return ((raw - self.middle) / self.spread).clamp(-LIMIT, LIMIT) * valid
 
     def measure(self, flux: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return raw features and where they are valid, both (n, feature)."""
+        """Raw features and whether they are valid, both (n, feature)."""
         n, discs = flux.shape[0], len(RADII)
         pixels = (flux * mask).flatten(2)
         sums = pixels @ self.weights  # (n, band, disc + ring + 6 moments a sigma)
         counts = mask.flatten(2) @ self.weights[:, : discs + 1]
-        there = counts[..., 1] > 0.5 * self.area[1]  # half of the 3-pixel aperture is valid
+        present = counts[..., 1] > 0.5 * self.area[1]  # half of the 3-pixel aperture is valid
 
         ring_count = counts[..., discs].clamp_min(1.0)
         clipped = pixels.clamp(-CLIP_SKY, CLIP_SKY).square() @ self.weights[:, discs]
         noise = (clipped / ring_count).clamp(0.1, CLIP_SKY**2).sqrt()  # (n, band)
 
-        # A masked share of an aperture counts as filled like the rest.
+        # The masked part of an aperture is assumed to be as bright as the rest.
         flux_in = sums[..., :discs] * self.area / counts[..., :discs].clamp_min(1.0)
         soft = 2 * self.area.sqrt()
         magnitude = -POGSON * torch.asinh(flux_in / soft)
@@ -136,18 +136,19 @@ class Measure(nn.Module):
             for i, j in self.pairs
         ]
         valid = [
-            there[..., None].expand_as(of_bands).flatten(1),
-            there.any(1)[:, None].expand_as(together),
+            present[..., None].expand_as(of_bands).flatten(1),
+            present.any(1)[:, None].expand_as(together),
         ]
         valid += [
-            (there[:, i] & there[:, j])[:, None].expand(n, len(COLOUR_RADII)) for i, j in self.pairs
+            (present[:, i] & present[:, j])[:, None].expand(n, len(COLOUR_RADII))
+            for i, j in self.pairs
         ]
         raw = torch.cat([of_bands.flatten(1), together, *colours], dim=1)
         return raw, torch.cat(valid, dim=1)
 
 
 def _in_float32(measure: Callable[..., Tensor], *images: Tensor) -> Tensor:
-    """Measure in float32 whatever autocast says."""
+    """Measure in float32, also under autocast."""
     device = images[0].device.type
     if device != "meta" and torch.is_autocast_enabled(device):
         with torch.autocast(device, enabled=False):
@@ -156,30 +157,30 @@ def _in_float32(measure: Callable[..., Tensor], *images: Tensor) -> Tensor:
 
 
 def extension_features(bands: int) -> int:
-    """Return how many numbers `Measure.extension` gives for so many bands."""
+    """Number of features of `Measure.extension`."""
     return 4 * bands + 2
 
 
 def _within(radius: float, width: Tensor) -> Tensor:
-    """Share of a Gaussian's light within a radius."""
+    """Fraction of a Gaussian's light within a radius."""
     return 1 - torch.exp(-0.5 * (radius / width).square())
 
 
 def _softly(value: Tensor, noise: Tensor) -> Tensor:
-    """Signal in units of its noise, logarithmic where it is large."""
+    """Signal in units of its noise, logarithmic for large values."""
     return torch.asinh(value / noise)
 
 
 def _floored(light: Tensor, floor: float) -> Tensor:
-    """Light that one may divide by: positive, and never less than a few sigmas."""
+    """Light as a safe denominator: positive, and at least a few sigma."""
     return (light.square() + floor**2).sqrt() / 5
 
 
 def _shapes(flux_in: Tensor, moments: Tensor) -> Tensor:
     """Concentrations, then size, ellipticity and offset under each Gaussian.
 
-    Moments are taken about the centroid, so that where in its pixel a source lies does not
-    matter; where there is no signal the denominator's floor keeps them near 0.
+    Moments are about the centroid, so that the position of a source within its pixel does not
+    matter; without signal the floor of the denominator keeps them near 0.
     """
     outer = 4 * RADII[-1]
     logs = torch.asinh(flux_in / outer)
@@ -198,7 +199,7 @@ def _shapes(flux_in: Tensor, moments: Tensor) -> Tensor:
 
 
 def _weights() -> Tensor:
-    """(2500, disc + ring + 6 a sigma): what each pixel counts in each sum."""
+    """Weight of each pixel in each sum, (2500, disc + ring + 6 a sigma)."""
     y, x = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
     x, y = (x - CENTRE).flatten(), (y - CENTRE).flatten()
     distance = torch.hypot(x, y)

@@ -1,7 +1,6 @@
 """ResNet, with and without attention, for small cutouts. He et al. 2016; paper 2.2, Figures 2-3.
 
-Parameters are named as torchvision's, so that weights go from one to the other; the tests hold
-both to the same outputs.
+Parameters have torchvision's names, so that weights can be exchanged; tests compare the outputs.
 """
 
 from __future__ import annotations
@@ -13,26 +12,26 @@ import torch
 from torch import Tensor, nn
 
 from gqs.labels import CLASSES
-from gqs.networks.attention import IN_UNIT, ConvolutionalBlockAttention
+from gqs.networks.attention import UNIT_ATTENTION, ConvolutionalBlockAttention
 
 Attention = Literal["none", "se", "eca", "cbam"]
 
 
 def convolution(before: int, after: int, size: int, stride: int = 1) -> nn.Conv2d:
-    """Convolve without bias (a batch norm follows), keeping the size at stride 1."""
+    """Convolution without bias (a batch norm follows) that keeps the size at stride 1."""
     return nn.Conv2d(before, after, size, stride, padding=size // 2, bias=False)
 
 
 def shortcut(before: int, after: int, stride: int) -> nn.Sequential | None:
-    """W_s of eq. (1): 1x1 convolution and batch norm where the shape changes, else nothing."""
+    """W_s of eq. (1): 1x1 convolution and batch norm if the shape changes, else None."""
     if stride == 1 and before == after:
         return None
     return nn.Sequential(convolution(before, after, 1, stride), nn.BatchNorm2d(after))
 
 
-def join(residual: Tensor, x: Tensor) -> Tensor:
+def add_shortcut(residual: Tensor, shortcut: Tensor) -> Tensor:
     """f(W_s x + F(x)), f = ReLU. Paper eq. (1)."""
-    return torch.relu_(residual + x)
+    return torch.relu_(residual + shortcut)
 
 
 class Unit(nn.Module):
@@ -54,20 +53,20 @@ class BasicBlock(Unit):
         self.conv1, self.bn1 = convolution(before, width, 3, stride), nn.BatchNorm2d(width)
         self.conv2, self.bn2 = convolution(width, width, 3), nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
-        self.attention = IN_UNIT[attention](width)
+        self.attention = UNIT_ATTENTION[attention](width)
         self.downsample = shortcut(before, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, before, h, w) -> (n, width, h / stride, w / stride)."""
         residual = self.relu(self.bn1(self.conv1(x)))
         residual = self.attention(self.bn2(self.conv2(residual)))
-        return join(residual, x if self.downsample is None else self.downsample(x))
+        return add_shortcut(residual, x if self.downsample is None else self.downsample(x))
 
 
 class Bottleneck(Unit):
     """x -> relu(W_s x + F(x)), F = 1x1, 3x3, 1x1 to four times the width. Eq. (1), Figure 3.
 
-    The stride sits in the 3x3 convolution, as in torchvision and in most of today's ResNets.
+    The stride is that of the 3x3 convolution, as in torchvision and most ResNets today.
     """
 
     expansion = 4
@@ -79,7 +78,7 @@ class Bottleneck(Unit):
         self.conv2, self.bn2 = convolution(width, width, 3, stride), nn.BatchNorm2d(width)
         self.conv3, self.bn3 = convolution(width, wide, 1), nn.BatchNorm2d(wide)
         self.relu = nn.ReLU(inplace=True)
-        self.attention = IN_UNIT[attention](wide)
+        self.attention = UNIT_ATTENTION[attention](wide)
         self.downsample = shortcut(before, wide, stride)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,11 +86,11 @@ class Bottleneck(Unit):
         residual = self.relu(self.bn1(self.conv1(x)))
         residual = self.relu(self.bn2(self.conv2(residual)))
         residual = self.attention(self.bn3(self.conv3(residual)))
-        return join(residual, x if self.downsample is None else self.downsample(x))
+        return add_shortcut(residual, x if self.downsample is None else self.downsample(x))
 
 
 class ResNet(nn.Module):
-    """Stem, four stages of residual units, mean over places, one linear layer."""
+    """Stem, four stages of residual units, mean over pixels, one linear layer."""
 
     def __init__(
         self,
@@ -104,7 +103,7 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         first = widths[0]
-        if patch_stem:  # 50 -> 13, as 7x7 and pooling give, without overlap
+        if patch_stem:  # 50 -> 13 pixels, as with 7x7 and pooling, without overlap
             self.conv1 = nn.Conv2d(channels, first, 4, stride=4, padding=2, bias=False)
             self.maxpool: nn.Module = nn.Identity()
         else:
@@ -115,8 +114,8 @@ class ResNet(nn.Module):
         before = first
         for number, (width, depth) in enumerate(zip(widths, depths, strict=True), start=1):
             units = []
-            for place in range(depth):
-                stride = 2 if number > 1 and place == 0 else 1
+            for position in range(depth):
+                stride = 2 if number > 1 and position == 0 else 1
                 units.append(unit(before, width, stride, attention))
                 before = width * unit.expansion
             setattr(self, f"layer{number}", nn.Sequential(*units))

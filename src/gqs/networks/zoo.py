@@ -1,9 +1,9 @@
-"""Every network by name, and what it costs. A new one is a line in this table.
+"""All networks by name, with their size and cost. A new network is a line in this table.
 
-Those with learned positions or windows of 7 x 7 tokens were made for 224 px, where torchvision
-also puts their least input (`min_size` of its weights), and resize cutouts to it. All others take
-the 50 px as they come. Table 5 says the same: batches of 32 for ViT and Swin alone; 256 pictures
-of 224 px would not have fitted into the paper's 12 GB (4.2).
+Networks with learned positions or windows of 7 x 7 tokens were designed for 224 pixels, which is
+also torchvision's smallest input for them (`min_size` of its weights); cutouts are resized for
+them. All others take the 50 pixels directly. Table 5 suggests the same: only ViT and Swin have
+batches of 32, as 256 images of 224 pixels would not have fitted into the paper's 12 GB (4.2).
 """
 
 from __future__ import annotations
@@ -19,42 +19,40 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from gqs.errors import UsageError
-from gqs.networks import borrowed, resnet, resnet_gqs
+from gqs.networks import libraries, resnet, resnet_gqs
 from gqs.networks.compact import Compact
 
 INPUT_SIZE: Final = 50  # pixels a side of every cutout
-TIMM: Final = "timm:"  # what the name of any network of timm begins with
+TIMM: Final = "timm:"  # prefix of the names of timm's networks
 
 
 @dataclass(frozen=True)
 class Network:
-    """What the zoo knows of a network before it is built."""
+    """A network before it is built."""
 
-    # takes `channels` and the network's own arguments; gives a module (n, channel, 50, 50) -> (n,
-    # 3)
+    # Takes `channels` and the network's own arguments; gives a module (n, channel, 50, 50) ->
+    # (n, 3).
     builder: Callable[..., nn.Module]
-    source: str  # where it comes from
-    # how flux goes in: "asinh", or "linear" for a network that stretches by itself
+    source: str
+    # Of flux: "asinh", or "linear" for a network that stretches it itself.
     stretch: Literal["linear", "asinh"] = "asinh"
-    # of its usual input: 3 for the paper's picture, 10 for five bands with their masks
-    channels: int = 3
+    channels: int = 3  # by default: 3 colours, or 10 for five bands with their masks
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a network is and costs."""
+    """Size and cost of a network."""
 
     name: str  # as `build` takes it
-    channels: int  # of the input for which it was counted
-    # pixels a side on which it looks at a cutout; more than 50 where it resizes inside
-    input_size: int
-    parameters: int  # how many numbers training changes
-    multiply_adds: int  # of one cutout, forward: those of convolutions and matrix products
-    source: str  # where it comes from
+    channels: int  # of the input
+    input_size: int  # pixels a side; more than 50 if it resizes cutouts
+    parameters: int
+    multiply_adds: int  # of convolutions and matrix products, for one cutout, forward
+    source: str
 
 
 def _torchvision(name: str, source: str, **arguments: Any) -> Network:
-    return Network(partial(borrowed.torchvision, name, **arguments), f"torchvision; {source}")
+    return Network(partial(libraries.torchvision, name, **arguments), f"torchvision; {source}")
 
 
 _GQS = "Gao, Tu, Li & Li 2023, "
@@ -94,21 +92,21 @@ NETWORKS: Final[dict[str, Network]] = {
 
 
 def find(name: str) -> Network:
-    """Return a network's entry."""
+    """Entry of a network."""
     if name.startswith(TIMM):
-        theirs = name.removeprefix(TIMM)
-        version = borrowed.require_timm(theirs)
-        return Network(partial(borrowed.timm, theirs), f"timm {version}")
+        timm_name = name.removeprefix(TIMM)
+        version = libraries.require_timm(timm_name)
+        return Network(partial(libraries.timm, timm_name), f"timm {version}")
     if name not in NETWORKS:
         raise UsageError(
             f"Unknown network {name!r}. The networks are {', '.join(NETWORKS)}, and {TIMM}NAME for "
-            "any of timm."
+            "any network of timm."
         )
     return NETWORKS[name]
 
 
 def build(name: str, channels: int = 3, **arguments: Any) -> nn.Module:
-    """Build a network with fresh weights.
+    """Build a network with new weights.
 
     Parameters
     ----------
@@ -117,8 +115,8 @@ def build(name: str, channels: int = 3, **arguments: Any) -> nn.Module:
     channels : int
         Of the input: 3 for the paper's picture, twice the number of bands for flux and masks.
     **arguments
-        The network's own. Those of torchvision and timm have `size`: pixels a side to which they
-        resize cutouts.
+        The network's own. Networks of torchvision and timm have `size`, the pixels a side to which
+        they resize cutouts.
 
     Returns
     -------
@@ -128,15 +126,15 @@ def build(name: str, channels: int = 3, **arguments: Any) -> nn.Module:
     Raises
     ------
     UsageError
-        If there is no such network, it has no such argument, or cannot take the channels.
+        If the network or an argument is unknown, or it cannot take the channels.
     """
     if not 1 <= channels <= 64:
-        raise UsageError(f"Network {name!r}: {channels} channels; there may be 1 to 64.")
+        raise UsageError(f"Network {name!r}: {channels} channels, but 1 to 64 are possible.")
     builder = find(name).builder
-    taken = [argument for argument in signature(builder).parameters if argument != "channels"]
-    for argument in sorted(arguments.keys() - set(taken)):
-        known = f"It has {', '.join(taken)}." if taken else "It has none."
-        raise UsageError(f"Network {name!r} has no argument {argument!r}. {known}")
+    known = [argument for argument in signature(builder).parameters if argument != "channels"]
+    for argument in sorted(arguments.keys() - set(known)):
+        hint = f"It has {', '.join(known)}." if known else "It has none."
+        raise UsageError(f"Network {name!r} has no argument {argument!r}. {hint}")
     try:
         return builder(channels, **arguments)
     except TypeError as error:
@@ -144,39 +142,38 @@ def build(name: str, channels: int = 3, **arguments: Any) -> nn.Module:
 
 
 def channels_last(network: nn.Module) -> nn.Module:
-    """Lay weights out as convolutions run fastest: 1.3 times as fast on a CPU, same numbers."""
+    """Store weights channels last: convolutions are 1.3 times as fast on a CPU, same results."""
     # torch's own annotations lack the argument.
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def parameters(name: str, channels: int = 3, **arguments: Any) -> int:
-    """Count a network's weights without making room for them."""
+    """Number of a network's weights, counted without allocating them."""
     with torch.device("meta"):
         network = build(name, channels, **arguments)
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def multiply_adds(network: nn.Module, channels: int, side: int = INPUT_SIZE) -> int:
-    """Count the multiply-adds of one image, forward.
+    """Multiply-adds of one image, forward.
 
-    Those of convolutions and matrix products, as the tables of papers and of torchvision do: sums,
-    norms and activations are left out.
+    Only convolutions and matrix products count, as in the tables of papers and of torchvision.
     """
-    # With gradients on, torch takes no fused path through attention that the counter does not know.
+    # With gradients, torch does not use the fused attention that the counter does not know.
     with torch.enable_grad(), FlopCounterMode(display=False) as counter:
         network.eval()(torch.empty(1, channels, side, side, device="meta"))
     return int(counter.get_total_flops()) // 2
 
 
 def describe(name: str, channels: int | None = None, **arguments: Any) -> Facts:
-    """Say what a network is and costs, without making room for it.
+    """Size and cost of a network, without allocating its weights.
 
     Parameters
     ----------
     name : str
         As `build` takes it.
     channels : int, optional
-        Of the input; those of its usual input where none are named.
+        Of the input; by default the network's own.
     **arguments
         The network's own.
 
@@ -194,7 +191,7 @@ def describe(name: str, channels: int | None = None, **arguments: Any) -> Facts:
     channels = channels or entry.channels
     with torch.device("meta"):
         network = build(name, channels, **arguments)
-    sizes = [part.size for part in network.modules() if isinstance(part, borrowed.Resize)]
+    sizes = [part.size for part in network.modules() if isinstance(part, libraries.Resize)]
     return Facts(
         name=name,
         channels=channels,

@@ -1,5 +1,6 @@
-"""The paper made again: every network trained, every table and figure beside the published."""
+"""Reproducing the paper: its networks trained, its tables and figures beside the published ones."""
 
-from gqs.reproduce.run import Options, Reproduction, reproduce
+from gqs.reproduce.plan import Options
+from gqs.reproduce.run import Reproduction, reproduce
 
 __all__ = ["Options", "Reproduction", "reproduce"]

@@ -1,4 +1,4 @@
-"""Tables that the paper leaves out: its order tested, its steps, its split, its yardsticks."""
+"""Tables beyond the paper's: its order tested, ablations, splits, magnitudes, other classifiers."""
 
 from __future__ import annotations
 
@@ -9,37 +9,42 @@ import numpy as np
 from gqs.evaluation.intervals import Estimate
 from gqs.report.blocks import Cell, Grid, Section
 from gqs.report.figures import FEW
-from gqs.reproduce import aggregate as seeds
-from gqs.reproduce import figures as plates
-from gqs.reproduce import hypotheses as claims
+from gqs.reproduce import comparison_figures, hypotheses
+from gqs.reproduce.aggregate import unpaired_difference
 from gqs.reproduce.results import Results, SplitResults
-from gqs.reproduce.tables import DASH, Row, number, points, share
+from gqs.reproduce.tables import DASH, Row, number, percent, points
 
 VERDICTS: Final = {
     "holds": "yes",
-    "open": "cannot be told",
+    "open": "undecided",
     "level": "no difference seen",
-    "reversed": "no, the other way round",
+    "reversed": "no, reversed",
     "differs": "no, they differ",
     "not run": "not trained yet",
 }
 
 
 def order_table(results: SplitResults) -> Grid:
-    """Write each of the paper's claims with its verdict."""
+    """The paper's hypotheses with their verdicts."""
     rows: list[Row] = []
     for verdict in results.verdicts:
-        claim, found = verdict.claim, verdict.found
-        theirs = f"{100 * claim.published:+.2f}" if claim.published else "0.00"
+        hypothesis, difference = verdict.hypothesis, verdict.difference
+        theirs = f"{100 * hypothesis.published:+.2f}" if hypothesis.published else "0.00"
         p = _p_value(verdict.p_corrected)
         rows.append(
-            [claim.words, points(found) if found else DASH, theirs, p, VERDICTS[verdict.word]]
+            [
+                hypothesis.words,
+                points(difference) if difference else DASH,
+                theirs,
+                p,
+                VERDICTS[verdict.word],
+            ]
         )
     heads = ["The paper's order", "Ours, points", "published", "McNemar's p", "Holds here"]
     return Grid(
         "Differences of accuracy on the same test objects, mean over seeds. Small: 95 % intervals "
-        "from test objects and seeds. p: McNemar's exact test at the first common seed, Holm's "
-        "correction for the claims of this table.",
+        "from test objects and seeds. p: McNemar's exact test at the first common seed, with "
+        "Holm's correction for the rows of this table.",
         heads,
         rows,
     )
@@ -51,22 +56,22 @@ def _p_value(p: float) -> str:
     return f"{p:.2g}" if p >= 1e-4 else "< 0.0001"
 
 
-def left_out(results: Results, first: SplitResults) -> list[Section]:
-    """Write what the paper leaves out: steps, pairs, splits, magnitudes and yardsticks."""
-    steps = sum(name in first.runs for name in claims.STEPS) > 2
+def ablation_sections(results: Results, first: SplitResults) -> list[Section]:
+    """Sections beyond the paper: ablations, pairs, splits, magnitudes, other classifiers."""
+    steps = sum(name in first.runs for name in hypotheses.STEPS) > 2
     both = {"grouped", "paper"} <= set(results.splits)
     return [
         Section(
             "From ResNet50-SE to ResNet50-GQS",
             _filled(_steps_table(first)) if steps else [],
         ),
-        Section("Every pair on the same test objects", plates.pair_plates(first)),
+        Section("Every pair on the same test objects", comparison_figures.pair_blocks(first)),
         Section("Random against grouped split", _filled(_splits_table(results)) if both else []),
         Section("By brightness", _filled(_magnitudes_table(first))),
         Section(
-            "What magnitudes alone can do",
+            "What magnitudes alone achieve",
             [
-                *(_filled(_trees_table(first)) if first.yardsticks else []),
+                *(_filled(_trees_table(first)) if first.trees else []),
                 *_filled(_shapes_table(first)),
             ],
         ),
@@ -78,43 +83,50 @@ def _filled(table: Grid) -> list[Grid]:
 
 
 def _steps_table(results: SplitResults) -> Grid:
-    """The way from ResNet50-SE to ResNet50-GQS, one change at a time."""
+    """From ResNet50-SE to ResNet50-GQS, one change at a time (paper 2.3)."""
     rows: list[Row] = []
-    for network, words in claims.STEPS.items():
+    for network, words in hypotheses.STEPS.items():
         runs = results.runs.get(network, ())
-        found: Row = [share(results.accuracies[network])] if runs else [DASH]
+        scores: Row = [percent(results.accuracies[network])] if runs else [DASH]
         for measure in ("f1", "auc"):
-            found.append(number(results.spread(network, measure).mean, measure) if runs else DASH)
-        rows.append([words, str(len(runs)) if runs else DASH, *found])
+            scores.append(number(results.spread(network, measure).mean, measure) if runs else DASH)
+        rows.append([words, str(len(runs)) if runs else DASH, *scores])
     heads = ["Network", "Seeds", "Accuracy, %", "F1", "AUC"]
     return Grid("From ResNet50-SE to ResNet50-GQS, one change at a time.", heads, rows)
 
 
 def _splits_table(results: Results) -> Grid:
-    """The random split beside the grouped one: a row for each network that was trained on both."""
+    """Accuracy on the random and the grouped split of each network that was trained on both."""
     grouped, random = results.splits["grouped"], results.splits["paper"]
     rows: list[Row] = []
     for network in grouped.runs:
         if network in random.runs:
             a, b = random.accuracies[network], grouped.accuracies[network]
-            rows.append([claims.title(network), share(a), share(b), points(seeds.gap(a, b))])
+            rows.append(
+                [
+                    hypotheses.title(network),
+                    percent(a),
+                    percent(b),
+                    points(unpaired_difference(a, b)),
+                ]
+            )
     heads = ["Model", "Random, %", "Grouped, %", "Random minus grouped, points"]
     return Grid(
-        "The paper's random split lets objects of one field fall on both sides; the grouped split "
-        f"keeps a {grouped.split.meta['by']} whole. Other test objects in each, so the intervals "
-        "are unpaired.",
+        "The paper's random split puts objects of one field on both sides; the grouped split "
+        f"keeps every {grouped.split.meta['by']} on one side. Their test objects differ, so the "
+        "intervals are unpaired.",
         heads,
         rows,
     )
 
 
 def _magnitudes_table(results: SplitResults) -> Grid:
-    """Accuracy by r magnitude of the networks that settle the paper's claims, and of the trees."""
+    """Accuracy by r magnitude of the networks in the paper's hypotheses, and of the trees."""
     shown = {
-        claims.title(name): results.runs[name][0].metrics
-        for name in claims.FIRST
+        hypotheses.title(name): results.runs[name][0].metrics
+        for name in hypotheses.FIRST
         if name in results.runs
-    } | dict(results.yardsticks)
+    } | dict(results.trees)
     lows = sorted({(part.low, part.high) for metrics in shown.values() for part in metrics.by_r})
     rows: list[Row] = []
     for low, high in lows:
@@ -125,7 +137,7 @@ def _magnitudes_table(results: SplitResults) -> Grid:
         count = max(part.count for part in parts if part)
         if count < FEW:
             continue
-        cells = [_roughly(part.right) if part else Cell(DASH) for part in parts]
+        cells = [_one_decimal(part.right) if part else Cell(DASH) for part in parts]
         rows.append([f"{low:g} to {high:g}", f"{count:,}", *cells])
     caption = (
         "Accuracy (%) by r magnitude, first seed; small: Wilson's 95 % intervals. Ranges of fewer "
@@ -134,24 +146,25 @@ def _magnitudes_table(results: SplitResults) -> Grid:
     return Grid(caption, ["r (mag)", "Objects", *shown], rows)
 
 
-def _roughly(found: Estimate) -> Cell:
-    low, high = 100 * found.low, 100 * found.high
-    return Cell(f"{100 * found.value:.1f}", f"{low:.1f} to {high:.1f}")
+def _one_decimal(accuracy: Estimate) -> Cell:
+    low, high = 100 * accuracy.low, 100 * accuracy.high
+    return Cell(f"{100 * accuracy.value:.1f}", f"{low:.1f} to {high:.1f}")
 
 
 def _trees_table(results: SplitResults) -> Grid:
-    """What magnitudes alone can do, on the same test objects."""
+    """Boosted trees on catalogue magnitudes, and the networks, on the same test objects."""
     rows: list[Row] = [
-        [claims.title(name), share(results.accuracies[name]),
+        [hypotheses.title(name), percent(results.accuracies[name]),
          number(results.spread(name, "auc").mean, "auc"), DASH]
-        for name in claims.FIRST
+        for name in hypotheses.FIRST
         if name in results.runs
     ]  # fmt: skip
-    for name, metrics in results.yardsticks.items():
-        behind = results.against_trees.get(name)
-        area = number(metrics.overall["auc"].value, "auc")
-        rows.append([name, share(metrics.accuracy), area, points(behind) if behind else DASH])
-    best = claims.title(claims.GQS if results.shown() else next(iter(results.runs), ""))
+    for name, metrics in results.trees.items():
+        difference = results.against_trees.get(name)
+        auc = number(metrics.overall["auc"].value, "auc")
+        behind = points(difference) if difference else DASH
+        rows.append([name, percent(metrics.accuracy), auc, behind])
+    best = hypotheses.title(hypotheses.GQS if results.gqs_runs() else next(iter(results.runs), ""))
     heads = ["Classifier", "Accuracy, %", "AUC", f"{best or 'Network'} minus it, points"]
     return Grid(
         "Gradient-boosted trees on the catalogue's magnitudes and colours, trained on the same "
@@ -162,22 +175,25 @@ def _trees_table(results: SplitResults) -> Grid:
 
 
 def _shapes_table(results: SplitResults) -> Grid:
-    """SDSS's photometric type, which tells galaxies from point sources only, beside classifiers."""
-    rows: list[Row] = [[name, share(found)] for name, found in results.galaxy_or_point.items()]
+    """SDSS's photometric type, which only separates galaxies from point sources, and ours."""
+    rows: list[Row] = [
+        [name, percent(fraction)] for name, fraction in results.galaxy_or_point.items()
+    ]
     caption = "Galaxy or point source: quasars and stars count as one; objects of type 3 or 6."
-    return Grid(caption, ["Classifier", "Right, %"], rows)
+    return Grid(caption, ["Classifier", "Correct, %"], rows)
 
 
-def areas(first: SplitResults) -> str:
-    """Set ResNet50-GQS's AUC beside ResNet50's: as published, accuracy rises and AUC falls."""
-    theirs = claims.PUBLISHED[claims.GQS].auc - claims.PUBLISHED["resnet50"].auc
-    if claims.GQS not in first.runs or "resnet50" not in first.runs:
+def auc_note(first: SplitResults) -> str:
+    """AUC of ResNet50-GQS and ResNet50: as published, accuracy rises and AUC falls."""
+    published = hypotheses.PUBLISHED
+    theirs = published[hypotheses.GQS].auc - published["resnet50"].auc
+    if hypotheses.GQS not in first.runs or "resnet50" not in first.runs:
         return ""
-    ours = first.spread(claims.GQS, "auc").mean - first.spread("resnet50", "auc").mean
+    ours = first.spread(hypotheses.GQS, "auc").mean - first.spread("resnet50", "auc").mean
     text = (
-        f"The paper's AUC falls from ResNet50 ({claims.PUBLISHED['resnet50'].auc:.4f}) to "
-        f"ResNet50-GQS ({claims.PUBLISHED[claims.GQS].auc:.4f}) while its accuracy rises, a "
+        f"The paper's AUC falls from ResNet50 ({published['resnet50'].auc:.4f}) to "
+        f"ResNet50-GQS ({published[hypotheses.GQS].auc:.4f}) while its accuracy rises, a "
         f"difference of {theirs:+.4f}. Ours: {first.spread('resnet50', 'auc').mean:.4f} to "
-        f"{first.spread(claims.GQS, 'auc').mean:.4f}, a difference of {ours:+.4f}."
+        f"{first.spread(hypotheses.GQS, 'auc').mean:.4f}, a difference of {ours:+.4f}."
     )
     return text.replace(" -", " −")

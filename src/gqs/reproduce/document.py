@@ -12,14 +12,10 @@ from gqs.files import write_bytes, write_json
 from gqs.recipes import published
 from gqs.report.blocks import Block, Facts, Key, Listing, Paragraph, Section, Shown, page
 from gqs.report.palette import rendered
-from gqs.reproduce import ablations as comparing
-from gqs.reproduce import costs, markup
-from gqs.reproduce import figures as plates
-from gqs.reproduce import hypotheses as claims
-from gqs.reproduce import tables as grids
+from gqs.reproduce import ablations, comparison_figures, hypotheses, markup, tables, timing
 from gqs.reproduce.results import Results, SplitResults
 
-TITLE: Final = "The paper made again: galaxies, quasars and stars by ResNet50-GQS and others"
+TITLE: Final = "Reproducing the paper: galaxies, quasars and stars by ResNet50-GQS and others"
 PAGE, NUMBERS, COSTS = "reproduce.html", "results.json", "costs.json"
 MARKDOWN, LATEX, FIGURES = "tables.md", "tables.tex", "figures"
 
@@ -45,9 +41,9 @@ def write_documents(results: Results, out: Path) -> Path:
     write_bytes(out / MARKDOWN, markup.write(markup.Markdown(), TITLE, lead, told, named).encode())
     write_bytes(out / LATEX, markup.write(markup.Latex(), TITLE, lead, told, named).encode())
     write_json(out / NUMBERS, results.to_json())
-    clocked = costs.costs(results)
+    clocked = timing.costs(results)
     write_json(out / COSTS, clocked)
-    cost = costs.cost_table(clocked)
+    cost = tables.cost_table(clocked)
     clock = Section("What it cost", [cost] if cost.rows else [])
     text = page(TITLE, lead, keys(results), notes, [*body[:-2], clock, *body[-2:]], NUMBERS)
     return write_bytes(out / PAGE, text.encode("utf-8", "replace"))
@@ -58,16 +54,20 @@ def headline(results: Results) -> str:
     first = results.first
     if first is None or not first.runs:
         return "Nothing is trained yet: the published numbers stand alone."
-    judged = [v for v in first.verdicts if v.found is not None and v.claim.published]
+    judged = [v for v in first.verdicts if v.difference is not None and v.hypothesis.published]
     if not judged:
         return "None of the paper's claims can be judged yet: train the networks that it compares."
-    counts = {word: sum(v.word == word for v in judged) for word in comparing.VERDICTS}
+    counts = {word: sum(v.word == word for v in judged) for word in ablations.VERDICTS}
     objects = next(iter(first.runs.values()))[0].metrics.objects
-    chain = [(claims.GQS, "resnet50_se"), ("resnet50_se", "resnet50"), (claims.GQS, "resnet50")]
+    chain = [
+        (hypotheses.GQS, "resnet50_se"),
+        ("resnet50_se", "resnet50"),
+        (hypotheses.GQS, "resnet50"),
+    ]
     said = "; ".join(
-        f"{v.claim.words}: {comparing.VERDICTS[v.word]}"
+        f"{v.hypothesis.words}: {ablations.VERDICTS[v.word]}"
         for v in judged
-        if (v.claim.better, v.claim.worse) in chain
+        if (v.hypothesis.better, v.hypothesis.worse) in chain
     )
     return (
         f"Of {len(judged)} claims of the paper on which network is more accurate, "
@@ -132,14 +132,16 @@ def keys(results: Results) -> list[Key]:
     if first is None:
         return []
     found = []
-    for name in claims.FIRST:
-        theirs = f"published {100 * claims.PUBLISHED[name].accuracy:.2f} %"
+    for name in hypotheses.FIRST:
+        theirs = f"published {100 * hypotheses.PUBLISHED[name].accuracy:.2f} %"
         if name in first.runs:
             value = first.accuracies[name]
-            cell = grids.share(value)
-            found.append(Key(claims.title(name), f"{cell.value} %", f"{cell.interval} %; {theirs}"))
+            cell = tables.percent(value)
+            found.append(
+                Key(hypotheses.title(name), f"{cell.value} %", f"{cell.interval} %; {theirs}")
+            )
         else:
-            found.append(Key(claims.title(name), grids.DASH, f"not trained yet; {theirs}"))
+            found.append(Key(hypotheses.title(name), tables.DASH, f"not trained yet; {theirs}"))
     return found
 
 
@@ -151,11 +153,11 @@ def sections(results: Results) -> list[Section]:
     return [
         Section(
             "Does the paper's order hold?",
-            [comparing.order_table(first), *plates.order_plates(first)],
+            [ablations.order_table(first), *comparison_figures.order_blocks(first)],
         ),
         Section("The paper's tables", _paper_tables(results, first)),
         Section("The paper's figures", _paper_figures(first)),
-        *comparing.left_out(results, first),
+        *ablations.ablation_sections(results, first),
         Section("How the networks were trained", _trained(results)),
         Section("What is missing", [Listing(results.missing)] if results.missing else []),
         _made(results),
@@ -163,33 +165,35 @@ def sections(results: Results) -> list[Section]:
 
 
 def _paper_tables(results: Results, first: SplitResults) -> list[Block]:
-    t6, t7, t8 = (tuple(claims.GROUPS[name]) for name in ("table6", "table7", "table8"))
-    areas = comparing.areas(first)
+    t6, t7, t8 = (tuple(hypotheses.GROUPS[name]) for name in ("table6", "table7", "table8"))
+    note = ablations.auc_note(first)
     blocks: list[Block | None] = [
-        grids.table_3(first),
-        grids.scores_table(results, "Table 6. Nine networks, and ResNet50-GQS.", (*t6, claims.GQS)),
-        grids.scores_table(results, "Table 7. The ResNet family.", t7),
-        grids.scores_table(results, "Table 8. Attention in ResNet18 and ResNet50.", t8),
-        grids.table_9(first),
-        Paragraph(areas) if areas else None,
+        tables.table_3(first),
+        tables.scores_table(
+            results, "Table 6. Nine networks, and ResNet50-GQS.", (*t6, hypotheses.GQS)
+        ),
+        tables.scores_table(results, "Table 7. The ResNet family.", t7),
+        tables.scores_table(results, "Table 8. Attention in ResNet18 and ResNet50.", t8),
+        tables.table_9(first),
+        Paragraph(note) if note else None,
     ]
     return [block for block in blocks if block is not None]
 
 
 def _paper_figures(first: SplitResults) -> list[Block]:
-    split = grids.SPLIT_NAMES[first.name]
-    runs = first.shown()
+    split = tables.SPLIT_NAMES[first.name]
+    runs = first.gqs_runs()
     which = (
         f"Figures 14, 15 and those after them are of ResNet50-GQS, seed {runs[0].seed}."
         if runs
         else "Figures 14 and 15 wait for ResNet50-GQS, which is not trained yet."
     )
     told = Paragraph(f"All on the {split} split. {which}", note=True)
-    return [told, *plates.paper_plates(first)]
+    return [told, *comparison_figures.paper_blocks(first)]
 
 
 def _trained(results: Results) -> list[Block]:
-    table = costs.training_table(results)
+    table = tables.training_table(results)
     return [table] if table.rows else []
 
 
@@ -203,6 +207,6 @@ def _made(results: Results) -> Section:
         meta = found.split.meta
         limit = f", {meta['limit']} objects drawn" if meta.get("limit") else ""
         said = f"{split_hash(found.split)} (by {meta['by']}, seed {meta['seed']}{limit})"
-        facts.append((f"{grids.SPLIT_NAMES[name]} split", said))
+        facts.append((f"{tables.SPLIT_NAMES[name]} split", said))
     facts.append(("bootstrap and trees", f"seed {results.seed}"))
     return Section("How this was made", [Facts(facts)])

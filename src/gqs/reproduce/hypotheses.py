@@ -1,4 +1,4 @@
-"""What the paper claims, as data: its networks by table, their printed names, and their order."""
+"""The paper's hypotheses as data: its networks by table, their printed names, and their order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gqs.networks import zoo
 from gqs.recipes.published import RESNET50_GQS, TABLE_6, TABLE_7, TABLE_8, Scores
 
 GQS: Final = "resnet50_gqs"
-# These settle the paper's claims, so they are trained first.
+# These decide the paper's hypotheses, so they are trained first.
 FIRST: Final = (GQS, "resnet50_se", "resnet50", "resnet18")
 # From ResNet50-SE to ResNet50-GQS, one change at a time (paper 2.3; it prints no such table).
 STEPS: Final = {
@@ -54,48 +54,48 @@ TITLES: Final = {
 }
 
 
-class Claim(NamedTuple):
-    """The paper has the first network above the second, by so much accuracy on its test set."""
+class Hypothesis(NamedTuple):
+    """The first network is more accurate than the second on the paper's test set."""
 
     better: str
     worse: str
-    published: float  # 0 for ResNet50 and ResNet18, which it has level
+    published: float  # by how much; 0 for ResNet50 and ResNet18, which are equal
 
     @property
     def words(self) -> str:
-        """The claim with the names that the paper prints."""
-        how = "over" if self.published else "level with"
-        return f"{title(self.better)} {how} {title(self.worse)}"
+        """Both networks with the names that the paper prints."""
+        relation = "over" if self.published else "level with"
+        return f"{title(self.better)} {relation} {title(self.worse)}"
 
 
-def _claim(better: str, worse: str) -> Claim:
+def _hypothesis(better: str, worse: str) -> Hypothesis:
     gap = PUBLISHED[better].accuracy - PUBLISHED[worse].accuracy
-    return Claim(better, worse, round(gap, 4))
+    return Hypothesis(better, worse, round(gap, 4))
 
 
 # GQS over ResNet50-SE over ResNet50 over the others of Tables 6 and 7.
-CLAIMS: Final = (
-    _claim(GQS, "resnet50_se"),
-    _claim("resnet50_se", "resnet50"),
-    _claim(GQS, "resnet50"),
-    *(_claim("resnet50", name) for name in {**TABLE_7, **TABLE_6} if name != "resnet50"),
+HYPOTHESES: Final = (
+    _hypothesis(GQS, "resnet50_se"),
+    _hypothesis("resnet50_se", "resnet50"),
+    _hypothesis(GQS, "resnet50"),
+    *(_hypothesis("resnet50", name) for name in {**TABLE_7, **TABLE_6} if name != "resnet50"),
 )
 
 
 def title(network: str) -> str:
-    """Return a network's name as the paper prints it."""
+    """Name of a network as the paper prints it."""
     return TITLES.get(network, network)
 
 
-def networks(words: Sequence[str]) -> list[str]:
-    """Expand names and groups, those that settle the paper's claims first."""
-    named: list[str] = []
-    for word in words:
-        if word not in GROUPS:
+def networks(names: Sequence[str]) -> list[str]:
+    """Networks of names and groups, those that decide the paper's hypotheses first."""
+    expanded: list[str] = []
+    for name in names:
+        if name not in GROUPS:
             try:
-                zoo.find(word)
+                zoo.find(name)
             except UsageError as error:
                 raise UsageError(f"{error} Groups are {', '.join(GROUPS)}.") from error
-        named += GROUPS.get(word, (word,))
-    first = [name for name in FIRST if name in named]
-    return list(dict.fromkeys([*first, *named]))
+        expanded += GROUPS.get(name, (name,))
+    first = [name for name in FIRST if name in expanded]
+    return list(dict.fromkeys([*first, *expanded]))

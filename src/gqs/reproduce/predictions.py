@@ -1,4 +1,4 @@
-"""Judgements made once and kept: of each network beside its weights, and of the yardsticks."""
+"""Predictions of the test side, made once and kept: of each network, and of boosted trees."""
 
 from __future__ import annotations
 
@@ -24,79 +24,80 @@ from gqs.report.appraise import predict_rows
 from gqs.training.machine import device_of
 
 PREDICTIONS: Final = "predictions.parquet"
-COST: Final = "cost.json"  # what the clock said, apart from what repeats to the bit
+COST: Final = "cost.json"  # times, apart from what is reproducible to the bit
 TREES: Final = ("gri", "ugriz")  # catalogue magnitudes that boosted trees are given
 
 
-def test_rows(store: CutoutStore, split: Table) -> NDArray[np.int64]:
-    """Return the rows of a split's test side, in the order of the store: (n,)."""
+def rows_of_test_side(store: CutoutStore, split: Table) -> NDArray[np.int64]:
+    """Rows of a split's test side, (n,), in the order of the store."""
     tested = np.asarray(split["objid"])[np.asarray(split["split"]).astype(str) == "test"]
     return np.flatnonzero(np.isin(np.asarray(store.index["objid"]), tested))
 
 
-def keep_predictions(
+def predict_test_side(
     folder: Path, store: CutoutStore, split: Table, device: str | None = None
 ) -> Table:
-    """Judge the test side with a trained network once; later calls return what is kept."""
-    card, rows = read_card(folder), test_rows(store, split)
+    """Predictions of the test side by the model of a folder; kept there by the first call."""
+    card, rows = read_card(folder), rows_of_test_side(store, split)
     check_hash(folder / WEIGHTS, card.weights_sha256)
     made_of = {"weights": card.weights_sha256, "split": split_hash(split)}
-    if (kept := _kept(folder / PREDICTIONS, made_of)) is not None:
+    if (kept := _read_kept(folder / PREDICTIONS, made_of)) is not None:
         return kept
     where = device_of(device or "cpu")
-    before = torch.get_num_threads()
+    threads_before = torch.get_num_threads()
     try:
-        torch.set_num_threads(int(card.training.get("threads", before)))
+        torch.set_num_threads(int(card.training.get("threads", threads_before)))
         classifier = load_classifier(folder, str(where))
-        some = rows[: classifier.batch]
-        predict_rows(classifier, store, some)  # the first batch prepares kernels
+        predict_rows(classifier, store, rows[: classifier.batch])  # the first prepares kernels
         begin = time.perf_counter()
-        found = predict_rows(classifier, store, rows)
+        predictions = predict_rows(classifier, store, rows)
         seconds = time.perf_counter() - begin
         cost = {
             "images": len(rows),
             "seconds": round(seconds, 4),
-            "device": _machine(where),
+            "device": _device_name(where),
             "threads": torch.get_num_threads(),
         }
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads_before)
     write_json(folder / COST, cost)
-    return _keep(folder / PREDICTIONS, found, made_of)
+    return _keep(folder / PREDICTIONS, predictions, made_of)
 
 
-def _machine(device: torch.device) -> str:
+def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
 def inference_cost(folder: Path) -> dict[str, Any] | None:
-    """Return what judging the test side took."""
+    """Images, seconds and device of predicting the test side, if it was timed."""
     path = folder / COST
     return read_json(path) if path.is_file() else None
 
 
-def keep_trees(path: Path, store: CutoutStore, split: Table, bands: str, seed: int) -> Table | None:
-    """Train boosted trees on the catalogue's magnitudes once, on the same split."""
+def predict_with_trees(
+    path: Path, store: CutoutStore, split: Table, bands: str, seed: int
+) -> Table | None:
+    """Predictions by boosted trees on the catalogue's magnitudes; None without magnitudes."""
     if not set(bands) <= set(store.index.colnames):
         return None
     made_of = {"store": store.hash, "split": split_hash(split), "seed": seed}
-    if (kept := _kept(path, made_of)) is not None:
+    if (kept := _read_kept(path, made_of)) is not None:
         return kept
     return _keep(path, catalogue_trees(store.index, split, bands, seed=seed), made_of)
 
 
-def _kept(path: Path, made_of: dict[str, Any]) -> Table | None:
-    """Return a table that was made of the same; what is damaged or of another is made again."""
+def _read_kept(path: Path, made_of: dict[str, Any]) -> Table | None:
+    """Predictions that were made of the same model and split, if they can be read."""
     if not path.is_file():
         return None
     with contextlib.suppress(GqsError, OSError, ValueError):
-        found = tables.read(path)
-        if found.meta.get("made_of") == made_of:
-            return found
+        kept = tables.read(path)
+        if kept.meta.get("made_of") == made_of:
+            return kept
     return None
 
 
-def _keep(path: Path, found: Table, made_of: dict[str, Any]) -> Table:
-    found.meta["made_of"] = made_of
-    tables.write(found, path)
+def _keep(path: Path, predictions: Table, made_of: dict[str, Any]) -> Table:
+    predictions.meta["made_of"] = made_of
+    tables.write(predictions, path)
     return tables.read(path)

@@ -1,4 +1,4 @@
-"""Everything that was found, as numbers: runs, means over seeds, tests, verdicts, yardsticks."""
+"""All numbers of a reproduction: runs, means over seeds, tests, verdicts, boosted trees."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from astropy.table import Table
 
 from gqs.cutouts.split import split_hash
@@ -16,15 +17,48 @@ from gqs.evaluation.intervals import Estimate, finite
 from gqs.evaluation.matched import Judged
 from gqs.evaluation.metrics import Metrics
 from gqs.model.folder import Card
-from gqs.reproduce import aggregate as seeds
-from gqs.reproduce import hypotheses as claims
+from gqs.reproduce import hypotheses
+from gqs.reproduce.hypotheses import Hypothesis
 
 MEASURES: Final = ("accuracy", "precision", "recall", "f1", "auc")
 
 
 @dataclass(frozen=True)
+class Spread:
+    """Mean over seeds, their sample standard deviation (NaN for one seed), and their number."""
+
+    mean: float
+    deviation: float
+    seeds: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Mean and spread of one measure over seeds."""
+        if not values:
+            return cls(float("nan"), float("nan"), 0)
+        deviation = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+        return cls(float(np.mean(values)), deviation, len(values))
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON form."""
+        return {
+            "mean": finite(self.mean),
+            "deviation": finite(self.deviation),
+            "seeds": self.seeds,
+        }
+
+
+@dataclass(frozen=True)
+class PooledVariance:
+    """Variance between seeds, pooled over networks, and its degrees of freedom."""
+
+    variance: float
+    freedom: int  # seeds minus networks
+
+
+@dataclass(frozen=True)
 class Run:
-    """One trained network, judged on the test side of its split."""
+    """One trained network with its predictions of the test side."""
 
     split: str
     network: str
@@ -32,66 +66,64 @@ class Run:
     folder: Path
     card: Card
     history: Table
-    judged: Judged
+    predicted: Judged
     metrics: Metrics
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two networks on the same test objects: their seeds together, and McNemar's test."""
+    """Two networks on the same test objects: their difference over seeds, and McNemar's test."""
 
     first: str
     second: str
     difference: Estimate
-    seed: int  # the first that both have
+    seed: int  # of the test: the first that both networks have
     test: Comparison
     p_corrected: float
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one of the paper's claims."""
+    """Result for one of the paper's hypotheses."""
 
-    claim: claims.Claim  # which
-    # our difference of accuracies, mean over seeds; None where a network was not trained
-    found: Estimate | None
-    # "holds" or "reversed" where the interval leaves 0 out, else "open"; of two that the paper has
-    # level "differs" or "level"; "not run"
+    hypothesis: Hypothesis
+    difference: Estimate | None  # of accuracies, mean over seeds; None if a network is not trained
+    # "holds" or "reversed" if the interval excludes 0, else "open"; for two networks that are equal
+    # in the paper "differs" or "level"; "not run"
     word: str
-    # mcNemar's at the first common seed, corrected for the claims; NaN where there is none
-    p_corrected: float
+    p_corrected: float  # of McNemar's test at the first common seed; NaN without one
 
 
 @dataclass(frozen=True)
 class SplitResults:
-    """What was found on one split."""
+    """Results on one split."""
 
-    name: str  # which
+    name: str
     split: Table
-    runs: Mapping[str, Sequence[Run]]  # by network, a `Run` a seed, in their order
-    pooled: seeds.Pooled  # variance of accuracies between seeds
-    accuracies: Mapping[str, Estimate]  # by network, the mean over seeds with its interval
-    pairs: Sequence[Pair]  # every two networks
-    verdicts: Sequence[Verdict]  # on the paper's claims
-    # by name, metrics of boosted trees on catalogue magnitudes
-    yardsticks: Mapping[str, Metrics] = field(default_factory=dict)
-    # by name of the trees, ResNet50-GQS (or what is nearest) against them
+    runs: Mapping[str, Sequence[Run]]  # by network, one for each seed in their order
+    pooled: PooledVariance  # of accuracies between seeds
+    accuracies: Mapping[str, Estimate]  # by network, mean over seeds
+    pairs: Sequence[Pair]  # of all networks
+    verdicts: Sequence[Verdict]
+    # By name: boosted trees on catalogue magnitudes.
+    trees: Mapping[str, Metrics] = field(default_factory=dict)
+    # By name of the trees: accuracy of ResNet50-GQS (else the first network) minus theirs.
     against_trees: Mapping[str, Estimate] = field(default_factory=dict)
-    # by name, share for which galaxy or point source is right
+    # By name: fraction for which galaxy or point source is correct.
     galaxy_or_point: Mapping[str, Estimate] = field(default_factory=dict)
 
-    def spread(self, network: str, measure: str) -> seeds.Spread:
-        """Return a measure's mean and spread over a network's seeds."""
-        return seeds.spread([run.metrics.overall[measure].value for run in self.runs[network]])
+    def spread(self, network: str, measure: str) -> Spread:
+        """Mean and spread of a measure over a network's seeds."""
+        return Spread.of([run.metrics.overall[measure].value for run in self.runs[network]])
 
-    def shown(self) -> Sequence[Run]:
-        """Return the runs of the network that stands for the paper's winner, or none."""
-        return self.runs.get(claims.GQS, ())
+    def gqs_runs(self) -> Sequence[Run]:
+        """Runs of ResNet50-GQS, if any."""
+        return self.runs.get(hypotheses.GQS, ())
 
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that was found on one store; `missing` says what was not, and why."""
+    """Everything measured on one store; `missing` lists what is not there, with reasons."""
 
     store: CutoutStore
     splits: Mapping[str, SplitResults]
@@ -100,36 +132,38 @@ class Results:
 
     @property
     def first(self) -> SplitResults | None:
-        """The split whose numbers stand in the tables."""
+        """The split that the tables show."""
         return next(iter(self.splits.values()), None)
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything that repeats to the bit as JSON holds it."""
+        """JSON form of all numbers but times, so that it is reproducible to the byte."""
         return {
             "store": {"hash": self.store.hash, "form": self.store.form, "bands": self.store.bands},
             "seed": self.seed,
-            "splits": {name: _split_json(found) for name, found in self.splits.items()},
-            "published": {name: dict(found._asdict()) for name, found in claims.PUBLISHED.items()},
+            "splits": {name: _split_json(results) for name, results in self.splits.items()},
+            "published": {
+                name: dict(scores._asdict()) for name, scores in hypotheses.PUBLISHED.items()
+            },
             "missing": list(self.missing),
         }
 
 
-def _split_json(found: SplitResults) -> dict[str, Any]:
+def _split_json(results: SplitResults) -> dict[str, Any]:
     return {
-        "scheme": {key: found.split.meta[key] for key in ("scheme", "by", "seed", "counts")},
-        "split_hash": split_hash(found.split),
+        "scheme": {key: results.split.meta[key] for key in ("scheme", "by", "seed", "counts")},
+        "split_hash": split_hash(results.split),
         "networks": {
             network: {
-                "title": claims.title(network),
-                "mean": {name: found.spread(network, name).to_json() for name in MEASURES},
-                "accuracy": found.accuracies[network].to_json(),
+                "title": hypotheses.title(network),
+                "mean": {name: results.spread(network, name).to_json() for name in MEASURES},
+                "accuracy": results.accuracies[network].to_json(),
                 "runs": [_run_json(run) for run in runs],
             }
-            for network, runs in found.runs.items()
+            for network, runs in results.runs.items()
         },
         "between_seeds": {
-            "deviation": finite(found.pooled.variance**0.5),
-            "degrees_of_freedom": found.pooled.freedom,
+            "deviation": finite(results.pooled.variance**0.5),
+            "degrees_of_freedom": results.pooled.freedom,
         },
         "pairs": [
             {
@@ -140,20 +174,24 @@ def _split_json(found: SplitResults) -> dict[str, Any]:
                 "mcnemar": pair.test.to_json(),
                 "p_holm": pair.p_corrected,
             }
-            for pair in found.pairs
+            for pair in results.pairs
         ],
         "claims": [
             {
-                **verdict.claim._asdict(),
-                "found": verdict.found.to_json() if verdict.found else None,
+                **verdict.hypothesis._asdict(),
+                "found": verdict.difference.to_json() if verdict.difference else None,
                 "verdict": verdict.word,
                 "p_holm": finite(verdict.p_corrected),
             }
-            for verdict in found.verdicts
+            for verdict in results.verdicts
         ],
-        "baselines": {name: metrics.to_json() for name, metrics in found.yardsticks.items()},
-        "against_baselines": {n: value.to_json() for n, value in found.against_trees.items()},
-        "galaxy_or_point_source": {n: v.to_json() for n, v in found.galaxy_or_point.items()},
+        "baselines": {name: metrics.to_json() for name, metrics in results.trees.items()},
+        "against_baselines": {
+            name: difference.to_json() for name, difference in results.against_trees.items()
+        },
+        "galaxy_or_point_source": {
+            name: fraction.to_json() for name, fraction in results.galaxy_or_point.items()
+        },
     }
 
 

@@ -1,4 +1,4 @@
-"""The splits that everything is trained and judged on: saved once, of all objects or of some."""
+"""Splits of a reproduction, of all objects of a store or a part of them; saved once."""
 
 from __future__ import annotations
 
@@ -20,47 +20,46 @@ FOLDER: Final = "splits"
 def open_split(
     store: CutoutStore, out: Path, scheme: str, by: str, seed: int, limit: int | None
 ) -> Table:
-    """Return a split of a store, or make and save it."""
+    """Saved split of a store, which is made and saved if there is none yet."""
     path = out / FOLDER / f"{scheme}.parquet"
     require_scheme(scheme)
-    there = load(path) if path.exists() else None
-    if there is not None and there.meta.get("limit") != limit:
+    saved = load(path) if path.exists() else None
+    if saved is not None and saved.meta.get("limit") != limit:
         raise UsageError(
-            f"{path}: is a split of {_told(there.meta.get('limit'))}, {_told(limit)} asked for. "
-            "Name another --out, or ask for the same --limit."
+            f"{path}: is a split of {_objects(saved.meta.get('limit'))}, not of {_objects(limit)}. "
+            "Choose another --out, or the same --limit."
         )
     if limit is None:
         return split_store(store, path, scheme, by, seed)
-    if there is None:
-        some = store.index[_drawn(store.index, limit, seed)]
-        there = make_split(some, scheme, by, seed)
-        there.meta["limit"] = limit
-        check_split(there, store.index)
-        save(there, path)
-        return there
+    if saved is None:
+        split = make_split(store.index[_draw(store.index, limit, seed)], scheme, by, seed)
+        split.meta["limit"] = limit
+        check_split(split, store.index)
+        save(split, path)
+        return split
     asked = {"scheme": scheme, "by": by if scheme == "grouped" else "object", "seed": seed}
     asked["store"] = store.hash
-    changed = [key for key, value in asked.items() if there.meta[key] != value]
+    changed = [key for key, value in asked.items() if saved.meta[key] != value]
     if changed:
         raise UsageError(
-            f"{path}: is a split with another {' and '.join(changed)}. Name another --out."
+            f"{path}: is a split with another {' and '.join(changed)}. Choose another --out."
         )
-    check_split(there, store.index)
-    return there
+    check_split(saved, store.index)
+    return saved
 
 
 def require_scheme(scheme: str) -> None:
-    """Refuse the name of a split that there is not."""
+    """Refuse the name of an unknown split."""
     if scheme not in SCHEMES:
         raise UsageError(f"Unknown split {scheme!r}. Splits are {' and '.join(SCHEMES)}.")
 
 
-def _told(limit: int | None) -> str:
+def _objects(limit: int | None) -> str:
     return "all objects" if limit is None else f"{limit} objects"
 
 
-def _drawn(index: Table, limit: int, seed: int) -> NDArray[np.int64]:
-    """Draw a third of the limit from each class, in the order of the index."""
+def _draw(index: Table, limit: int, seed: int) -> NDArray[np.int64]:
+    """Rows of a third of the limit from each class, in the order of the index."""
     rng = np.random.default_rng([seed, limit])
     classes = np.asarray(index["class"]).astype(str)
     each = limit // len(labels.CLASSES)
@@ -69,17 +68,19 @@ def _drawn(index: Table, limit: int, seed: int) -> NDArray[np.int64]:
     if not 1 <= each <= (most := len(rows[rarest])):
         raise UsageError(
             f"--limit {limit} takes {each} of each class, and there are {most} {rarest}. "
-            f"Ask for {len(labels.CLASSES)} to {len(labels.CLASSES) * most}."
+            f"Use {len(labels.CLASSES)} to {len(labels.CLASSES) * most}."
         )
-    return np.sort(np.concatenate([rng.choice(some, each, False) for some in rows.values()]))
+    return np.sort(
+        np.concatenate([rng.choice(of_class, each, False) for of_class in rows.values()])
+    )
 
 
 def saved_splits(store: CutoutStore, out: Path) -> dict[str, Table]:
-    """Return the splits that were saved before, those of the store alone."""
-    found = {}
+    """Saved splits of this store, by scheme."""
+    splits = {}
     for scheme in SCHEMES:
         path = out / FOLDER / f"{scheme}.parquet"
         if path.exists() and (split := load(path)).meta["store"] == store.hash:
             check_split(split, store.index)
-            found[scheme] = split
-    return found
+            splits[scheme] = split
+    return splits

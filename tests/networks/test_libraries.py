@@ -1,8 +1,12 @@
-"""Networks of torchvision and timm: theirs with the same weights, and refusals."""
+"""Networks of torchvision and timm: equal to theirs with the same weights; imports; refusals."""
 
 from __future__ import annotations
 
+import importlib
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +14,8 @@ from torch import nn
 
 from gqs.errors import UsageError
 from gqs.model.folder import Card, load_model, save_model
-from gqs.networks import borrowed, zoo
-from gqs.networks.torchvision_cure import import_torchvision
+from gqs.networks import libraries, zoo
+from gqs.networks.libraries import import_timm, import_torchvision
 
 TINY = "timm:vit_tiny_patch16_224"
 
@@ -45,7 +49,7 @@ def test_a_network_made_for_another_size_sees_the_cutout_resized() -> None:
 def test_resizing_keeps_a_source_where_it_is() -> None:
     x = torch.zeros(1, 2, 50, 50)
     x[0, 0, 10, 30], x[0, 1] = 7.0, 1.0
-    y = borrowed.Resize(200)(x)  # a pixel becomes 4 x 4, spread over its neighbours
+    y = libraries.Resize(200)(x)  # a pixel becomes 4 x 4, spread over its neighbours
     assert y.shape == (1, 2, 200, 200)
     assert float(y[0, 0].sum()) == pytest.approx(16 * 7, rel=1e-5)
     rows, columns = torch.meshgrid(torch.arange(200.0), torch.arange(200.0), indexing="ij")
@@ -157,3 +161,53 @@ def test_no_argument_reaches_timm_that_would_fetch_or_unpickle(argument: str) ->
 def test_a_network_of_timm_that_takes_no_cutouts_is_refused() -> None:
     with pytest.raises(UsageError, match=r"timm:csatv2.*5 channels.*size=224"):
         zoo.build("timm:csatv2", 5)  # its stem is fixed to three colours
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_torchvision_is_imported_if_it_is_installed() -> None:
+    models = import_torchvision()
+    assert models.resnet18(num_classes=3).fc.out_features == 3
+    assert import_torchvision() is models
+
+
+def test_our_own_networks_never_import_torchvision() -> None:
+    code = "import sys, gqs.networks.zoo as zoo, gqs.training, gqs.model.folder\n"
+    code += "zoo.build('resnet18'); print('torchvision' in sys.modules)"
+    assert run(code) == "False"
+
+
+def hide(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    """Make a library appear not to be installed."""
+    for name in [name for name in sys.modules if name.split(".")[0] == library]:
+        monkeypatch.delitem(sys.modules, name)
+    import_module = importlib.import_module
+
+    def absent(name: str, *rest: Any) -> Any:
+        if name.split(".")[0] == library:
+            raise ModuleNotFoundError(f"No module named {library!r}")
+        return import_module(name, *rest)
+
+    monkeypatch.setattr(importlib, "import_module", absent)
+
+
+def test_without_torchvision_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    hide(monkeypatch, "torchvision")
+    with pytest.raises(UsageError, match=r"gqs\[zoo\]"):
+        import_torchvision()
+    with pytest.raises(UsageError, match=r"gqs\[zoo\]"):
+        zoo.build("vgg16")
+    assert zoo.describe("resnet18").parameters == 11_178_051  # ours need no other library
+
+
+def test_timm_is_imported_with_torchvision() -> None:
+    assert import_timm().is_model("resnet18")
+
+
+def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    hide(monkeypatch, "timm")
+    with pytest.raises(UsageError, match=r"timm.*gqs\[zoo\]"):
+        zoo.build("timm:resnet18")

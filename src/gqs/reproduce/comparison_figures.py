@@ -1,4 +1,4 @@
-"""Figures of the comparison: the paper's order beside ours, and every pair of networks."""
+"""Figures of the comparison: the paper's order and ours, and every pair of networks."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from gqs.report import figures
 from gqs.report.blocks import Shown
 from gqs.report.captions import data_plates, history_plate, result_plates
 from gqs.report.palette import FAINT, INK, axes, percent, styled
-from gqs.reproduce import hypotheses as claims
+from gqs.reproduce import hypotheses
 from gqs.reproduce.results import SplitResults
 
 SIGNIFICANT = 0.05
 
 
 @styled
-def order(results: SplitResults) -> Figure:
-    """Draw each network's accuracy, ours with its interval and the published."""
+def order_figure(results: SplitResults) -> Figure:
+    """Accuracy of each network: ours with its interval, and the published one."""
     names = sorted(
-        (name for name in results.accuracies if name in claims.PUBLISHED),
-        key=lambda name: claims.PUBLISHED[name].accuracy,
+        (name for name in results.accuracies if name in hypotheses.PUBLISHED),
+        key=lambda name: hypotheses.PUBLISHED[name].accuracy,
     )
     figure, (ax,) = axes(7.4, 1.4 + 0.34 * len(names))
     for y, name in enumerate(names):
-        found, colour = results.accuracies[name], figures.COLOURS[1]
-        ax.plot([found.low, min(1.0, found.high)], [y, y], color=colour, linewidth=2.4, alpha=0.5)
-        ax.plot(found.value, y, "o", color=colour, markersize=7, label="ours" if not y else None)
+        ours, colour = results.accuracies[name], figures.COLOURS[1]
+        ax.plot([ours.low, min(1.0, ours.high)], [y, y], color=colour, linewidth=2.4, alpha=0.5)
+        ax.plot(ours.value, y, "o", color=colour, markersize=7, label="ours" if not y else None)
         for run in results.runs[name]:
             ax.plot(run.metrics.accuracy.value, y, "|", color=INK, markersize=9)
-        theirs = claims.PUBLISHED[name].accuracy
+        theirs = hypotheses.PUBLISHED[name].accuracy
         label = "published" if not y else None
         ax.plot(theirs, y, "D", markerfacecolor="none", color=FAINT, markersize=6, label=label)
-    ax.set_yticks(range(len(names)), [claims.title(name) for name in names])
+    ax.set_yticks(range(len(names)), [hypotheses.title(name) for name in names])
     ax.set_ylim(-0.6, len(names) - 0.4)
     percent(ax.xaxis)
     best = max(names, key=lambda name: results.accuracies[name].value)
-    ax.set(xlabel="accuracy on test objects", title=f"Most accurate here: {claims.title(best)}")
+    ax.set(xlabel="accuracy on test objects", title=f"Most accurate here: {hypotheses.title(best)}")
     ax.grid(axis="x")
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
 @styled
-def every_pair(results: SplitResults) -> Figure:
-    """Draw the difference of each two networks, and where McNemar's test sees more than chance."""
+def pairs_figure(results: SplitResults) -> Figure:
+    """Difference of every two networks, bold if McNemar's test is significant."""
     names = sorted(results.runs, key=lambda name: -results.accuracies[name].value)
     place = {name: i for i, name in enumerate(names)}
     gaps = np.full((len(names), len(names)), np.nan)
@@ -56,53 +56,55 @@ def every_pair(results: SplitResults) -> Figure:
     side = 2.6 + 0.44 * len(names)
     figure, (ax,) = axes(side, side)
     reach = float(np.nanmax(np.abs(gaps))) or 1.0
-    ax.imshow(gaps, cmap="RdBu", vmin=-2 * reach, vmax=2 * reach)  # pale, to be written on
+    ax.imshow(
+        gaps, cmap="RdBu", vmin=-2 * reach, vmax=2 * reach
+    )  # pale, as numbers are written on it
     for i, j in zip(*np.nonzero(np.isfinite(gaps)), strict=True):
         text = f"{round(100 * gaps[i, j], 1) + 0.0:+.1f}".replace("-", "−")  # no -0.0
         weight = "bold" if sure[i, j] else "normal"
         ax.text(j, i, text, ha="center", va="center", size=8, weight=weight, color=INK)
-    titles = [claims.title(name) for name in names]
+    titles = [hypotheses.title(name) for name in names]
     ax.set_xticks(range(len(names)), titles, rotation=60, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(names)), titles)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    told = int(sum(pair.p_corrected < SIGNIFICANT for pair in results.pairs))
-    ax.set_title(f"{told} of {len(results.pairs)} pairs differ\nby more than chance")
+    count = sum(pair.p_corrected < SIGNIFICANT for pair in results.pairs)
+    ax.set_title(f"{count} of {len(results.pairs)} pairs differ\nsignificantly")
     return figure
 
 
-def order_plates(results: SplitResults) -> list[Shown]:
-    """Show the paper's order beside ours."""
-    known = {n: e for n, e in results.accuracies.items() if n in claims.PUBLISHED}
-    if not known:
+def order_blocks(results: SplitResults) -> list[Shown]:
+    """The paper's order and ours."""
+    ours = {n: e for n, e in results.accuracies.items() if n in hypotheses.PUBLISHED}
+    if not ours:
         return []
-    said = "; ".join(f"{claims.title(n)} {100 * e.value:.2f} %" for n, e in known.items())
+    values = "; ".join(f"{hypotheses.title(n)} {100 * e.value:.2f} %" for n, e in ours.items())
     caption = (
         "Accuracy in the paper's order. Dots: ours, mean over seeds, with 95 % intervals from test "
         "objects and seeds; ticks: each seed; diamonds: as published, on the paper's test objects."
     )
-    return [Shown(order(results), caption, f"Ours: {said}.")]
+    return [Shown(order_figure(results), caption, f"Ours: {values}.")]
 
 
-def pair_plates(results: SplitResults) -> list[Shown]:
-    """Show every pair of networks."""
+def pair_blocks(results: SplitResults) -> list[Shown]:
+    """Every pair of networks."""
     if not results.pairs:
         return []
     caption = (
         "Accuracy of the row minus that of the column, in points, mean over seeds. Bold: McNemar's "
         "exact test at the first common seed gives p < 0.05 after Holm's correction for all pairs."
     )
-    told = [p for p in results.pairs if p.p_corrected < SIGNIFICANT]
-    alt = f"{len(told)} of {len(results.pairs)} pairs differ by more than chance."
-    return [Shown(every_pair(results), caption, alt)]
+    count = sum(pair.p_corrected < SIGNIFICANT for pair in results.pairs)
+    alt = f"{count} of {len(results.pairs)} pairs differ significantly."
+    return [Shown(pairs_figure(results), caption, alt)]
 
 
-def paper_plates(results: SplitResults) -> list[Shown]:
-    """Show Figures 12 to 15, and how ResNet50-GQS learned."""
+def paper_blocks(results: SplitResults) -> list[Shown]:
+    """Figures 12 to 15, and the training history of ResNet50-GQS."""
     counts = results.split.meta["counts"]
     total = {name: sum(side[name] for side in counts.values()) for name in counts["train"]}
     shown = data_plates(total, counts)
-    if runs := results.shown():  # which seed, the page says beside them
-        shown += result_plates(runs[0].judged, runs[0].metrics)
+    if runs := results.gqs_runs():  # the page names the seed
+        shown += result_plates(runs[0].predicted, runs[0].metrics)
         shown.append(history_plate(runs[0].history))
     return shown
