@@ -2,16 +2,16 @@
 
     python benchmarks/training_speed.py [--rounds 5] [--steps 16]
 
-Theirs is the usual way, as torchvision's references/classification/train.py does it: a Dataset that
-gives one sample, torchvision's transforms on each, a DataLoader with a worker, fp32. Ours is
-`gqs.training.train` as users call it. Both see the same 8-bit pictures, turned and flipped as in
+The reference is that of torchvision's references/classification/train.py: a Dataset that gives one
+sample, torchvision's transforms on each, a DataLoader with one worker, fp32. Ours is
+`gqs.training.train` as users call it. Both use the same 8-bit pictures, rotated and flipped as in
 the paper (3.5), in batches of 64, with Adam.
 
-The three take turns, each with one thread, for short rounds, and the median over rounds counts:
-whatever else the machine does then falls on all of them. Speeds are from the first to the last step
-of an epoch, without validation and checkpoints, in images a second of CPU time (of the process and
-its workers) and of wall time. bf16 counts only at the same loss, so the losses of the same steps
-stand beside the speeds; fp32 and bf16 start from the same weights and see the same batches.
+The three alternate in short rounds, each with one thread, and the median over rounds is given, so
+that other load on the machine affects all of them. Speeds are from the first to the last step of an
+epoch, without validation and checkpoints, in images a second of CPU time (of the process and its
+workers) and of wall time. bf16 is only of use at the same loss, so the losses of the same steps are
+given as well; fp32 and bf16 start from the same weights and use the same batches.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Put into the package the one of several models that is in the middle by validation loss.
+"""Install, of several models, the one with the median validation loss into the package.
 
     python shipped/choose.py build/seed-1 build/seed-2 build/seed-3
 
-The best of three would be luck that validation happened to see.
+The best of three would partly be luck on the validation side.
 """
 
 from __future__ import annotations

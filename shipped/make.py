@@ -290,9 +290,9 @@ def _painted(
     """Draw a third of each class onto pieces of sky."""
     rng = np.random.default_rng([SEED, 3, seed])
     sources, shown = _paintable(every, len(pick), rng)
-    images, told = paint(sky.images[pick], sky.fwhm[pick], sky.offset[pick], sources, SEED + seed)
+    images, widths = paint(sky.images[pick], sky.fwhm[pick], sky.offset[pick], sources, SEED + seed)
     rows = sky.rows[pick]["ra", "dec", "x", "y", "run", "camcol", "field", "flags"]
-    for column, width in zip(seeing.COLUMNS, told.T, strict=True):
+    for column, width in zip(seeing.COLUMNS, widths.T, strict=True):
         rows[column] = width
     for column in ("class", "redshift", *BANDS):
         rows[column] = np.asarray(sources[column])

@@ -48,16 +48,16 @@ def paint(
     -------
     images : ndarray
         (n, 5, 50, 50) float32.
-    told : ndarray
-        (n, 5) the field's seeing, arcsec: as asked for, where a profile can be as narrow.
+    seeing_arcsec : ndarray
+        (n, 5) seeing of the field, arcsec: as requested, if a profile can be as narrow.
     """
     rng = np.random.default_rng([seed, 7])
-    out, told = images.astype(np.float32, copy=True), np.empty(fwhm.shape)
+    out, seeing_arcsec = images.astype(np.float32, copy=True), np.empty(fwhm.shape)
     size = CUTOUT_SIZE + 2 * MARGIN
     order = np.argsort(fwhm[:, BANDS.index("r")])
     for start in range(0, len(order), GROUP):
         rows = order[start : start + GROUP]
-        conditions, told[rows] = _conditions(np.median(fwhm[rows], axis=0), rng)
+        conditions, seeing_arcsec[rows] = _conditions(np.median(fwhm[rows], axis=0), rng)
         canvases = {band: np.zeros((len(rows), size, size), np.float32) for band in BANDS}
         middle = MARGIN + _CENTRE + rng.uniform(-JITTER, JITTER, (len(rows), 2))
         at = {band: tuple((middle + offset[rows, i]).T) for i, band in enumerate(BANDS)}
@@ -70,23 +70,23 @@ def paint(
             photons = np.maximum(light, 0) / own.nmgy * own.gain
             noise = rng.standard_normal(light.shape, dtype=np.float32) * np.sqrt(photons)
             out[rows, i] += light + noise * np.float32(own.nmgy / own.gain)
-    return out, told
+    return out, seeing_arcsec
 
 
 def _conditions(fwhm: np.ndarray, rng: np.random.Generator) -> tuple[FieldConditions, list[float]]:
     """Conditions of a simulated field with this sky's point-spread function, and its seeing."""
     field = FieldId(3918, 3, int(rng.integers(11, 800)))
     drawn = draw_conditions(field, place(field), rng)
-    bands, told = {}, []
+    bands, seeing_arcsec = {}, []
     for band, width in zip(BANDS, fwhm.tolist(), strict=True):
         own, varies = drawn.bands[band], float(np.exp(VARIES * rng.standard_normal()))
         bands[band] = replace(own, psf=_as_wide(own.psf, width * varies))
-        told.append(bands[band].psf.seeing / varies)
-    return replace(drawn, bands=bands), told
+        seeing_arcsec.append(bands[band].psf.seeing / varies)
+    return replace(drawn, bands=bands), seeing_arcsec
 
 
 def _as_wide(psf: Psf, wanted: float) -> Psf:
-    """Find, by steps, the profile whose stars show a seeing: wings do not grow with the core."""
+    """Profile whose stars have a seeing, found iteratively, as wings do not grow with the core."""
     for _ in range(STEPS):
         psf = replace(psf, fwhm=psf.fwhm * wanted / psf.seeing)
     return psf

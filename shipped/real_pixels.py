@@ -64,7 +64,7 @@ def quasars(data: Path) -> tuple[np.ndarray, Table]:
     kept["flags"] = np.int32(0)
     for band in BANDS:
         kept[band] = np.where(np.asarray(kept[band]) < FILLED, kept[band], np.nan)
-    # A field tells the seeing of many stars, never just that of the source that is looked at.
+    # The seeing of a field comes from many stars, never from the source itself.
     fwhm = _seen(images)[0]
     near = np.exp(SCATTER * np.random.default_rng(1).standard_normal(len(fwhm)))
     for i, band in enumerate(BANDS):

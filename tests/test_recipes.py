@@ -83,8 +83,8 @@ def test_arguments_belong_to_the_network_that_they_were_made_for(tmp_path: Path)
         ("epochs = 0", r"epochs = 0 is not allowed"),
         ("rate = nan", r"rate = nan is not allowed"),
         ('optimizer = "lion"', r"optimizer = 'lion' is not allowed.*adam"),
-        ("rate = !!python/object", r"is no TOML"),
-        ("\x00", r"is no TOML"),
+        ("rate = !!python/object", r"cannot be read as TOML"),
+        ("\x00", r"cannot be read as TOML"),
     ],
 )
 def test_unknown_and_absurd_recipes_are_refused(tmp_path: Path, text: str, sentence: str) -> None:
@@ -98,7 +98,7 @@ def test_unknown_and_absurd_recipes_are_refused(tmp_path: Path, text: str, sente
 def test_unknown_names_are_refused_with_a_list(name: str) -> None:
     with pytest.raises(UsageError, match=r"The recipes are demo, paper"):
         recipes.load(name)
-    with pytest.raises(UsageError, match=r"no such recipe"):
+    with pytest.raises(UsageError, match=r"no such recipe file"):
         recipes.load("absent.toml")
 
 

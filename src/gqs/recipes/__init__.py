@@ -1,4 +1,4 @@
-"""How networks are trained, as data: one TOML file a recipe. Paper 3.5, 4.3 and Table 5."""
+"""Recipes, how networks are trained: one TOML file each. Paper 3.5, 4.3 and Table 5."""
 
 from __future__ import annotations
 
@@ -31,49 +31,49 @@ class Augment(_Strict):
     narrow: Share = 0.0
 
 
-# Values that recipes have had since then: at their defaults they are left out of a training's
-# identity, so that what was trained before them can still be continued.
+# Keys that were added later: at their defaults they are left out of a training's identity, so that
+# trainings from before can still be continued.
 _LATER: Final = {"augment": {"blind", "narrow"}}
 
 
 class Recipe(_Strict):
-    """Everything that decides what a training gives, but data, split and seed.
+    """Everything that decides the result of a training, except data, split and seed.
 
     Attributes
     ----------
     about : str
-        Where it comes from, the command, the cost, the score seen.
+        Source, command, cost and score.
     network : str
-        A name of `gqs.networks.zoo`; its own `arguments` beside it.
+        Name in `gqs.networks.zoo`; `arguments` are its own.
     bands : str, optional
-        Bands to train on; all that the store has where none is named.
+        Bands to train on; by default all of the store.
     optimizer : str
         "adam", "adamw" or "sgd" (with `momentum`).
     rate, weight_decay, momentum : float
-        Of the optimizer. The rate is the highest that the schedule reaches.
+        Of the optimizer. `rate` is the highest rate of the schedule.
     schedule : str
-        "none" keeps the rate; "cosine" lets it fall to 0 over all epochs.
+        "none" keeps the rate; "cosine" decreases it to 0 over all epochs.
     warmup : float
-        Epochs over which the rate first rises from 0.
+        Epochs over which the rate rises from 0 at the start.
     epochs, batch : int
-        How long, and how many images a step.
+        Number of epochs, and of images a step.
     class_weights : str
         "balanced" weighs each class by the inverse of its share of the training objects.
     label_smoothing : float
-        Share of each label spread over all classes, against overconfidence.
+        Fraction of each label spread over all classes, against overconfidence.
     clip : float
-        Largest norm of a step's gradient; 0 for no limit. Keeps one odd batch from undoing many.
+        Largest norm of a step's gradient; 0 for no limit.
     average : float
-        Decay of the running mean of the weights that is validated and kept; 0 keeps the last
-        weights. A mean over some hundred steps has less of the last batches' noise in it.
+        Decay of the moving average of the weights, which is validated and kept; 0 keeps the last
+        weights. An average over some hundred steps is less noisy.
     early_stop : int
-        Epochs without a better validation after which training ends; 0 for never.
+        Epochs without improvement on validation after which training ends; 0 for never.
     choose_by : str
-        What is best on validation: "loss" or "accuracy".
+        Validation score that chooses the epoch: "loss" or "accuracy".
     precision : str
-        "fp32", "bf16", or "auto": bf16 where the device computes in it.
+        "fp32", "bf16", or "auto": bf16 if the device supports it.
     augment : Augment
-        Of the training images alone.
+        Augmentation of the training images.
     """
 
     about: str = ""
@@ -98,7 +98,7 @@ class Recipe(_Strict):
     augment: Augment = Augment()
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides what a training gives, in a form that stays as recipes grow."""
+        """Values that decide the result, in a form that stays the same when keys are added."""
         values = self.model_dump(exclude={"about"})
         for name in _LATER["augment"]:
             if values["augment"][name] == Augment.model_fields[name].default:
@@ -106,7 +106,7 @@ class Recipe(_Strict):
         return values
 
     def changed(self, **changes: Any) -> Recipe:
-        """Return the recipe with some of its values replaced."""
+        """Recipe with some of its values replaced."""
         values = self.model_dump()
         for name, value in changes.items():
             if value is None:
@@ -119,7 +119,7 @@ class Recipe(_Strict):
 
 
 def names() -> list[str]:
-    """Return the names of the recipes in the package."""
+    """Names of the recipes in the package."""
     folder = resources.files(__name__)
     return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
@@ -130,27 +130,26 @@ def load(name: str | Path, network: str | None = None, **changes: Any) -> Recipe
     Parameters
     ----------
     name : str or Path
-        Of a recipe in the package, or a TOML file of one's own (a path that ends in .toml).
+        Name of a recipe in the package, or path of a TOML file (ending in .toml).
     network : str, optional
-        Train this network; the recipe's own values for it, where it has a table
-        `[for.NETWORK]`, then hold.
+        Train this network, with the values of the recipe's table `[for.NETWORK]`, if there is one.
     **changes
-        Values to replace, as in `Recipe.changed`.
+        Values to replace, as for `Recipe.changed`.
 
     Returns
     -------
     Recipe
-        Checked.
+        The validated recipe.
 
     Raises
     ------
     UsageError
-        If there is no such recipe, or it holds an unknown key or a value that is not allowed.
+        If the recipe or a key is unknown, or a value is not allowed.
     """
     if str(name).endswith(".toml"):
         path = Path(name)
         if not path.is_file():
-            raise UsageError(f"{path}: there is no such recipe.")
+            raise UsageError(f"{path}: no such recipe file.")
         text = path.read_bytes().decode("utf-8", "replace")
     elif str(name) in names():
         text = resources.files(__name__).joinpath(f"{name}.toml").read_text("utf-8")
@@ -162,12 +161,12 @@ def load(name: str | Path, network: str | None = None, **changes: Any) -> Recipe
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"Recipe {name}: is no TOML ({error}).") from error
+        raise UsageError(f"Recipe {name}: cannot be read as TOML ({error}).") from error
     special = values.pop("for", {})
     chosen = network or values.get("network")
     if network is not None:
         values["network"] = network
-        if network != _default(text):  # arguments belong to the network that they were made for
+        if network != _default(text):  # arguments belong to the recipe's own network
             values.pop("arguments", None)
     values |= special.get(chosen, {})
     return _checked(values, f"Recipe {name}").changed(**changes)
