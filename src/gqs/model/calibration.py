@@ -1,9 +1,9 @@
-"""What is known of objects that a network did not learn from, and the calibration that follows.
+"""Validation logits of a model, and the calibration that is fitted to them.
 
-A model folder keeps the logits of its validation side in one small table. Temperature, conformal
-sets and thresholds all come from it, so that none of them rests on objects that were learned. A
-network that takes any bands is surer with five than with one, so such a model keeps logits, and a
-temperature, for each of the usual sets of bands.
+A model folder contains the logits of its validation side in a small table, from which temperature,
+conformal sets and thresholds follow, so that none of them depends on training objects. A network
+for any bands is more confident with five bands than with one, so such a model has logits and a
+temperature for each of the usual sets of bands.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from gqs.probability.label_shift import Shares, own_shares, shift
 Array = NDArray[np.float64]
 
 METHOD: Final = "temperature by magnitude"
-USUAL: Final = ("ugriz", "griz", "gri", "r")  # sets of bands that frames come in
+USUAL: Final = ("ugriz", "griz", "gri", "r")  # usual sets of bands
 _LOGITS: Final = tuple(f"logit_{name.lower()}" for name in labels.CLASSES)
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Judged objects whose class is known and from which nothing was learned."""
+    """Validation objects with their class and logits."""
 
     objid: NDArray[np.uint64]  # (n,) uint64
     truth: NDArray[np.int64]  # (n,) positions in `labels.CLASSES`
     mag_r: Array  # (n,) aperture magnitudes measured on the cutouts; NaN where there is none
-    logits: Array  # (n, 3) with one set of bands; NaN where nothing could be judged
+    logits: Array  # (n, 3) with one set of bands; NaN if not classified
 
     def __len__(self) -> int:
         return len(self.truth)
 
     def usable(self) -> HeldOut:
-        """Leave out objects whose logits are not finite."""
+        """The objects with finite logits."""
         good = np.isfinite(self.logits).all(axis=1)
         return replace(
             self,
@@ -55,7 +55,7 @@ class HeldOut:
 
 
 def table_of(sets: Mapping[str, HeldOut]) -> Table:
-    """Return held-out objects as the model folder keeps them."""
+    """Validation objects as the table in the model folder."""
     own, *fewer = sets
     first = sets[own]
     names = np.array(labels.CLASSES)[first.truth]
@@ -70,7 +70,7 @@ def table_of(sets: Mapping[str, HeldOut]) -> Table:
 
 
 def sets_of(table: Table, own: str, where: object) -> dict[str, HeldOut]:
-    """Read held-out objects from a model folder's table."""
+    """Validation objects by bands, from the table in a model folder."""
     tables.require_columns(table, ("objid", "class", "mag_r", *_columns("")), where)
     truth = np.array([labels.index(str(name)) for name in table["class"]], dtype=np.int64)
     objid, mag_r = np.asarray(table["objid"], dtype=np.uint64), tables.as_float(table["mag_r"])
@@ -84,28 +84,28 @@ def sets_of(table: Table, own: str, where: object) -> dict[str, HeldOut]:
 
 
 def _columns(bands: str) -> tuple[str, ...]:
-    """Name the columns of logits with some of the bands; of the model's own without a suffix."""
+    """Columns of the logits with some of the bands; no suffix for all of the model's bands."""
     return tuple(f"{name}_{bands}" if bands else name for name in _LOGITS)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How a model's logits become probabilities, and for which shares of the classes these hold."""
+    """Temperatures of a model's logits, and the class fractions that its probabilities are for."""
 
     temperature: Temperature  # with all of the model's bands
-    learned: Shares  # of the classes on the side that it learned from
-    # with the usual sets of fewer bands; none of models that take their own bands alone
+    learned: Shares  # class fractions of the training set
+    # for the usual sets of fewer bands; empty for models that need all their bands
     fewer: Mapping[str, Temperature] = field(default_factory=dict)
 
     def at(self, bands: str) -> Temperature:
-        """Return the temperature of judgements with some of the model's bands."""
-        # The model's own bands hold all; so does each set that has as many in common.
+        """Temperature for a classification with some of the model's bands."""
+        # The model's own bands contain all; so may smaller sets.
         holding = [kept for kept in self.fewer if set(bands) <= set(kept)]
         return self.fewer[min(holding, key=len)] if holding else self.temperature
 
     @classmethod
     def from_card(cls, values: Mapping[str, Any] | None) -> Calibration | None:
-        """Read it from the `calibration` of model.json."""
+        """Parse `calibration` of model.json."""
         if values is None:
             return None
         if values.get("method") != METHOD:
@@ -119,7 +119,7 @@ class Calibration:
                 bands: Temperature.from_json(one["temperature"]) for bands, one in fewer.items()
             }
         except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError("its fewer_bands are no temperatures") from error
+            raise ValueError("its fewer_bands are not temperatures") from error
         return cls(Temperature.from_json(found[0]), Shares.from_json(found[1]), read)
 
 
@@ -128,9 +128,9 @@ def calibrate(
 ) -> dict[str, Any]:
     """Fit the calibration of a model.
 
-    Logits are as of the mix of classes that was learned, and the held-out objects are of another.
-    So the temperature is fitted for the latter: logits are divided by it, then moved by the log of
-    held-out over learned shares at each magnitude (Saerens et al. 2002; `shares`).
+    Logits are for the class fractions of the training set, and validation objects have others. The
+    temperature is therefore fitted under label shift: logits are divided by it, then shifted by the
+    log of validation over training fractions at each magnitude (Saerens et al. 2002).
     """
     found: dict[str, Any] = {"method": METHOD, "learned_shares": learned.to_json()}
     found |= _fitted(held_out, learned)

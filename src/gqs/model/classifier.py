@@ -1,4 +1,4 @@
-"""A trained network with everything it needs to judge: weights, preprocessing, label order."""
+"""The classifier: a network with its preprocessing, calibration, novelty and engine."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ SHIPPED = Path(__file__).parent / "shipped"
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network, its preprocessing and its identity; made by `load_classifier`.
+    """A trained model, loaded by `load_classifier`.
 
     Attributes
     ----------
     network : torch.nn.Module
         (n, channel, 50, 50) to (n, 3) logits.
     preprocessing : Preprocessing
-        What turns cutouts into channels.
+        From cutouts to the network's input.
     hash : str
         SHA-256 of the weights.
     card : mapping
-        The model folder's `model.json`.
+        Content of `model.json`.
     folder : Path
         The model folder.
     batch : int
-        Most cutouts judged at a time, which bounds memory.
+        Largest batch, which bounds memory.
     calibration : Calibration, optional
-        What makes probabilities of logits; a plain softmax where the model has none.
+        From logits to probabilities; a plain softmax if the model has none.
     typical : Typical, optional
-        What tells how unlike a source is of all that was learned.
+        Novelty distances, if the model has them.
     engine : Engine, optional
-        What computes; torch in float32 where none is named.
+        Inference engine; torch in float32 by default.
     """
 
     network: torch.nn.Module = field(repr=False)
@@ -68,12 +68,12 @@ class Classifier:
 
     @property
     def computes(self) -> Engine:
-        """What computes; its `name` is as `--engine` takes it."""
+        """The inference engine; its `name` is as in `--engine`."""
         return self.engine or Torch(self.network, self.preprocessing)
 
     @property
     def bands(self) -> str:
-        """Bands that the model takes, in the survey's order."""
+        """Bands of the model, in the survey's order."""
         return self.preprocessing.bands
 
     @property
@@ -88,7 +88,7 @@ class Classifier:
         mag_r: NDArray[np.float64] | None = None,
         seeing: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float64]:
-        """Judge cutouts: calibrated probabilities, for the mix of classes that was learned.
+        """Calibrated class probabilities of cutouts, for the training set's class fractions.
 
         Parameters
         ----------
@@ -96,21 +96,21 @@ class Classifier:
             (n, band, 50, 50) nanomaggies, NaN where a pixel is bad or not covered. For a model of
             the form `paper`: (n, 3, 50, 50) uint8, red, green and blue from i, r and g.
         bands : str
-            A letter for each band of `flux`, in its order; must hold r. Bands that the model does
-            not take are passed over, bands that are missing count as masked.
+            A letter for each band of `flux`, in its order, including r. Bands that the model does
+            not use are ignored, missing ones count as masked.
         mag_r : ndarray, optional
-            (n,) as `magnitudes` gives them, where they are at hand; else they are measured.
+            (n,) r magnitudes within 3 arcsec; by default they are measured on the cutouts.
         seeing : ndarray, optional
-            (n, band) or (band,) arcsec of the bands of `flux`, as `gqs.imaging.seeing` defines it
-            and `gqs.imaging.seeing` measures it; NaN where not known. Models that are told the
-            seeing part small galaxies from stars better with it.
+            (n, band) or (band,) seeing in the bands of `flux`, arcsec, as `gqs.imaging.seeing`
+            measures it; NaN if unknown. Models that use the seeing separate small galaxies from
+            stars better with it.
 
         Returns
         -------
         ndarray
-            (n, 3) probabilities in the order of `gqs.labels.CLASSES`, each row summing to 1; a row
-            of NaN where the central 3 x 3 pixels of the r band are not all valid, over half of
-            the cutout is masked, the r band is constant, or the network's answer is not finite.
+            (n, 3) probabilities in the order of `gqs.labels.CLASSES`; each row sums to 1, or is
+            NaN if the central 3 x 3 pixels of the r band are not all valid, over half of
+            the cutout is masked, the r band is constant, or the network's output is not finite.
 
         Raises
         ------
@@ -126,7 +126,7 @@ class Classifier:
         mag_r: NDArray[np.float64] | None = None,
         seeing: NDArray[np.float64] | None = None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Judge cutouts, and tell how far each lies from all that the model learned."""
+        """Probabilities (n, 3) and novelty (n,) of cutouts; above 1 is unlike the training set."""
         flux, preprocessing = plain_flux(flux), self.preprocessing
         if REFERENCE_BAND not in preprocessing.shared_bands(bands):
             raise UsageError(f"Bands {bands!r}: {REFERENCE_BAND} must be among them.")
@@ -144,7 +144,7 @@ class Classifier:
             if self.typical is not None:
                 unlike[chosen] = self.typical.unlike(embedding)
         logits[~np.isfinite(logits).all(axis=1)] = np.nan
-        # A missing band would make any source look unusual.
+        # Any source without a band would be unlike the training set.
         unlike[~complete | np.isnan(logits[:, 0])] = np.nan
         if self.calibration is None or mag_r is None:
             return np.asarray(softmax(logits, axis=1)), unlike
@@ -154,15 +154,15 @@ class Classifier:
     def classify_field(
         self, paths: Sequence[str | Path] | str | Path, positions: Table | None = None
     ) -> Table:
-        """Classify what is on one field's frames.
+        """Classify the sources on the frames of one field.
 
         Parameters
         ----------
         paths : sequence of paths, or one path
-            Frames of one field, in any order, r among them.
+            Frames of one field, in any order, including r.
         positions : Table, optional
-            With `objid`, `ra` and `dec` (degrees): judge these instead of detected sources. The
-            answer then has exactly one row for each, in their order.
+            Objects to classify instead of detections (`ra`, `dec` in degrees, `objid`). The
+            result has one row for each, in the same order.
 
         Returns
         -------
@@ -179,7 +179,7 @@ class Classifier:
         return self.classify_cutouts(cut_one_field(files, self.cutout_spec, positions))
 
     def classify_cutouts(self, cutouts: FieldCutouts) -> Table:
-        """Classify a field that has been cut out by `cut_field`: its Predictions."""
+        """Predictions of a field's cutouts."""
         bands = cutouts.bands if self.form == "flux" else self.bands
         magnitudes = np.asarray(cutouts.objects[f"mag_{REFERENCE_BAND}"], dtype=np.float64)
         probabilities, unlike = self.examine_cutouts(
@@ -190,7 +190,7 @@ class Classifier:
 
     @property
     def cutout_spec(self) -> CutoutSpec:
-        """How cutouts are made for this model: as those of its training set were."""
+        """Specification of the model's cutouts, the same as for its training set."""
         return CutoutSpec(self.bands, self.form, self.card["edge"], self.card["star_shift"])
 
 
@@ -206,29 +206,29 @@ def load_classifier(
     Parameters
     ----------
     folder : path, optional
-        As `gqs train` writes it; the model that comes with the package where none is named.
+        Folder that `gqs train` wrote; by default the model in the package.
     device : str
-        Where to compute, as torch names it; other engines compute on the CPU alone.
+        torch's name of the device; other engines run on the CPU only.
     engine : str
-        "torch", "onnx" or "openvino", with a precision as in "openvino:bf16", or "auto" for the
-        fastest of them in fp32. All but torch in fp32 are tried against it first, once a machine.
+        "torch", "onnx" or "openvino", optionally with a precision as in "openvino:bf16"; "auto":
+        the fastest one in fp32. Engines other than torch in fp32 are checked against it once.
     threads : int, optional
-        Of the engine; by default those that torch has.
+        Threads of the engine; by default torch's setting.
     tell : callable
-        Told, in a sentence, what takes time or was passed over in opening the engine.
+        Called with a sentence when opening the engine takes time, or an engine is not used.
 
     Returns
     -------
     Classifier
-        Ready to judge.
+        The model.
 
     Raises
     ------
     ModelError
-        If the folder is no model, was damaged, or holds weights that are not finite; if the engine
-        that was named differs from torch by more than it may.
+        If the folder is not a model, was damaged, or has weights that are not finite; if the
+        requested engine differs from torch by more than allowed.
     UsageError
-        If there is no such engine, or it is not installed.
+        If the engine is unknown or not installed.
 
     Examples
     --------
@@ -244,7 +244,7 @@ def load_classifier(
         calibration = Calibration.from_card(card["calibration"])
     except ValueError as error:
         raise ModelError(
-            f"{path / CARD}: its calibration is not what it should be ({error}). Use the version "
+            f"{path / CARD}: its calibration is invalid ({error}). Use the version "
             "of gqs that wrote it, or train again."
         ) from error
     typical = Typical.load(learned) if (learned := part(path, card, TYPICAL)) else None

@@ -1,4 +1,4 @@
-"""Predictions of one field: its frames cut out, and its probabilities put into the table."""
+"""Classification of one field: frames to cutouts, probabilities to a predictions table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gqs.tables import Flag
 def cut_one_field(
     paths: Sequence[Path], spec: CutoutSpec, positions: Table | None = None
 ) -> FieldCutouts:
-    """Cut out one field, and refuse frames of several; warn of a band without signal."""
+    """Cutouts of one field; refuse frames of several fields, warn about a band without signal."""
     fields, refused = group_fields(paths)
     if refused:
         raise BadInputError(refused[0])
@@ -29,15 +29,13 @@ def cut_one_field(
     if len(fields) != 1:
         raise BadInputError(
             f"The frames are of {len(fields)} fields ({', '.join(map(str, fields))}). "
-            "Name the frames of one, or use `gqs classify` for many."
+            "Use the frames of one field, or `gqs classify` for many."
         )
     (files,) = fields.values()
     checked = None if positions is None else checked_positions(positions, "positions")
     cutouts = cut_field(files, spec, checked)
     for band in cutouts.blank:
-        warnings.warn(
-            f"{files[band]}: shows no signal, so that its band counts as missing.", stacklevel=3
-        )
+        warnings.warn(f"{files[band]}: has no signal; the band counts as missing.", stacklevel=3)
     return cutouts
 
 
@@ -47,11 +45,11 @@ def field_predictions(
     unlike: NDArray[np.float64] | None,
     model: str,
 ) -> Table:
-    """Make Predictions of a field's objects and their (n, 3) probabilities.
+    """Predictions table of a field's objects with their probabilities (n, 3).
 
-    `unlike` is each object's distance from the training set, (n,), or None for a model without.
+    `unlike` is each object's distance from the training set, (n,), or None.
     """
-    # A colour picture shows no masks, so what is known of the flux decides for it too.
+    # A colour picture has no masks, so the flags of the flux apply to it too.
     probabilities = np.where(cutouts.usable[:, None], probabilities, np.nan)
     flags = cutouts.flags
     if unlike is not None:
@@ -61,6 +59,6 @@ def field_predictions(
 
 
 def flag_unlike(flags: NDArray[np.int32], unlike: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Add UNLIKE to the flags of objects that lie beyond the limit: (n,) sums of `Flag`."""
+    """Flags (n,) with UNLIKE added for objects beyond the limit."""
     with np.errstate(invalid="ignore"):
         return np.where(unlike > 1, flags | int(Flag.UNLIKE), flags).astype(np.int32)

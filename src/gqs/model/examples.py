@@ -1,7 +1,4 @@
-"""Some objects that a model learned from, kept small enough to go with it: what a source is like.
-
-Pictures of 8 bits, and where each lies in the network's eyes, by which the nearest are found.
-"""
+"""Some training objects of a model as 8-bit pictures, to show the nearest ones to a source."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from gqs.files import write_bytes
 from gqs.labels import CLASSES
 from gqs.model.novelty import Typical, load_arrays, unfit
 
-KEPT: Final = 100  # of each class: 300 pictures and their places are 2.7 MB
+KEPT: Final = 100  # of each class: 300 pictures with coordinates are 2.7 MB
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ class Examples:
     def nearest(
         self, source: NDArray[np.floating], typical: Typical, count: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Find the examples nearest to a source, in the eyes of the network."""
+        """The examples whose embeddings are nearest to a source's."""
         metric = typical.whitening[int(typical.distances(source[None]).argmin())]
         away = (self.coordinates - typical.coordinates(source[None])) @ metric
         far = np.sqrt((away**2).sum(axis=1)) / typical.limit
@@ -40,7 +37,7 @@ class Examples:
         return rows, far[rows]
 
     def save(self, path: Path) -> Path:
-        """Write them as safetensors, whole or not at all."""
+        """Write a safetensors file, atomically."""
         arrays: dict[str, NDArray[Any]] = {
             "objid": self.objid.astype(np.uint64),
             "classes": self.classes.astype(np.uint8),
@@ -51,7 +48,7 @@ class Examples:
 
     @classmethod
     def load(cls, path: Path) -> Examples:
-        """Read what `save` wrote."""
+        """Read a file that `save` wrote."""
         arrays = load_arrays(path)
         try:
             found = cls(

@@ -1,7 +1,6 @@
-"""A model as one ONNX file that needs nothing of ours: from nanomaggies to probabilities.
+"""Export of a model as one self-contained ONNX file, from nanomaggies to probabilities.
 
-What a stranger must know is in the file: its inputs are cutouts as they come, masks and sky noise
-are seen to inside, probabilities are calibrated, and the metadata say in words what is what.
+Masks, scaling and calibration are part of the graph, and the metadata describe inputs and outputs.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 ENDING: Final = ".onnx"
 OUTPUTS: Final = ("probabilities", "logits", "embedding")
-_MOST_BYTES: Final = (1 << 31) - 1  # of a protobuf message, which an ONNX file is
+_MOST_BYTES: Final = (1 << 31) - 1  # largest protobuf message
 
 
 def export(classifier: Classifier, path: Path, opset: int = graph.OPSET) -> dict[str, str]:
@@ -37,27 +36,27 @@ def export(classifier: Classifier, path: Path, opset: int = graph.OPSET) -> dict
     classifier : Classifier
         The model.
     path : Path
-        Ends in .onnx. Equal models and versions give equal files.
+        Must end in .onnx. Equal models and versions give equal files.
     opset : int
-        Version of ONNX's operators.
+        Version of the ONNX operator set.
 
     Returns
     -------
     dict
-        The metadata that the file carries.
+        The metadata of the file.
 
     Raises
     ------
     UsageError
-        If the path does not end in .onnx, the packages for it are not installed, torch cannot
+        If the path does not end in .onnx, the needed packages are not installed, torch cannot
         write this opset, or the weights do not fit into one file.
     ModelError
-        If the network holds what ONNX has no operator for.
+        If ONNX has no operator for a part of the network.
     ResourceError
-        If the disk refuses.
+        If the file cannot be written.
     """
     if path.suffix.lower() != ENDING:
-        raise UsageError(f"{path}: the file of an exported model ends in {ENDING}.")
+        raise UsageError(f"{path}: the file of an exported model must end in {ENDING}.")
     network = copy.deepcopy(classifier.network).cpu()
     size = sum(value.numel() * value.element_size() for value in network.state_dict().values())
     if size > _MOST_BYTES - (64 << 20):
@@ -67,15 +66,15 @@ def export(classifier: Classifier, path: Path, opset: int = graph.OPSET) -> dict
     judging = Judging(whole, Temperature() if calibration is None else calibration.temperature)
     inputs = dict(zip(("images", "seeing"), whole.example(), strict=False))
     model = graph.draw(judging, inputs, [*OUTPUTS], opset)
-    told = metadata(classifier)
-    _label(model, told)
+    metadata_values = metadata(classifier)
+    _label(model, metadata_values)
     data = model.SerializeToString(deterministic=True)
     write_bytes(path, data)
-    return told
+    return metadata_values
 
 
 def metadata(classifier: Classifier) -> dict[str, str]:
-    """Say what a stranger must know of a model."""
+    """Description of inputs, outputs and calibration, for the metadata."""
     size, preprocessing = CUTOUT_SIZE, classifier.preprocessing
     if preprocessing.form == "paper":
         bands = list("irg")
@@ -92,7 +91,7 @@ def metadata(classifier: Classifier) -> dict[str, str]:
         calibration = "temperature by the r magnitude within 3 arcsec, fitted with all bands"
     if classifier.calibration is None:
         calibration = "none: a plain softmax of the logits"
-    told = {
+    metadata_values = {
         "labels": json.dumps(list(labels.CLASSES)),
         "bands": json.dumps(bands),
         "images": images + f". The source lies at 24 < x, y <= 25 (0-based), {PIXEL_SCALE} arcsec "
@@ -107,18 +106,18 @@ def metadata(classifier: Classifier) -> dict[str, str]:
         "gqs_version": __version__,
     }
     if preprocessing.seeing:
-        told["seeing"] = (
+        metadata_values["seeing"] = (
             f"float32 (n, {len(bands)}): seeing in arcsec, the full width at half maximum of the "
             "Gaussian with a star's ratio of light within 2 and within 5 pixels; NaN where not "
             "known"
         )
-    return told
+    return metadata_values
 
 
-def _label(model: ModelProto, told: dict[str, Any]) -> None:
-    """Put the metadata into the file, and drop those of the machine that wrote it."""
+def _label(model: ModelProto, metadata_values: dict[str, Any]) -> None:
+    """Add the metadata to the file, and remove those of the machine that wrote it."""
     model.producer_name, model.producer_version = "gqs", __version__
     model.domain, model.doc_string = "", "Tells galaxies, quasars and stars apart."
-    for key, value in told.items():
+    for key, value in metadata_values.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value

@@ -1,7 +1,6 @@
-"""A trained network on disk: weights.safetensors and model.json, and nothing that runs.
+"""A model folder: weights.safetensors, model.json and optional parts; nothing is unpickled.
 
-Nothing here is unpickled. A folder is taken only as a whole: label order, network, shapes, hash
-and finite weights are all checked before the first cutout is judged.
+Label order, network, shapes, hashes and finite weights are checked when a model is loaded.
 """
 
 from __future__ import annotations
@@ -26,8 +25,10 @@ from gqs.networks import zoo
 FORMAT: Final = 1
 WEIGHTS: Final = "weights.safetensors"
 CARD: Final = "model.json"
-LEARNED: Final = "learned.parquet"  # objid, ra, dec, split of all that the training saw
-TYPICAL: Final = "typical.safetensors"  # where the classes lie among embeddings; optional
+LEARNED: Final = (
+    "learned.parquet"  # objid, ra, dec and split of all training and validation objects
+)
+TYPICAL: Final = "typical.safetensors"  # novelty distances; optional
 EXAMPLES: Final = "examples.safetensors"  # pictures of some training objects; optional
 HELD_OUT: Final = "held_out.parquet"  # objid, class, mag_r and logits of the validation side
 _MOST_CARD_BYTES: Final = 4 << 20
@@ -35,7 +36,7 @@ _MOST_HEADER_BYTES: Final = 16 << 20
 
 
 class Card(BaseModel):
-    """What model.json says."""
+    """The content of model.json."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
@@ -48,25 +49,25 @@ class Card(BaseModel):
     # how its training cutouts were made: edge policy, bands aligned by their stars too
     edge: str = "pad"
     star_shift: bool = False
-    classes: list[str] = list(labels.CLASSES)  # order of the logits
+    classes: list[str] = list(labels.CLASSES)  # in the order of the logits
     data_hash: str  # store and split of the training
     split_hash: str
-    recipe: dict[str, Any] = {}  # how it was trained, on what, and what it scored on validation
+    recipe: dict[str, Any] = {}  # training configuration, training facts, validation metrics
     training: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
-    # how logits become probabilities; a plain softmax where there is none
+    # calibration of the logits; a plain softmax without it
     calibration: dict[str, Any] | None = None
     weights_sha256: str = ""  # of weights.safetensors
-    gqs: str = __version__  # version that wrote it
+    gqs: str = __version__  # version of gqs that wrote it
 
     def preprocessing(self) -> Preprocessing:
-        """Return what must be done to cutouts before this network sees them."""
-        told = bool(self.arguments.get("seeing", False))
-        return Preprocessing(self.form, self.bands, self.stretch, told)
+        """Preprocessing of this network's input."""
+        uses_seeing = bool(self.arguments.get("seeing", False))
+        return Preprocessing(self.form, self.bands, self.stretch, uses_seeing)
 
 
 def save_model(folder: Path, weights: dict[str, Tensor], card: Card) -> str:
-    """Write a model folder; an earlier model in it is replaced."""
+    """Write a model folder, replacing an earlier model; returns the hash of the weights."""
     folder = Path(folder)
     path = save_weights(folder / WEIGHTS, weights)
     card = card.model_copy(update={"weights_sha256": sha256(path)})
@@ -75,7 +76,7 @@ def save_model(folder: Path, weights: dict[str, Tensor], card: Card) -> str:
 
 
 def load_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Load a model folder, or refuse it."""
+    """Load and check a model folder."""
     folder = Path(folder)
     card = read_card(folder)
     path = folder / WEIGHTS
@@ -100,10 +101,10 @@ def read_card(folder: Path) -> Card:
     path = Path(folder) / CARD
     if not path.is_file():
         raise ModelError(
-            f"{folder}: is no model folder (no {CARD} in it). Name one that gqs train wrote."
+            f"{folder}: is not a model folder (no {CARD}). Name one that gqs train wrote."
         )
     if path.stat().st_size > _MOST_CARD_BYTES:
-        raise ModelError(f"{path}: is larger than any model card. Copy the folder again.")
+        raise ModelError(f"{path}: is too large for a model card. Copy the folder again.")
     try:
         values = json.loads(path.read_text("utf-8"))
         card = Card.model_validate(values)
@@ -111,11 +112,13 @@ def read_card(folder: Path) -> Card:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ModelError(
-            f"{path}: {key or 'the whole'} is not what it should be ({first['msg']}). "
+            f"{path}: {key or 'the file'} is invalid ({first['msg']}). "
             "Use the version of gqs that wrote it, or train again."
         ) from error
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: is no JSON, so it is damaged. Copy the folder again.") from error
+        raise ModelError(
+            f"{path}: is not JSON, so it is damaged. Copy the folder again."
+        ) from error
     if card.classes != list(labels.CLASSES):
         raise ModelError(
             f"{path}: its classes are {', '.join(card.classes)}; gqs has "
@@ -125,20 +128,20 @@ def read_card(folder: Path) -> Card:
 
 
 def part(folder: Path, card: Mapping[str, Any], name: str) -> Path | None:
-    """Find an optional part of a model folder."""
+    """Path of an optional part of a model folder; None if there is none."""
     path, expected = folder / name, card["training"].get(f"{Path(name).stem}_sha256")
     if expected is None or not path.is_file():
         return None
     if sha256(path) != expected:
         raise ModelError(
-            f"{path}: is not the file that {CARD} names: it was changed, or is of another model. "
+            f"{path}: does not match {CARD}: it was changed, or is of another model. "
             "Copy the model folder again, or delete this file to go without it."
         )
     return path
 
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> Path:
-    """Write weights whole or not at all, and only finite ones."""
+    """Write weights atomically; refuse weights that are not finite."""
     _require_finite(path, weights)
     plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     data = save(plain)
@@ -146,15 +149,15 @@ def save_weights(path: Path, weights: dict[str, Tensor]) -> Path:
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """Read weights: numbers alone, checked against the file's size, all of them finite."""
+    """Read weights, checked against the file's size; all must be finite."""
     size = path.stat().st_size
     with path.open("rb") as file:
         header = int.from_bytes(file.read(8), "little")
-    # The library checks this too; a pickle or a header length of 2^63 is named here.
+    # The library checks this too; here the message names a pickle or a header length of 2^63.
     if size < 8 or header > min(size - 8, _MOST_HEADER_BYTES):
         raise ModelError(
-            f"{path}: is no whole safetensors file ({size} bytes). Weights come in no other form: "
-            "pickles are never read. Copy the file again, or train again."
+            f"{path}: is not a complete safetensors file ({size} bytes). No other format is read; "
+            "pickles are refused. Copy the file again, or train again."
         )
     try:
         weights = load(path.read_bytes())
@@ -174,7 +177,7 @@ def _require_finite(path: Path, weights: dict[str, Tensor]) -> None:
 
 
 def _empty_network(folder: Path, card: Card) -> nn.Module:
-    """Build the network without memory, so that what does not fit is refused before it costs."""
+    """Build the network without allocating memory, to check its shapes first."""
     try:
         with torch.device("meta"):
             return zoo.build(card.network, card.preprocessing().channels, **card.arguments)

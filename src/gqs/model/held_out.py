@@ -1,4 +1,4 @@
-"""What a model folder tells beyond its weights: calibration, and objects held out of training."""
+"""Calibration and validation objects of a loaded model."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from gqs.model.folder import HELD_OUT
 
 
 def calibration_of(classifier: Classifier, what: str) -> Calibration:
-    """Return a model's calibration, or refuse what cannot be done without one."""
+    """The model's calibration; an error that names `what` needs it if there is none."""
     if classifier.calibration is None:
         raise UsageError(
-            f"{classifier.folder}: the model does not tell what {what} needs (an earlier version "
-            "made it). Train again with this version."
+            f"{classifier.folder}: the model has no calibration, which {what} needs (it is of an "
+            "earlier version). Train again with this version."
         )
     return classifier.calibration
 
 
 def held_out_of(classifier: Classifier, what: str) -> dict[str, HeldOut]:
-    """Read the objects on which a model was validated."""
+    """The model's validation objects, by bands."""
     calibration_of(classifier, what)
     path = classifier.folder / HELD_OUT
     expected = classifier.card["training"].get("held_out_sha256")
@@ -42,11 +42,11 @@ def held_out_of(classifier: Classifier, what: str) -> dict[str, HeldOut]:
 def with_bands(
     sets: Mapping[str, HeldOut], bands: str, classifier: Classifier, what: str
 ) -> HeldOut:
-    """Return those of a model's held-out objects that were judged with some bands."""
+    """The validation objects with these bands; an error if the model has none."""
     if bands not in sets:
         raise UsageError(
-            f"{classifier.folder}: keeps held-out objects with the bands {' and '.join(sets)}, "
-            f"not with {bands or 'none'}, so {what} cannot be given. Add frames of the missing "
-            "bands, or take others away."
+            f"{classifier.folder}: has validation objects with the bands {' and '.join(sets)}, "
+            f"not with {bands or 'none'}, so {what} is not possible. Add frames of the missing "
+            "bands, or remove others."
         )
     return sets[bands]

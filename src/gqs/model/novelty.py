@@ -1,9 +1,9 @@
-"""How far an object lies from all that a model learned: Mahalanobis distance to its classes.
+"""Novelty: the Mahalanobis distance of an object's embedding to the nearest class.
 
-A network gives three probabilities to anything, a satellite's trail included. What it knows of a
-cutout before it decides lies close to one of the classes for what it was trained on, and often far
-from all of them for what it was not. Lee et al. 2018 (arXiv:1807.03888), eq. 2, but with a
-covariance for each class, shrunk after Ledoit & Wolf 2004; benchmarks/unlike.py compares.
+A network gives three probabilities to anything, including a satellite trail. The embedding of an
+object like the training set is close to one of the classes, others are often far from all of them.
+Lee et al. 2018 (arXiv:1807.03888), eq. 2, but with a covariance for each class, shrunk after Ledoit
+& Wolf 2004; see benchmarks/unlike.py for a comparison.
 """
 
 from __future__ import annotations
@@ -23,27 +23,29 @@ from gqs.labels import CLASSES
 
 Array = NDArray[np.float64]
 
-QUANTILE: Final = 0.995  # share of validation objects that count as typical
-WIDEST: Final = 384  # coordinates that are kept whole; what is wider is seen along so many axes
-FEW: Final = 50  # objects under which a class takes the covariance of all
-_FLOOR: Final = 1e-6  # keeps the logarithm of what the axes leave over finite
+QUANTILE: Final = 0.995  # fraction of validation objects within the limit
+WIDEST: Final = (
+    384  # widest embedding that is used whole; wider ones are projected on this many axes
+)
+FEW: Final = 50  # objects below which a class gets the covariance of all
+_FLOOR: Final = 1e-6  # keeps the logarithm of the residual finite
 
 
 @dataclass(frozen=True)
 class Typical:
-    """Where the classes lie among embeddings, and how far from them is too far."""
+    """Distribution of the classes among embeddings, and the limit of the distance."""
 
     centre: Array  # (d,) mean embedding
-    # (d, k) principal axes where d is more than `WIDEST`; else (d, 0), and embeddings are taken
+    # (d, k) principal axes if d is larger than `WIDEST`, else (d, 0) and embeddings are used
     # whole
     basis: Array
     means: Array  # (class, m) of the coordinates
     whitening: Array  # (class, m, m) factors W of the inverse covariances W W^T
-    limit: float  # distance under which `QUANTILE` of the validation objects lie
+    limit: float  # distance below which `QUANTILE` of the validation objects are
 
     def coordinates(self, embedding: NDArray[np.floating]) -> Array:
-        """Return embeddings as distances are measured in them: (n, m): from the centre; along the
-        axes, with the logarithm of what they leave over, where an embedding is wide.
+        """Coordinates of embeddings in which distances are measured, (n, m): relative to the
+        centre; for wide embeddings, along the axes and the logarithm of the residual.
         """
         away = np.asarray(embedding, dtype=np.float64) - self.centre
         if not self.basis.shape[1]:
@@ -53,7 +55,7 @@ class Typical:
         return np.column_stack([along, np.log(left + _FLOOR)])
 
     def distances(self, embedding: NDArray[np.floating]) -> Array:
-        """Measure the distance to each class: (n, class), in units of `limit`."""
+        """Distance to each class, (n, class), in units of `limit`."""
         z = self.coordinates(embedding)
         squares = [
             (((z - mean) @ whitening) ** 2).sum(axis=1)
@@ -62,13 +64,11 @@ class Typical:
         return np.asarray(np.sqrt(np.stack(squares, axis=1)) / self.limit)
 
     def unlike(self, embedding: NDArray[np.floating]) -> Array:
-        """Measure the distance to the nearest class: (n,), above 1 for what is unlike all that was
-        learned.
-        """
+        """Distance to the nearest class, (n,), in units of `limit`."""
         return np.asarray(self.distances(embedding).min(axis=1))
 
     def save(self, path: Path) -> Path:
-        """Write it as safetensors, whole or not at all."""
+        """Write a safetensors file, atomically."""
         arrays = {
             name: np.ascontiguousarray(value, dtype=np.float32)
             for name, value in vars(self).items()
@@ -77,7 +77,7 @@ class Typical:
 
     @classmethod
     def load(cls, path: Path) -> Typical:
-        """Read what `save` wrote."""
+        """Read a file that `save` wrote."""
         try:
             arrays = {name: value.astype(np.float64) for name, value in load_arrays(path).items()}
             limit = float(arrays.pop("limit").item())
@@ -96,7 +96,7 @@ class Typical:
 
 
 def load_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
-    """Read a safetensors file of a model folder: numbers alone."""
+    """Read a safetensors file of a model folder."""
     try:
         return load(path.read_bytes())
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
@@ -104,7 +104,7 @@ def load_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
 
 
 def unfit(path: Path) -> ModelError:
-    """Say that a file of a model folder is not what its name says."""
+    """The error for a damaged file of a model folder."""
     return ModelError(
         f"{path}: is damaged, or of another version of gqs. Copy the model folder again, or delete "
         "this file to go without it."
@@ -117,7 +117,7 @@ def fit(
     held_out: NDArray[np.floating],
     quantile: float = QUANTILE,
 ) -> Typical:
-    """Learn where the classes lie, and from other objects how far away is too far."""
+    """Fit class distributions to training objects, and the limit to validation objects."""
     from sklearn.covariance import ledoit_wolf
 
     values = np.asarray(embedding, dtype=np.float64)

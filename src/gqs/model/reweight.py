@@ -1,4 +1,4 @@
-"""A catalogue asked for more: probabilities at a prior, sets of a coverage, lists of a purity."""
+"""Priors, conformal sets and candidate lists of a catalogue."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gqs.tables import Flag
 Array = NDArray[np.float64]
 
 A_LIST: Final = "a list of candidates"
-# Held-out objects are isolated and whole, so they say nothing of rows with any other flag.
+# Validation objects are isolated and complete, so rows with other flags are not represented.
 _HARMLESS: Final = int(Flag.MISSING_BAND)
 
 
@@ -39,21 +39,21 @@ class Candidates:
     table : Table
         Rows of the catalogue, the most probable first; its meta has `candidates`.
     threshold : Threshold
-        Where the list begins, and what it is then worth.
+        Threshold of the list, with its purity and completeness.
     bands : str
-        With which its rows were judged.
+        Bands with which its rows were classified.
     own : float
-        Mean probability in the list: the purity by the model's own word; NaN where it is empty.
+        Mean probability of the list, the purity that the model expects; NaN if it is empty.
     flagged : mapping of str to int
-        Objects probable enough that are not listed since held-out objects are unlike them: how
-        many have each flag; an object may have several.
+        Number of probable objects that are not listed because of each flag, since validation
+        objects have none; an object may have several.
     left_out : int
-        How many these are.
+        Number of these objects.
     outside : int
-        Others that are not listed, since their magnitude is unknown or outside the range in which
-        the threshold was measured.
+        Number of others that are not listed because their magnitude is unknown or outside the
+        range of the threshold.
     other_bands : int
-        Others, of any probability, that were judged with other bands than most.
+        Number of others, of any probability, that were classified with other bands than most.
     """
 
     table: Table
@@ -66,7 +66,7 @@ class Candidates:
     other_bands: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return all but the rows as JSON holds it."""
+        """Everything but the rows as a JSON mapping."""
         return {
             **self.threshold.to_json(),
             "objects": len(self.table),
@@ -87,22 +87,22 @@ def weigh(
     prior: Prior | str | Path | None = None,
     coverage: float | None = None,
 ) -> Table:
-    """Weigh a catalogue by a prior, and add the sets of a coverage.
+    """Apply a prior to a catalogue, and add conformal sets.
 
-    Sets rest on the probabilities as they are before the prior, since coverage within each class
-    does not depend on how common it is; the class after the prior is always among them.
+    Sets are made from the probabilities before the prior, since the coverage within a class
+    does not depend on how common it is; they always contain the class after the prior.
 
     Parameters
     ----------
     predictions : Table
-        As this classifier gave them.
+        Predictions of this classifier.
     classifier : Classifier
-        The judge.
+        The model.
     prior : Prior, str or Path, optional
-        As `priors.find_prior` takes it; by default the mix that the model learned from.
+        A prior, as in `find_prior`; by default the class fractions of the training set.
     coverage : float, optional
-        Share of each class whose set must hold it: adds the column `set`, such as "QSO STAR";
-        blank where the model keeps no held-out objects with the bands that were there.
+        Fraction of each class whose set must contain it: adds a column `set`, such as "QSO STAR";
+        blank if the model has no validation objects with the available bands.
 
     Returns
     -------
@@ -112,9 +112,9 @@ def weigh(
     Raises
     ------
     UsageError
-        If the model does not tell what this needs, or the prior or the coverage is none.
+        If the model lacks what this needs, or prior or coverage is invalid.
     IntegrityError
-        If the model's held-out objects are not those that its card names.
+        If the model's validation objects do not match its card.
     """
     found = predictions.copy()
     if prior is not None:
@@ -130,7 +130,7 @@ def weigh(
 def _sets(
     predictions: Table, decided: NDArray[np.int64], classifier: Classifier, coverage: float
 ) -> NDArray[np.str_]:
-    """Sets of classes, from thresholds of held-out objects with the same bands."""
+    """Conformal sets, from thresholds of validation objects with the same bands."""
     what = "a coverage"
     calibration, kept = calibration_of(classifier, what), held_out_of(classifier, what)
     probability = np.stack([numbers(predictions, p) for p in labels.PROBABILITY_COLUMNS], axis=1)
@@ -145,7 +145,7 @@ def _sets(
 
 
 def bands_given(predictions: Table, classifier: Classifier) -> NDArray[np.str_]:
-    """Tell with which of the model's bands each object was judged: (n,) such as "gri"."""
+    """The model's bands with which each object was classified, (n,) such as "gri"."""
     found = np.full(len(predictions), classifier.bands, dtype=f"U{len(BANDS)}")
     lacking = np.flatnonzero(np.asarray(predictions["flags"]) & int(Flag.MISSING_BAND))
     if not len(lacking):
@@ -173,33 +173,33 @@ def list_candidates(
     purity: float = 0.9,
     prior: Prior | None = None,
 ) -> Candidates:
-    """List the candidates of a class, as many as a purity allows.
+    """Select the candidates of a class, as many as a purity allows.
 
     Parameters
     ----------
     weighed : Table
-        The catalogue, weighed by this very prior.
+        The catalogue, with this prior applied.
     classifier : Classifier
-        The judge.
+        The model.
     name : str
         The class.
     purity : float
-        Share of the list that shall be of this class, above 0 and below 1.
+        Fraction of the list that should be of this class, above 0 and below 1.
     prior : Prior, optional
-        What the sky holds, in sources a square degree and magnitude.
+        Prior with number densities (sources per square degree and magnitude).
 
     Returns
     -------
     Candidates
-        An empty list where no threshold reaches the purity.
+        The list; empty if no threshold reaches the purity.
 
     Raises
     ------
     UsageError
-        If the model does not tell what this needs, the prior does not tell how many of each class
-        there are, or class or purity is none.
+        If the model lacks what this needs, the prior has no number densities,
+        or class or purity is invalid.
     IntegrityError
-        If the model's held-out objects are not those that its card names.
+        If the model's validation objects do not match its card.
     """
     score = numbers(weighed, labels.PROBABILITY_COLUMNS[candidates.checked(name, purity)])
     bands = bands_given(weighed, classifier)
@@ -209,7 +209,7 @@ def list_candidates(
     ra, dec = numbers(weighed, "ra"), numbers(weighed, "dec")
     found = threshold_of(classifier, name, purity, prior, ra, dec, given)
     mag_r, flags = numbers(weighed, "mag_r"), np.asarray(weighed["flags"], dtype=np.int64)
-    probable = (score >= found.value) & (bands == given) & found.reached  # NaN is not
+    probable = (score >= found.value) & (bands == given) & found.reached  # NaN is not probable
     clean = (flags & ~_HARMLESS & ~int(Flag.NO_PRIOR)) == 0
     inside = (mag_r >= found.low) & (mag_r <= found.high)
     rows = np.flatnonzero(probable & clean & inside)
@@ -239,7 +239,7 @@ def threshold_of(
     dec: Array,
     bands: str | None = None,
 ) -> candidates.Threshold:
-    """Find a threshold on the objects that were held out of a model's training."""
+    """Find the threshold of a list from the model's validation objects."""
     target = candidates.checked(name, purity)
     prior = require_counts(prior, A_LIST.capitalize())
     calibration, kept = calibration_of(classifier, A_LIST), held_out_of(classifier, A_LIST)
@@ -254,7 +254,7 @@ def threshold_of(
 
 
 def _decided(table: Table) -> NDArray[np.int64]:
-    """Position of each object's class, -1 where it has none."""
+    """Index of each object's class, -1 if it has none."""
     tables.require_columns(table, ("class",), "predictions")
     names = np.asarray(table["class"]).astype(str)
     found = np.full(len(names), -1)

@@ -1,9 +1,9 @@
-"""Temperature scaling: logits softened or sharpened until probabilities come true.
+"""Temperature scaling of logits, with a temperature that may depend on magnitude.
 
-Guo et al. 2017 (ICML, section 4.2) divide all logits by one number. A network is often too sure
-of faint objects and not sure enough of bright ones, so here the number may follow the magnitude:
-log T is piecewise linear between knots, and each knot is drawn to the overall log T as by a normal
-prior, so that few objects cannot make it wild. The order of a row's probabilities never changes.
+Guo et al. 2017 (ICML, section 4.2) divide all logits by one number. Networks are often
+overconfident on faint objects and underconfident on bright ones, so here log T is piecewise linear
+in magnitude, with a normal prior that pulls each knot towards the overall log T. The order of a
+row's probabilities never changes.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from scipy.special import log_softmax, softmax
 Array = NDArray[np.float64]
 
 KNOTS: Final = (15.0, 17.0, 18.0, 19.0, 20.0, 21.0, 22.0, 23.0)  # r magnitudes
-SPREAD_OVERALL: Final = 1.0  # of the prior on log T: a factor of e
-SPREAD_KNOT: Final = 0.2  # of the prior on a knot's distance from the overall log T
+SPREAD_OVERALL: Final = 1.0  # standard deviation of the prior on log T
+SPREAD_KNOT: Final = 0.2  # standard deviation of the prior on a knot's offset
 MOST: Final = 3.0  # |log T|: 0.05 to 20
-FLOOR: Final = 1e-300  # probabilities under it count as it, so that their logarithm is finite
+FLOOR: Final = 1e-300  # smallest probability, so that its logarithm is finite
 
 
 @dataclass(frozen=True)
 class Temperature:
-    """What logits are divided by, at each magnitude."""
+    """Temperature by magnitude, by which logits are divided."""
 
-    overall: float = 1.0  # for objects without a magnitude, and for models that measure none
-    knots: tuple[float, ...] = ()  # r magnitudes, rising; empty where one temperature serves all
+    overall: float = 1.0  # for objects without magnitude, and for models without magnitudes
+    knots: tuple[float, ...] = ()  # r magnitudes, increasing; empty for a single temperature
     at_knots: tuple[float, ...] = ()  # temperature at each; constant beyond the first and last
 
     def __post_init__(self) -> None:
         values = np.array([self.overall, *self.at_knots])
         rising = np.diff(np.array(self.knots)) > 0
         if len(self.knots) != len(self.at_knots) or not rising.all():
-            raise ValueError("its knots do not rise, or are not as many as its temperatures")
+            raise ValueError("its knots do not increase, or differ in number from its temperatures")
         if not (np.isfinite(values).all() and (values > 0).all()):
             raise ValueError("a temperature is not positive")
 
     def at(self, mag_r: Array) -> Array:
-        """Return the temperature of objects: (n,)."""
+        """Temperature of objects, (n,)."""
         mag_r = np.asarray(mag_r, dtype=np.float64)
         if not self.knots:
             return np.full(len(mag_r), self.overall)
@@ -51,20 +51,16 @@ class Temperature:
         return np.where(np.isfinite(mag_r), np.exp(logs), self.overall)
 
     def probabilities(self, logits: Array, mag_r: Array) -> Array:
-        """Turn logits into calibrated probabilities: (n, 3), each row sums to 1; the largest stays
-        where it was.
-        """
+        """Calibrated probabilities of logits, (n, 3); the order within a row is unchanged."""
         return np.asarray(softmax(logits / self.at(mag_r)[:, None], axis=1))
 
     def undone(self, probabilities: Array, mag_r: Array) -> Array:
-        """Return what the probabilities were before calibration: (n, 3), the plain softmax of the
-        logits.
-        """
+        """Probabilities before calibration, (n, 3): the softmax of the logits."""
         logs = np.log(np.maximum(probabilities, FLOOR))
         return np.asarray(softmax(logs * self.at(mag_r)[:, None], axis=1))
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as model.json holds it."""
+        """The temperature as in model.json."""
         return {
             "overall": self.overall,
             "knots": list(self.knots),
@@ -73,7 +69,7 @@ class Temperature:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Temperature:
-        """Read it from model.json."""
+        """Parse the temperature from model.json."""
         try:
             knots = tuple(float(value) for value in values["knots"])
             at_knots = tuple(float(value) for value in values["at_knots"])
@@ -85,7 +81,7 @@ class Temperature:
 def fit(
     logits: Array, truth: NDArray[np.int64], mag_r: Array, moved: Array | float = 0.0
 ) -> Temperature:
-    """Fit the temperature on objects that the network did not learn from, by log loss."""
+    """Fit the temperature to validation objects by log loss."""
     if not len(logits):
         return Temperature()
     moved = np.broadcast_to(moved, logits.shape)
@@ -94,7 +90,7 @@ def fit(
     known = np.isfinite(mag_r)
     if not known.any():
         return Temperature(float(np.exp(overall)))
-    # (n, knot): how much each knot has to say at each object's magnitude
+    # (n, knot) interpolation weight of each knot at each object's magnitude
     hats = np.stack([np.interp(mag_r[known], KNOTS, row) for row in np.eye(len(KNOTS))], axis=1)
     centre, *steps = _fitted(logits[known], truth[known], moved[known], hats, overall)
     at_knots = np.exp(np.clip(centre + np.array(steps), -MOST, MOST))
@@ -104,7 +100,7 @@ def fit(
 def _fitted(
     logits: Array, truth: NDArray[np.int64], moved: Array, hats: Array, start: float
 ) -> Array:
-    """Overall log T and each knot's distance from it, where log loss and priors are least."""
+    """Overall log T and the offset of each knot that minimise log loss plus priors."""
     spreads = np.array([SPREAD_OVERALL, *[SPREAD_KNOT] * hats.shape[1]])
     basis = np.column_stack([np.ones(len(logits)), hats])
     own = np.arange(len(logits)), truth

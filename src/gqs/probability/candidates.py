@@ -1,13 +1,13 @@
-"""Candidates of one class: the threshold that makes a list pure enough, and what it costs.
+"""Candidates of one class: the threshold of a list with a given purity, and its completeness.
 
-The held-out objects are weighed until they stand for the sky that a prior describes (`mix`).
-Purity and completeness above a threshold are then shares of weights. They are counted on objects,
-so that they hold even where probabilities do not.
+Validation objects are weighted to represent the sky of a prior (`poststratify`). Purity and
+completeness above a threshold are fractions of weights. They are counted on objects, so they are
+valid even if probabilities are not calibrated.
 
-What was never seen may still happen: each other class counts as if half an object more had passed
-the threshold (Jeffreys' prior of a rate). Intervals are the central 95 % of purities and
-completenesses drawn from the rates' posteriors, a beta distribution a class and bin. And no list
-rests on a handful: above its threshold lie at least 30 held-out objects of its class.
+Events that were not observed may still occur: each other class counts as if half an object more
+had passed the threshold (Jeffreys prior of a rate). Intervals are the central 95 % of purities and
+completenesses drawn from the posteriors of the rates, a beta distribution for each class and bin.
+At least 30 validation objects of the class must be above the threshold.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 DRAWS: Final = 4000
-FEWEST: Final = 30  # held-out objects of the class above a threshold
+FEWEST: Final = 30  # validation objects of the class above a threshold
 _HALF: Final = 0.5  # Jeffreys
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Purity and completeness of a list against its threshold, falling thresholds first."""
+    """Purity and completeness of a list at every threshold, falling thresholds first."""
 
-    # (k,) the lowest probability in the list, and what the list then is. Purity counts the half
-    # objects that were not seen.
+    # (k,) lowest probability in the list, and properties of the list. Purity includes the half
+    # objects that were not observed.
     threshold: Array
     purity: Array
     completeness: Array
-    count: Index  # (k,) held-out objects of the class in the list
+    count: Index  # (k,) validation objects of the class in the list
 
 
 def curve(mix: Mix, score: Array, target: int) -> Curve:
@@ -57,25 +57,25 @@ def curve(mix: Mix, score: Array, target: int) -> Curve:
 
 @dataclass(frozen=True)
 class Threshold:
-    """Where a list of candidates begins, and how pure and complete it then is."""
+    """Threshold of a candidate list, with the purity and completeness of the list."""
 
     name: str  # the class
-    asked: float  # purity that was asked for
-    # whether any threshold reaches it with enough objects; else this is the one of the highest
+    asked: float  # requested purity
+    # whether any threshold reaches it with enough objects; otherwise the one of the highest
     # purity
     reached: bool
-    value: float  # least probability of a candidate
+    value: float  # lowest probability of a candidate
     purity: Estimate  # with 95 % intervals
     completeness: Estimate
-    # r magnitudes between which this was measured, and outside of which nothing is a candidate
+    # range of r magnitudes in which this was measured; nothing outside is a candidate
     low: float
     high: float
-    objects: int  # held-out objects behind it
-    above: int  # those of the class above the threshold
-    why: str = ""  # where it is not reached: what stands in the way, as part of a sentence
+    objects: int  # number of validation objects
+    above: int  # number of those of the class above the threshold
+    why: str = ""  # reason if the purity is not reached, as part of a sentence
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON holds it."""
+        """The threshold as a JSON mapping."""
         return {
             "class": self.name,
             "purity_asked": self.asked,
@@ -91,16 +91,16 @@ class Threshold:
 
 
 def checked(name: str, purity: float) -> int:
-    """Check what is asked of a list of candidates."""
+    """Check class and purity of a candidate list; returns the index of the class."""
     if not 0 < purity < 1:
-        raise UsageError(f"A purity of {purity:g}: give a share above 0 and below 1.")
+        raise UsageError(f"Purity {purity:g}: must be a fraction above 0 and below 1.")
     if name not in labels.CLASSES:
         raise UsageError(f"Candidates {name!r}: the classes are {', '.join(labels.CLASSES)}.")
     return labels.index(name)
 
 
 def threshold(mix: Mix, score: Array, name: str, purity: float, seed: int = 0) -> Threshold:
-    """Find the lowest threshold whose list is pure enough."""
+    """The lowest threshold whose list reaches the purity."""
     target = checked(name, purity)
     found = curve(mix, score, target)
     pure, enough = found.purity >= purity, found.count >= FEWEST
@@ -136,7 +136,7 @@ def threshold(mix: Mix, score: Array, name: str, purity: float, seed: int = 0) -
 def worth(
     mix: Mix, passed: NDArray[np.bool_], target: int, seed: int = 0
 ) -> tuple[Estimate, Estimate]:
-    """Measure a list: how pure and how complete it is on the sky that the objects stand for."""
+    """Purity and completeness of a list on the sky that the weighted objects represent."""
     weight, right = mix.weight * passed, mix.truth == target
     found, wrong = weight[right].sum(), weight[~right].sum()
     drawn = _drawn(mix, passed, target, np.random.default_rng(seed))
@@ -149,9 +149,7 @@ def worth(
 
 
 def by_magnitude(mix: Mix, decided: Index, target: int) -> tuple[Array, Array]:
-    """Measure what is decided to be of a class, bin by bin of magnitude: (bin,) NaN where nothing
-    is decided for the class, or nothing is of it.
-    """
+    """Purity and completeness of a class by magnitude bin, (bin,) each; NaN without objects."""
     bins = len(mix.count)
     right = (decided == target) & (mix.truth == target)
     found, chosen = (
@@ -162,7 +160,7 @@ def by_magnitude(mix: Mix, decided: Index, target: int) -> tuple[Array, Array]:
 
 
 def _unseen(mix: Mix, target: int) -> float:
-    """Half an object of each other class, in objects of the sky."""
+    """Half an object of each other class, in units of objects of the sky."""
     each = mix.expected.sum(axis=0) / np.maximum(mix.count.sum(axis=0), 1)
     return float(_HALF * np.delete(each, target).sum())
 
@@ -170,10 +168,10 @@ def _unseen(mix: Mix, target: int) -> float:
 def _drawn(
     mix: Mix, passed: NDArray[np.bool_], target: int, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Draw purity and completeness from the posteriors of the rates at which objects pass."""
+    """Draws of purity and completeness from the posteriors of the selection rates."""
     hits = np.zeros(mix.count.shape)
     np.add.at(hits, (mix.stratum[passed], mix.truth[passed]), 1)
-    # Half an object a class, spread over its bins as its objects are.
+    # Half an object per class, distributed over its bins like its objects.
     half = _HALF * mix.count / np.maximum(mix.count.sum(axis=0), 1)
     there = mix.count > 0
     above, below = (hits + half)[there], (mix.count - hits + half)[there]

@@ -1,13 +1,13 @@
-"""Sets of classes that hold the true one as often as was asked for, class by class.
+"""Conformal sets: sets of classes that contain the true one with a given coverage, class by class.
 
 Split conformal prediction (Vovk, Gammerman & Shafer 2005; Angelopoulos & Bates 2023, section 2)
-with the score 1 - p of the true class (Sadinle, Lei & Wasserman 2019, least ambiguous sets), and
-a threshold of its own for each class and range of magnitude (Mondrian: Vovk 2012). Of n held-out
-objects of a cell, the ceil((n + 1) coverage)-th smallest score is the threshold; of new objects of
-this class and range, drawn alike, about this share then has its class in its set. The theorem that
-makes it "at least" wants held-out objects that nothing else was chosen by; ours chose the epoch and
-the temperature too, so what is found on other objects is what counts. Nor are objects alike where
-seeing, selection or bands differ; shares of the classes may differ freely, since each class has
+with the score 1 - p of the true class (Sadinle, Lei & Wasserman 2019, least ambiguous sets) and a
+separate threshold for each class and magnitude range (Mondrian: Vovk 2012). The threshold of a
+cell with n validation objects is the ceil((n + 1) coverage)-th smallest score; for exchangeable
+new objects of this class and range, about this fraction has its class in its set. The theorem that
+makes it "at least" needs objects that were not used otherwise. The validation objects also select
+the epoch and the temperature, so the coverage must be measured on other objects. Objects are not
+exchangeable if seeing, selection or bands differ; class fractions may differ, since each class has
 its own thresholds.
 """
 
@@ -27,30 +27,32 @@ from gqs.evaluation.intervals import Estimate, wilson
 
 Array = NDArray[np.float64]
 
-EDGES: Final = tuple(14 + 0.5 * step for step in range(21))  # r magnitudes, where there is enough
-ENOUGH: Final = 100  # held-out objects of a class in a cell
+EDGES: Final = tuple(
+    14 + 0.5 * step for step in range(21)
+)  # r magnitudes, if there are enough objects
+ENOUGH: Final = 100  # validation objects of a class in a cell
 
 
 @dataclass(frozen=True)
 class Cells:
-    """One class's ranges of magnitude and their thresholds."""
+    """Magnitude ranges of a class and their thresholds."""
 
     inner: Array  # (k,) inner edges of the ranges, r magnitudes
-    # (k + 1,) largest score, 1 - p, with which the class is in a set; infinite where the objects
+    # (k + 1,) largest score, 1 - p, with which the class is in a set; infinite if the objects
     # are too few to leave any out
     threshold: Array
-    unknown: float  # the same for objects without a magnitude, from all objects of the class
-    count: NDArray[np.int64]  # (k + 1,) held-out objects behind each threshold
+    unknown: float  # the same for objects without magnitude, from all objects of the class
+    count: NDArray[np.int64]  # (k + 1,) number of validation objects of each threshold
 
     def at(self, mag_r: Array) -> Array:
-        """Return the threshold at magnitudes: (n,)."""
+        """Threshold at magnitudes, (n,)."""
         place = placed(mag_r, self.inner)
         return np.where(place < 0, self.unknown, self.threshold[np.maximum(place, 0)])
 
 
 @dataclass(frozen=True)
 class Conformal:
-    """Thresholds for all classes; `sets` applies them."""
+    """Thresholds of all classes."""
 
     coverage: float
     cells: tuple[Cells, ...]
@@ -58,9 +60,7 @@ class Conformal:
     def sets(
         self, probability: Array, mag_r: Array, decided: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
-        """Tell which classes belong to each object's set: (n, 3) bool; no class at all where the
-        probabilities are NaN.
-        """
+        """Whether each class is in an object's set, (n, 3) bool; empty sets for NaN."""
         limits = np.stack([cell.at(mag_r) for cell in self.cells], axis=1)
         found = np.asarray(1 - probability <= limits)
         given = np.flatnonzero(decided >= 0)
@@ -70,9 +70,9 @@ class Conformal:
 
 
 def fit(probability: Array, truth: NDArray[np.int64], mag_r: Array, coverage: float) -> Conformal:
-    """Choose the thresholds on held-out objects."""
+    """Fit the thresholds to validation objects."""
     if not 0 < coverage < 1:
-        raise UsageError(f"A coverage of {coverage:g}: give a share above 0 and below 1.")
+        raise UsageError(f"Coverage {coverage:g}: must be a fraction above 0 and below 1.")
     cells = []
     for i in range(len(labels.CLASSES)):
         own = truth == i
@@ -98,9 +98,7 @@ def _threshold(score: Array, coverage: float) -> float:
 
 
 def written(sets: NDArray[np.bool_]) -> NDArray[np.str_]:
-    """Write sets as text: (n,) such as "QSO STAR", in the order of the labels; blank for no class
-    at all.
-    """
+    """Sets as text, (n,) such as "QSO STAR", in the order of `labels.CLASSES`; blank if empty."""
     names = np.array(labels.CLASSES)
     text = [" ".join(names[row]) for row in sets]
     return np.array(text, dtype=f"U{len(' '.join(labels.CLASSES))}")
@@ -108,7 +106,7 @@ def written(sets: NDArray[np.bool_]) -> NDArray[np.str_]:
 
 @dataclass(frozen=True)
 class Covered:
-    """How often sets of one class in one range of magnitude hold it, and how large they are."""
+    """Coverage and mean size of the sets of one class in one magnitude range."""
 
     name: str
     low: float
@@ -121,7 +119,7 @@ class Covered:
 def covered(
     sets: NDArray[np.bool_], truth: NDArray[np.int64], r: Array, edges: Array
 ) -> list[Covered]:
-    """Measure sets on objects whose class is known."""
+    """Measure the coverage of sets on objects of known class."""
     holds = sets[np.arange(len(truth)), truth]
     size = sets.sum(axis=1)
     found = []

@@ -1,9 +1,9 @@
-"""Class shares by magnitude, and Bayes' rule for a sky with other shares.
+"""Label shift: class fractions by magnitude, and Bayes' rule for other fractions.
 
-A network's probabilities hold for the mix of classes that it learned from. On a sky where class c
-has the share s_c(r) in place of the learned l_c(r), they become p_c s_c / l_c, scaled to sum to 1
-(Saerens, Latinne & Decaestecker 2002, Neural Computation 14, 21), provided that a class's
-objects of one magnitude look alike on both.
+The probabilities of a network are valid for the class fractions of its training set. On a sky where
+class c has the fraction s_c(r) instead of l_c(r), they become p_c s_c / l_c, normalised to sum to 1
+(Saerens, Latinne & Decaestecker 2002, Neural Computation 14, 21), provided that objects of a class
+at the same magnitude look alike in both.
 """
 
 from __future__ import annotations
@@ -23,25 +23,23 @@ Array = NDArray[np.float64]
 COUNT: Final = len(labels.CLASSES)
 STEP: Final = 0.1  # magnitudes
 SMOOTHING: Final = 0.3  # magnitudes: standard deviation of the kernel
-PSEUDO: Final = 3.0  # objects of the overall mix that are added at every magnitude
+PSEUDO: Final = 3.0  # objects with the overall fractions that are added at every magnitude
 
 
 @dataclass(frozen=True)
 class Shares:
-    """Shares of the classes at some magnitudes; between them, straight in the logarithm."""
+    """Class fractions at some magnitudes, interpolated linearly in the logarithm."""
 
     r: Array  # (k,) magnitudes, rising
     share: Array  # (k, 3) positive; each row sums to 1
 
     @property
     def by_magnitude(self) -> bool:
-        """Whether they depend on magnitude at all."""
+        """Whether the fractions depend on magnitude."""
         return len(self.r) > 1
 
     def at(self, mag_r: Array) -> Array:
-        """Return the shares at magnitudes; those of the ends beyond the ends: (n, 3), each row sums
-        to 1; NaN where the magnitude is NaN and the shares depend on it.
-        """
+        """Fractions at magnitudes, (n, 3), constant beyond the ends; NaN for unknown magnitudes."""
         mag_r = np.asarray(mag_r, dtype=np.float64)
         if not self.by_magnitude:
             return np.repeat(self.share, len(mag_r), axis=0)
@@ -50,7 +48,7 @@ class Shares:
         return np.asarray(found / found.sum(axis=1, keepdims=True))
 
     def to_json(self) -> dict[str, Any]:
-        """Return them as model.json holds them."""
+        """The fractions as in model.json."""
         found: dict[str, Any] = {"r": [round(float(value), 3) for value in self.r]}
         for i, name in enumerate(labels.CLASSES):
             found[name] = [float(f"{value:.6g}") for value in self.share[:, i]]
@@ -58,21 +56,23 @@ class Shares:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Shares:
-        """Read them from model.json."""
+        """Parse the fractions from model.json."""
         try:
             r = np.array(values["r"], dtype=np.float64)
             share = np.array([values[name] for name in labels.CLASSES], dtype=np.float64).T
         except (KeyError, TypeError) as error:
             raise ValueError(f"it lacks {error}") from error
         if share.shape != (len(r), COUNT) or not len(r) or (np.diff(r) <= 0).any():
-            raise ValueError("its magnitudes do not rise, or are not as many as its shares")
+            raise ValueError(
+                "its magnitudes do not increase, or differ in number from its fractions"
+            )
         if not (np.isfinite(share).all() and (share > 0).all() and np.isfinite(r).all()):
-            raise ValueError("a share is not positive")
+            raise ValueError("a fraction is not positive")
         return cls(r, share / share.sum(axis=1, keepdims=True))
 
 
 def learned_shares(truth: NDArray[np.int64], mag_r: Array, weights: Array | None = None) -> Shares:
-    """Count the classes that a network learned from, by magnitude."""
+    """Class fractions of a training set by magnitude, smoothed."""
     worth = np.ones(COUNT) if weights is None else np.asarray(weights, dtype=np.float64)
     counts = np.bincount(truth, minlength=COUNT) * worth
     overall = (counts + 1 / COUNT) / (counts + 1 / COUNT).sum()
@@ -84,7 +84,7 @@ def learned_shares(truth: NDArray[np.int64], mag_r: Array, weights: Array | None
     cell = np.clip(np.rint((mag_r[known] - r[0]) / STEP).astype(int), 0, len(r) - 1)
     table = np.zeros((len(r), COUNT))
     np.add.at(table, (cell, truth[known]), worth[truth[known]])
-    # A kernel of height 1, so that the sum is the number of objects around.
+    # A kernel of height 1, so that the sum is the number of neighbouring objects.
     height = SMOOTHING / STEP * np.sqrt(2 * np.pi)
     around = height * gaussian_filter1d(table, SMOOTHING / STEP, axis=0, mode="constant")
     found = around + PSEUDO * overall
@@ -95,14 +95,15 @@ def learned_shares(truth: NDArray[np.int64], mag_r: Array, weights: Array | None
 
 
 def own_shares(truth: NDArray[np.int64], mag_r: Array, learned: Shares) -> Shares:
-    """Count the classes of other objects as the learned ones were: by magnitude, or all at once."""
+    """Class fractions of other objects, by magnitude if those of the training set are."""
     unknown = np.full(len(truth), np.nan)
     return learned_shares(truth, mag_r if learned.by_magnitude else unknown)
 
 
 def reweighed(probabilities: Array, wanted: Array, learned: Array) -> Array:
-    """Give probabilities for other shares of the classes than were learned. Saerens et al. 2002:
-    (n, 3), each row sums to 1; NaN where `probabilities` is.
+    """Probabilities for other class fractions than the training set's, (n, 3); NaN stays NaN.
+
+    Saerens et al. 2002.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         odds = probabilities * (wanted / learned)
@@ -113,6 +114,6 @@ def reweighed(probabilities: Array, wanted: Array, learned: Array) -> Array:
 
 
 def shift(wanted: Shares, learned: Shares, mag_r: Array) -> Array:
-    """Return what moves logits from the learned shares to others: the log of their ratio."""
+    """Shift of logits between two sets of fractions: the logarithm of their ratio, (n, 3)."""
     ratio = np.log(wanted.at(mag_r)) - np.log(learned.at(mag_r))
     return np.asarray(np.nan_to_num(ratio))

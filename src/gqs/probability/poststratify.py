@@ -1,7 +1,7 @@
-"""Objects of known class, weighed until they stand for the sky that a prior describes.
+"""Post-stratification: weights with which objects of known class represent the sky of a prior.
 
-In a bin of magnitude, n objects of a class stand for the N of that class that the prior expects
-there: post-stratification (Holt & Smith 1979, J. R. Stat. Soc. A 142, 33).
+In a magnitude bin, n objects of a class represent the N of that class that the prior expects there
+(Holt & Smith 1979, J. R. Stat. Soc. A 142, 33).
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ Index = NDArray[np.int64]
 
 EDGES: Final = tuple(13 + 0.5 * step for step in range(23))  # r magnitudes
 ENOUGH: Final = 15  # objects of each class in a bin
-FINE: Final = 0.05  # magnitudes: step of the integral over a prior's counts
+FINE: Final = 0.05  # magnitudes, step of the integral over a prior's counts
 
 
 @dataclass(frozen=True)
 class Mix:
-    """Objects of known class, weighed so that they stand for a sky."""
+    """Objects of known class with weights that represent a sky."""
 
     truth: Index  # (n,) positions in `labels.CLASSES`
     stratum: Index  # (n,) bin of magnitude
-    expected: Array  # (bin, 3) objects of each class that the sky holds there, in any unit
-    count: Index  # (bin, 3) objects that stand for them
-    # (bin + 1,) r magnitudes at which the bins begin and end; nothing is known outside of them.
-    # From minus to plus infinity where magnitudes play no part.
+    expected: Array  # (bin, 3) objects of each class in the sky, in any unit
+    count: Index  # (bin, 3) objects that represent them
+    # (bin + 1,) r magnitudes of the bin edges; nothing is known outside of them. From minus to
+    # plus infinity if magnitudes are not used.
     ends: Array
 
     @property
     def weight(self) -> Array:
-        """Objects of the sky for which each object stands, (n,)."""
+        """Number of objects of the sky that each object represents, (n,)."""
         each = self.expected / np.maximum(self.count, 1)
         return np.asarray(each[self.stratum, self.truth])
 
@@ -51,7 +51,7 @@ def mixed(
     density: Callable[[Array], Array] | None = None,
     absolute: bool = True,
 ) -> tuple[Mix, NDArray[np.bool_]]:
-    """Weigh objects until they stand for the sky of a prior."""
+    """Weight objects to represent the sky of a prior; also which objects are used, (n,) bool."""
     used = np.isfinite(mag_r)
     if not used.any():
         used = np.ones(len(truth), dtype=bool)
@@ -60,7 +60,7 @@ def mixed(
     missing = [n for i, n in enumerate(labels.CLASSES) if not (truth == i).any()]
     if missing:
         raise UsageError(
-            f"No {missing[0]} was held out of training, so no threshold can be set. Train again "
+            f"There is no {missing[0]} among the validation objects. Train again "
             "with a larger validation side."
         )
     low, high = (float(value) for value in np.quantile(mag_r, [0.002, 0.998]))
@@ -75,7 +75,7 @@ def mixed(
         whole = _integrals(density, ends)
         if not absolute:
             whole *= count.sum(axis=1, keepdims=True) / whole.sum(axis=1, keepdims=True)
-        # A class of which a bin has no object stands in its nearest bin that has some.
+        # A class without objects in a bin is represented by its nearest bin that has some.
         expected = _moved(whole, count)
     if low == high:
         ends = np.array([-np.inf, np.inf])
@@ -83,7 +83,7 @@ def mixed(
 
 
 def _integrals(density: Callable[[Array], Array], ends: Array) -> Array:
-    """Sum densities over each bin, (bin, 3); asked for once, since a sky may be slow to tell."""
+    """Densities integrated over each bin, (bin, 3); evaluated once, since a prior may be slow."""
     grids = [
         np.linspace(low, high, max(2, int(np.ceil((high - low) / FINE)) + 1))
         for low, high in pairwise(ends.tolist())

@@ -1,7 +1,7 @@
-"""What the sky holds before anything is looked at: class densities by magnitude and place.
+"""Class priors: densities of galaxies, quasars and stars by magnitude and position.
 
-A prior is one of the names `balanced` and `sky`, or a table of one's own. It acts on a finished
-Predictions table, so that one classification can be weighed in several ways.
+A prior is `balanced`, `sky`, or a user's table. It is applied to a finished predictions table, so
+that one classification can be reweighted with several priors.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ Array = NDArray[np.float64]
 NAMES: Final = ("balanced", "sky")
 COLUMNS: Final = ("r", *(name.lower() for name in labels.CLASSES))
 PLACES: Final = 64  # positions over which the sky is averaged
-FAINTEST: Final = 40.0  # |r| beyond which a number is no magnitude
-_TELLING: Final = 3  # bad rows named in a refusal
-_ROUNDED: Final = 1e-3  # by which a row of shares may miss 1
-_NEAR: Final = 0.05  # of 1 or 100, where shares or percentages must have been meant
-_EMPTY: Final = 2.0  # sources a square degree and magnitude
-_LEAST: Final = 1e-9  # share that stands for none, so that its logarithm is finite
+FAINTEST: Final = 40.0  # largest |r| of a magnitude
+_MOST_NAMED: Final = 3  # bad rows named in a message
+_ROUNDED: Final = 1e-3  # largest deviation of a row of fractions from 1
+_NEAR: Final = 0.05  # of 1 or 100, within which fractions or percentages are assumed
+_EMPTY: Final = 2.0  # sources per square degree and magnitude
+_LEAST: Final = 1e-9  # fraction used for none, so that its logarithm is finite
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ class Prior:
     name : str
         `balanced`, `sky`, or the file's name.
     about : str
-        Where its numbers come from, for the catalogue's meta.
+        Source of its numbers, for the catalogue's metadata.
     absolute : bool
-        Whether they are sources a square degree and magnitude, or only shares at a magnitude.
+        Whether densities are sources per square degree and magnitude, or only class fractions.
     by_magnitude : bool
-        Whether they depend on the magnitude at all.
+        Whether densities depend on magnitude.
     density : callable
-        (r, ra, dec), each (n,), to (n, 3) in the order of the labels; NaN where r is.
+        (r, ra, dec), each (n,), to (n, 3) in the order of `labels.CLASSES`; NaN where r is NaN.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Prior:
     density: Callable[[Array, Array, Array], Array]
 
     def around(self, ra: Array, dec: Array) -> Callable[[Array], Array]:
-        """Average the prior over some places."""
+        """The prior averaged over positions."""
         good = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
         some = good[np.linspace(0, len(good) - 1, min(len(good), PLACES)).astype(int)]
 
@@ -76,27 +76,27 @@ class Prior:
 
 
 def find_prior(name: str | Path) -> Prior:
-    """Return a prior by its name, or read it from a file.
+    """Find a prior by name, or read it from a file.
 
     Parameters
     ----------
     name : str or Path
-        `balanced` (as many of each class at every magnitude), `sky` (published counts), or a
-        table (.csv, .ecsv, .parquet, .fits, .vot) with columns r, galaxy, qso, star, in capitals
-        or not: sources a square degree and magnitude or, where every row sums to 1, shares.
+        `balanced` (equal numbers at every magnitude), `sky` (published counts), or a
+        table (.csv, .ecsv, .parquet, .fits, .vot) with columns r, galaxy, qso, star in any
+        case: sources per square degree and magnitude or, if every row sums to 1, fractions.
 
     Returns
     -------
     Prior
-        Ready to weigh.
+        The prior.
 
     Raises
     ------
     UsageError
-        If there is no such file, rows of it are no densities, or it may be one thing or another,
-        as percentages may; the sentence names the rows.
+        If there is no such file, its rows are not densities, or it is ambiguous,
+        such as percentages; the message names the rows.
     BadInputError
-        If the file is no table.
+        If the file is not a table.
     """
     if str(name) == "balanced":
         even = "as many galaxies, quasars and stars at every magnitude"
@@ -106,23 +106,22 @@ def find_prior(name: str | Path) -> Prior:
     path = Path(name)
     if not path.is_file():
         raise UsageError(
-            f"Prior {str(name)!r}: neither {' nor '.join(NAMES)}, and there is no such file. "
-            f"A file has the columns {', '.join(COLUMNS)}."
+            f"Prior {str(name)!r}: is neither {' nor '.join(NAMES)}, and there is no such file. "
+            f"A file needs the columns {', '.join(COLUMNS)}."
         )
     return _from_file(path)
 
 
 def with_prior(predictions: Table, prior: Prior, learned: Shares, model: object) -> Table:
-    """Give probabilities for a prior in place of the mix of classes that the model learned from.
+    """Predictions with the probabilities for a prior instead of the training set's class fractions.
 
-    The class follows the probabilities. An object whose r magnitude is not known keeps the
-    probabilities of the learned mix, since no prior by magnitude can be right for it, and gets the
-    flag NO_PRIOR.
+    The class follows the probabilities. An object without r magnitude keeps its probabilities and
+    gets the flag NO_PRIOR.
     """
     if "prior" in predictions.meta:
         raise UsageError(
-            f"The predictions hold for the prior {predictions.meta['prior']!r} already. Classify "
-            "again without a prior, and weigh those."
+            f"The predictions are for the prior {predictions.meta['prior']!r} already. Classify "
+            "again without a prior first."
         )
     require_magnitudes(prior, learned, model)
     found = predictions.copy()
@@ -145,7 +144,7 @@ def with_prior(predictions: Table, prior: Prior, learned: Shares, model: object)
 
 
 def holds_for(prior: Prior | None) -> str:
-    """Say for which mix of classes probabilities hold."""
+    """A sentence on the class fractions that probabilities are valid for."""
     if prior is None:
         return (
             "Probabilities hold for the mix of classes that the model learned from: on an "
@@ -158,16 +157,16 @@ def holds_for(prior: Prior | None) -> str:
 
 
 def require_magnitudes(prior: Prior, learned: Shares, model: object) -> None:
-    """Refuse a prior by magnitude for a model that measures none."""
+    """Refuse a prior by magnitude for a model that measures no magnitudes."""
     if prior.by_magnitude and not learned.by_magnitude:
         raise UsageError(
-            f"{model}: learned from pictures without magnitudes, so no prior by magnitude, as "
-            f"{prior.name!r} is, can be applied. Use balanced, or a model of the form flux."
+            f"{model}: was trained on pictures without magnitudes, so a prior by magnitude such as "
+            f"{prior.name!r} cannot be applied. Use balanced, or a model of the form flux."
         )
 
 
 def require_counts(prior: Prior | None, what: str) -> Prior:
-    """Refuse a prior that does not tell how many of each class the sky holds."""
+    """Refuse a prior without number densities."""
     if prior is not None and prior.absolute:
         return prior
     table = "a table of sources a square degree and magnitude"
@@ -175,13 +174,13 @@ def require_counts(prior: Prior | None, what: str) -> Prior:
     if prior is None:
         raise UsageError(f"{needs}. Add --prior sky, or {table}.")
     raise UsageError(
-        f"{needs}, and the prior {prior.name} holds shares alone. Give --prior sky, or {table}, "
+        f"{needs}, and the prior {prior.name} has fractions only. Use --prior sky, or {table}, "
         "with the columns r, galaxy, qso and star, as docs/probabilities.md shows one."
     )
 
 
 def near_plane(ra: Array, dec: Array) -> int:
-    """Count places too near the galactic plane for the star counts of the prior `sky`."""
+    """Number of positions too close to the galactic plane for the prior `sky`."""
     known = np.isfinite(ra) & np.isfinite(dec)
     place = SkyCoord(ra[known] * units.deg, dec[known] * units.deg).galactic
     return int((np.abs(place.b.deg) < LOWEST).sum())
@@ -192,7 +191,7 @@ def _balanced(r: Array, ra: Array, dec: Array) -> Array:
 
 
 def _sky(r: Array, ra: Array, dec: Array) -> Array:
-    """Galaxies and quasars are alike everywhere; stars go by galactic longitude and latitude."""
+    """Galaxies and quasars are uniform; stars depend on galactic coordinates."""
     counts = carried("counts")
     found = np.stack([10 ** _straight(r, counts["r"], counts[name]) for name in COLUMNS[1:]], 1)
     place = SkyCoord(np.nan_to_num(ra) * units.deg, np.nan_to_num(dec) * units.deg).galactic
@@ -202,7 +201,7 @@ def _sky(r: Array, ra: Array, dec: Array) -> Array:
 
 
 def _straight(r: Array, at: object, values: object) -> Array:
-    """Interpolate, and go on at the ends as straight as inside."""
+    """Interpolate linearly, and extrapolate with the slope at the ends."""
     x, y = np.asarray(at, dtype=np.float64), np.asarray(values, dtype=np.float64)
     low = y[0] + (r - x[0]) * (y[1] - y[0]) / (x[1] - x[0])
     high = y[-1] + (r - x[-1]) * (y[-1] - y[-2]) / (x[-1] - x[-2])
@@ -224,9 +223,9 @@ def _from_file(path: Path) -> Prior:
     density = np.stack(densities, axis=1)
     bad = [f"row {i + 1}: {reason}" for i, reason in enumerate(_reasons(r, density)) if reason]
     if bad or not len(r):
-        told = "; ".join(bad[:_TELLING]) or "it has no rows"
-        more = f"; and {len(bad) - _TELLING} more rows" if len(bad) > _TELLING else ""
-        raise UsageError(f"{path}: is no prior: {told}{more}. Mend the file.")
+        reasons = "; ".join(bad[:_MOST_NAMED]) or "it has no rows"
+        more = f"; and {len(bad) - _MOST_NAMED} more rows" if len(bad) > _MOST_NAMED else ""
+        raise UsageError(f"{path}: is not a prior: {reasons}{more}. Correct the file.")
     shares = _are_shares(density.sum(axis=1), path)
     order = np.argsort(r)
     r, density = r[order], density[order]
@@ -241,7 +240,7 @@ def _from_file(path: Path) -> Prior:
 
 
 def _named(table: Table, path: Path) -> Table:
-    """Take the columns by their names, whether in capitals or not."""
+    """The columns by name, in any case."""
     for name in COLUMNS:
         alike = [one for one in table.colnames if one.strip().lower() == name]
         if len(alike) > 1:
@@ -251,16 +250,18 @@ def _named(table: Table, path: Path) -> Table:
     if len(table.colnames) == 1 and set(COLUMNS) <= set(
         re.split(r"\W+", table.colnames[0].lower())
     ):
-        raise UsageError(f"{path}: its columns are not parted by commas. Write r,galaxy,qso,star.")
+        raise UsageError(
+            f"{path}: its columns are not separated by commas. Write r,galaxy,qso,star."
+        )
     tables.require_columns(table, COLUMNS, path)
     return table
 
 
 def _are_shares(total: Array, path: Path) -> bool:
-    """Tell shares from densities by what each row sums to; refuse what may be either.
+    """Whether rows are fractions instead of densities, from their sums; refuse ambiguous ones.
 
-    No sky is as empty as 2 sources a square degree and magnitude at all magnitudes, and counts do
-    not stay within 5 % of 1 or of 100 over most of a file.
+    No sky is as empty as 2 sources per square degree and magnitude at all magnitudes, and counts
+    do not stay within 5 % of 1 or of 100 over most of a file.
     """
     if (np.abs(total - 1) < _ROUNDED).all():
         return True
@@ -269,14 +270,14 @@ def _are_shares(total: Array, path: Path) -> bool:
         if near.mean() > 0.5 or (whole == 1 and (total < _EMPTY).all()):
             odd = int(np.abs(total - 1).argmax())
             raise UsageError(
-                f"{path}: looks like {what}: row {odd + 1} sums to {total[odd]:g}. Give shares "
-                "of which each row sums to 1, or sources a square degree and magnitude."
+                f"{path}: looks like {what}: row {odd + 1} sums to {total[odd]:g}. Use fractions "
+                "of which each row sums to 1, or sources per square degree and magnitude."
             )
     return False
 
 
 def _reasons(r: Array, density: Array) -> list[str]:
-    """Say for each row why it is no density, or nothing."""
+    """Reason why each row is not a density, or an empty text."""
     found = []
     seen: set[float] = set()
     for magnitude, row in zip(r.tolist(), density, strict=True):
@@ -286,9 +287,9 @@ def _reasons(r: Array, density: Array) -> list[str]:
             if not (np.isfinite(value) and value >= 0)
         ]
         if not abs(magnitude) <= FAINTEST:
-            found.append(f"r = {magnitude} is no magnitude")
+            found.append(f"r = {magnitude} is not a magnitude")
         elif magnitude in seen:
-            found.append(f"r = {magnitude:g} comes twice")
+            found.append(f"r = {magnitude:g} is repeated")
         elif wrong:
             found.append(f"{wrong[0]} is not a number of 0 or more")
         elif not row.sum() > 0:

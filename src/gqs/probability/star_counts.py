@@ -1,4 +1,4 @@
-"""Stars a square degree and magnitude towards any place of the sky. Bahcall & Soneira 1980, B1."""
+"""Star counts per square degree and magnitude in any direction (Bahcall & Soneira 1980, B1)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from gqs import tables
 Array = NDArray[np.float64]
 
 TABLE: Final = Path(__file__).with_suffix(".ecsv")
-V_MINUS_R: Final = 0.3  # of the table's meta: a middling star, Johnson V and SDSS r
-LOWEST: Final = 20.0  # degrees of latitude under which the formula does not hold
+V_MINUS_R: Final = 0.3  # V - r of a typical star, Johnson V and SDSS r; see the table's metadata
+LOWEST: Final = 20.0  # degrees of latitude below which the formula is not valid
 
 
 def star_density(r: Array, longitude: Array, latitude: Array) -> Array:
-    """Return the differential star counts of the sky: (n,) stars a square degree and magnitude."""
+    """Differential star counts, (n,) stars per square degree and magnitude."""
     v = np.asarray(r, dtype=np.float64) + V_MINUS_R
     b = np.radians(np.maximum(np.abs(latitude), LOWEST))
     cos_l = np.cos(np.radians(longitude))

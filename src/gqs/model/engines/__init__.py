@@ -1,5 +1,6 @@
-"""What computes: torch, ONNX Runtime or OpenVINO, in fp32, bf16 or int8, from one model folder.
+"""Inference engines: torch, ONNX Runtime or OpenVINO, in fp32, bf16 or int8.
 
-`whole` is the model as one module, `graph` draws it as ONNX, `running` has the engines, `rounded`
-makes int8, `specimens` and `checking` hold each engine against torch, and `choosing` picks one.
+`export_module` is the model as one torch module, `graph` writes it as ONNX, `backends` has the
+engines, `quantize` makes int8, `probe_cutouts` and `parity` compare an engine with torch, and
+`select` chooses one.
 """

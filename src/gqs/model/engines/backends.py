@@ -1,4 +1,4 @@
-"""The engines: torch, ONNX Runtime and OpenVINO, each from cutouts to logits and embedding."""
+"""Engines from cutouts to logits and embedding: torch, ONNX Runtime and OpenVINO."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ PRECISIONS: Final = {
     "openvino": ("fp32", "bf16", "int8"),
 }
 PACKAGES: Final = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
-# Cutouts at a time: as many as the caches hold the layers of; benchmarks/engines.py.
+# Batch sizes whose layers fit into the caches; see benchmarks/engines.py.
 BATCHES: Final = {"torch": 256, "onnx": 32, "openvino": 32}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """An engine and the precision in which it computes, written as in `openvino:bf16`."""
+    """An engine and its precision, written as `openvino:bf16`."""
 
-    engine: str  # A key of `PRECISIONS`
+    engine: str  # a key of `PRECISIONS`
     precision: str = "fp32"  # one of its values
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ class Choice:
 
     @classmethod
     def parse(cls, text: str) -> Choice:
-        """Read it as users write it."""
+        """Parse a user's text."""
         engine, _, precision = text.partition(":")
         if engine not in PRECISIONS:
             raise UsageError(
@@ -68,28 +68,28 @@ class Choice:
         return cls(engine, precision)
 
     def versions(self) -> str:
-        """Name the package that computes, and its version."""
+        """Name and version of the package."""
         return f"{PACKAGES[self.engine]} {version(PACKAGES[self.engine])}"
 
 
 def installed(engine: str) -> bool:
-    """Tell whether an engine and what makes its graphs are installed."""
+    """Whether the packages of an engine are installed."""
     wanted = [PACKAGES[engine]] if engine == "torch" else [PACKAGES[engine], "onnx", "onnxscript"]
     return all(find_spec(name) is not None for name in wanted)
 
 
 class Engine(Protocol):
-    """What judges cutouts."""
+    """Computes logits and embeddings of cutouts."""
 
     name: str  # as in `openvino:bf16`
-    batch: int  # cutouts that it likes at a time
+    batch: int  # preferred batch size
 
     def __call__(self, images: NDArray[Any], seeing: NDArray[np.floating]) -> tuple[Floats, Floats]:
         """(n, band, 50, 50) cutouts, (n, band) arcsec -> (n, 3) logits, (n, d) embedding."""
 
 
 class Torch:
-    """The network itself, as it was trained."""
+    """The network in torch."""
 
     batch = BATCHES["torch"]
 
@@ -106,7 +106,7 @@ class Torch:
             torch.set_num_threads(threads)
 
     def __call__(self, images: NDArray[Any], seeing: NDArray[np.floating]) -> tuple[Floats, Floats]:
-        """Judge cutouts, as `Engine` says."""
+        """Logits (n, 3) and embeddings (n, d) of cutouts."""
         device = next(self.network.parameters()).device
         half = torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
         with torch.inference_mode(), half:
@@ -117,7 +117,7 @@ class Torch:
 
 
 class Graph:
-    """A graph, or its two parts in turn, in ONNX Runtime or in OpenVINO."""
+    """A graph, or its two parts in sequence, in ONNX Runtime or OpenVINO."""
 
     def __init__(self, choice: Choice, parts: list[ModelProto], threads: int | None = None) -> None:
         self.name, self.batch = str(choice), BATCHES[choice.engine]
@@ -131,12 +131,12 @@ class Graph:
         self.inputs = [value.name for value in parts[0].graph.input]
 
     def __call__(self, images: NDArray[Any], seeing: NDArray[np.floating]) -> tuple[Floats, Floats]:
-        """Judge cutouts, as `Engine` says."""
+        """Logits (n, 3) and embeddings (n, d) of cutouts."""
         values = self.values(images, seeing)
         return values["logits"], values["embedding"]
 
     def values(self, images: NDArray[Any], seeing: NDArray[np.floating]) -> dict[str, NDArray[Any]]:
-        """Return all that the last part gives, by name."""
+        """All outputs of the last part, by name."""
         kind = np.uint8 if images.dtype == np.uint8 else np.float32
         given = {"images": np.ascontiguousarray(images, kind), "seeing": seeing.astype(np.float32)}
         values = {name: given[name] for name in self.inputs}
@@ -146,7 +146,7 @@ class Graph:
 
 
 def _onnx_stage(data: bytes, precision: str, threads: int) -> Stage:
-    """Start a graph in ONNX Runtime; its precision is in its nodes."""
+    """Load a graph in ONNX Runtime; the precision is part of the graph."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -163,7 +163,7 @@ def _onnx_stage(data: bytes, precision: str, threads: int) -> Stage:
 
 
 def _openvino_stage(data: bytes, precision: str, threads: int) -> Stage:
-    """Start a graph in OpenVINO, on the CPU; int8 is in its nodes, the rest is then fp32."""
+    """Load a graph in OpenVINO on the CPU; int8 is part of the graph, the rest is then fp32."""
     core = _openvino().Core()
     hint = "bf16" if precision == "bf16" else "f32"
     compiled = core.compile_model(
@@ -181,7 +181,7 @@ def _openvino_stage(data: bytes, precision: str, threads: int) -> Stage:
 
     def run(values: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         request.infer(dict(values), share_inputs=True)
-        # A copy, since the next call writes into the same memory.
+        # A copy, since the next call reuses the memory.
         found = [request.get_output_tensor(i).data for i in range(len(names))]
         return {name: value.copy() for name, value in zip(names, found, strict=True)}
 
@@ -189,9 +189,9 @@ def _openvino_stage(data: bytes, precision: str, threads: int) -> Stage:
 
 
 def _openvino() -> Any:
-    """Import OpenVINO without openvino_telemetry, which would report the import to its makers.
+    """Import OpenVINO without openvino_telemetry, which would report the import over the network.
 
-    With that package out of sight openvino/tools/ovc/telemetry_utils.py takes its own stub.
+    Without that package openvino/tools/ovc/telemetry_utils.py uses its own stub.
     """
     reporter = "openvino_telemetry"
     if "openvino" in sys.modules or reporter in sys.modules:

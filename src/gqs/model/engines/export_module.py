@@ -1,8 +1,8 @@
-"""A model from nanomaggies to its answer as one torch module, which an engine can take whole.
+"""A model from nanomaggies to probabilities as one torch module, for export to other engines.
 
-The same as `dataset.preprocess.Preprocessing`, then the network; and, for those who are given
-nothing but the graph, the rules of `dataset.judgeable`, the magnitude of `imaging.photometry` and
-the temperature of `evaluation.temperature`. The tests hold each to its original.
+`Preprocessing` and the network; and, for an exported file, the rules of `cutouts.quality`, the
+magnitude of `imaging.photometry` and the temperature of `model.temperature` in operators that ONNX
+has. Tests compare each with its original.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from gqs.model.temperature import Temperature
 from gqs.networks.embedding import embed
 from gqs.surveys.sdss import CUTOUT_SIZE, REFERENCE_BAND, SOFTENING
 
-FAR: Final = 3e38  # stands for infinity, which some engines treat in ways of their own
-_FEW: Final = 100  # pixels of sky under which photometry takes it for black
+FAR: Final = 3e38  # replaces infinity, which engines treat differently
+_FEW: Final = 100  # sky pixels below which photometry assumes a sky of zero
 _POGSON: Final = 2.5 / math.log(10)
 
 
 class Whole(nn.Module):
-    """Cutouts as they are to logits and embedding."""
+    """From cutouts to logits and embedding."""
 
     noise: Tensor
 
@@ -41,7 +41,7 @@ class Whole(nn.Module):
         return embed(self.network, self.channels(images, seeing))
 
     def channels(self, images: Tensor, seeing: Tensor | None = None) -> Tensor:
-        """Return what the network sees, as `Preprocessing` gives it."""
+        """The network's input channels, equal to those of `Preprocessing`."""
         if self.preprocessing.form == "paper":
             return images.float() / 127.5 - 1
         valid = images.abs() < FAR
@@ -55,7 +55,7 @@ class Whole(nn.Module):
         return torch.cat(planes, dim=1)
 
     def example(self, n: int = 2) -> tuple[Tensor, ...]:
-        """Return inputs of the right kind: images, and seeing where the network is told it."""
+        """Example inputs: images, and the seeing if the network uses it."""
         bands = len(self.preprocessing.bands)
         if self.preprocessing.form == "paper":
             steps = torch.arange(n * 3 * CUTOUT_SIZE**2) % 251
@@ -66,7 +66,7 @@ class Whole(nn.Module):
 
 
 class Judging(nn.Module):
-    """Cutouts to calibrated probabilities, NaN where there is nothing to judge."""
+    """From cutouts to calibrated probabilities, NaN for cutouts that cannot be classified."""
 
     aperture: Tensor  # (k,) fraction of each pixel inside the aperture
     points: Tensor  # (k,) the same as whole numbers of points
@@ -97,7 +97,7 @@ class Judging(nn.Module):
         return torch.where(judged, probabilities, torch.nan), logits, embedding
 
     def judgeable(self, images: Tensor) -> Tensor:
-        """(n,) whether a cutout can be judged at all; the rule of `dataset.judgeable`."""
+        """Whether each cutout can be classified, (n,); the rule of `cutouts.quality`."""
         if self.form == "paper":
             plain = images.float()
             return plain.amax((1, 2, 3)) > plain.amin((1, 2, 3))
@@ -110,7 +110,7 @@ class Judging(nn.Module):
         return differs & centre & enough
 
     def softness(self, images: Tensor) -> Tensor:
-        """(n,) temperature at each cutout's r magnitude; `evaluation.temperature.Temperature`."""
+        """Temperature at each cutout's r magnitude, (n,); as `model.temperature.Temperature`."""
         overall = torch.full_like(images[:, 0, 0, 0].float(), self.temperature.overall)
         knots, values = self.temperature.knots, np.log(self.temperature.at_knots)
         if self.form == "paper" or not knots:
@@ -124,16 +124,16 @@ class Judging(nn.Module):
         return torch.where(measured, torch.exp(logs), overall)
 
     def magnitude(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, 2500) r pixels -> (n,) asinh magnitudes, and where there is one; `photometry`."""
+        """Asinh magnitudes (n,) of r pixels (n, 2500), and which are valid; as `photometry`."""
         rim = pixels[:, self.rim]
         seen = rim.abs() < FAR
         count = seen.float().sum(1, keepdim=True)
         ordered = torch.where(seen, rim, FAR).sort(dim=1).values
-        middle = ((count - 1) * 0.5).clamp_min(0).long()  # the lower of two, as photometry has it
+        middle = ((count - 1) * 0.5).clamp_min(0).long()  # the lower of two, as in photometry
         sky = torch.where(count >= _FEW, ordered.gather(1, middle), 0.0)
         inside = pixels[:, self.inside]
         valid = inside.abs() < FAR
-        mirror = inside.flip(1)  # the circle's pixels run from one end to the other
+        mirror = inside.flip(1)  # the aperture is symmetric through the centre
         above = torch.where(valid, inside, torch.where(mirror.abs() < FAR, mirror, sky)) - sky
         # Sums of whole numbers below 2^24 are exact: the decision never depends on rounding.
         masked = (~valid).float() @ self.points

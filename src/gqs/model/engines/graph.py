@@ -1,8 +1,8 @@
-"""A model as an ONNX graph: drawn by torch, made lighter, and parted where learning begins.
+"""A model as an ONNX graph: exported by torch, simplified, and split before the learned layers.
 
-torch.onnx draws what a module computes. Two things are then written otherwise, with the same
-results: asinh by its logarithm, since engines take it a number at a time, and channels that are
-joined only to be parted again. Nothing of the machine that drew it stays in the graph.
+Two things are rewritten with the same results: asinh by its logarithm, since engines compute asinh
+one number at a time, and channels that are concatenated only to be split again. Nothing of the
+machine that wrote the graph remains in it.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from gqs.errors import ModelError, UsageError
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
-OPSET: Final = 18  # what torch.onnx writes by itself; any engine since 2023 reads it
+OPSET: Final = 18  # torch.onnx's default; every engine since 2023 reads it
 OPSETS: Final = (18, 23)
 MADE_BY: Final = ("onnx", "onnxscript")
-_TINY: Final = 1e20  # numbers smaller than its inverse are 0 for their sign
+_TINY: Final = 1e20  # numbers smaller than its inverse get the sign 0
 
 
 def draw(
     module: nn.Module, inputs: dict[str, torch.Tensor], outputs: list[str], opset: int = OPSET
 ) -> ModelProto:
-    """Draw a module as an ONNX graph that takes any number of cutouts."""
+    """Export a module as an ONNX graph for any number of cutouts."""
     if missing := [name for name in MADE_BY if find_spec(name) is None]:
         raise UsageError(f"ONNX needs the Python package {missing[0]}: pip install 'gqs[engines]'.")
     if not OPSETS[0] <= opset <= OPSETS[1]:
-        raise UsageError(f"Opset {opset} cannot be written; {OPSETS[0]} to {OPSETS[1]} can.")
-    module = module.eval().requires_grad_(False)  # torch draws a backward pass otherwise
+        raise UsageError(f"Opset {opset} is not supported; use {OPSETS[0]} to {OPSETS[1]}.")
+    module = module.eval().requires_grad_(False)  # otherwise torch exports a backward pass
     try:
         with _quietly():
             program = torch.export.export(
@@ -56,9 +56,9 @@ def draw(
                 output_names=outputs,
                 verbose=False,
             )
-    except Exception as error:  # torch's own tree of errors has no common root
+    except Exception as error:  # torch's errors have no common base class
         cause: BaseException = error
-        while cause.__cause__ is not None:  # what torch wraps around it is advice to developers
+        while cause.__cause__ is not None:  # the rest of torch's message is for developers
             cause = cause.__cause__
         reason = " ".join(str(cause).split())[:160]
         raise ModelError(
@@ -74,7 +74,7 @@ def draw(
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep torch's notes on its own progress from users: what matters is raised."""
+    """Suppress torch's progress messages; errors are still raised."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -91,7 +91,7 @@ def _quietly() -> Iterator[None]:
 
 
 def _rewrite(model: ModelProto, learned: set[str]) -> None:
-    """Write asinh and needless joins otherwise, name the nodes by part, drop all else."""
+    """Rewrite asinh and needless concatenations, name nodes by part, and drop everything else."""
     from onnx import helper
 
     graph = model.graph
@@ -149,7 +149,7 @@ def _without_asinh(node: NodeProto) -> list[NodeProto]:
 
 
 def _through_joins(nodes: list[NodeProto], model: ModelProto) -> list[NodeProto]:
-    """Take channels that are cut out of a join from what was joined."""
+    """Replace slices of a concatenation by its inputs."""
     from onnx import numpy_helper
 
     constants = {
@@ -188,7 +188,7 @@ def _through_joins(nodes: list[NodeProto], model: ModelProto) -> list[NodeProto]
 
 
 def _needed(nodes: list[NodeProto], wanted: set[str]) -> list[NodeProto]:
-    """Leave out nodes that nothing asks any more."""
+    """The nodes that contribute to the outputs."""
     kept = []
     for node in reversed(nodes):
         if wanted.intersection(node.output):
@@ -198,7 +198,7 @@ def _needed(nodes: list[NodeProto], wanted: set[str]) -> list[NodeProto]:
 
 
 def parted(model: ModelProto) -> tuple[ModelProto, ModelProto]:
-    """Part a graph where learning begins."""
+    """Split a graph before the learned layers."""
     helper = importlib.import_module("onnx.helper")
     graph = model.graph
     first = [node for node in graph.node if node.name.startswith("exact/")]
@@ -207,7 +207,7 @@ def parted(model: ModelProto) -> tuple[ModelProto, ModelProto]:
     made = {name for node in first for name in node.output}
     made |= {value.name for value in graph.input}
     asked = dict.fromkeys(name for node in rest for name in node.input if name in made)
-    # Types of what passes are told by shape inference; float but for counts of cutouts.
+    # Types of tensors between the parts come from shape inference.
     shapes = importlib.import_module("onnx.shape_inference").infer_shapes(model).graph
     known = {value.name: value for value in (*shapes.value_info, *shapes.input)}
     passing = [known[name] for name in asked]

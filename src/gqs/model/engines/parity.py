@@ -1,8 +1,7 @@
-"""Every engine held against torch in float32: what differs, by how much, and whether it may.
+"""Comparison of an engine with torch in float32, and the allowed differences.
 
-What it may differ by depends on the precision. In fp32 nothing but the order of sums differs. In
-bf16 and int8 some objects that lie between two classes change sides; a class that torch was sure
-of must not.
+They depend on the precision. In fp32 only the order of sums differs. In bf16 and int8 the class of
+some ambiguous objects changes; a class of which torch was confident must not.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ from gqs.model.novelty import Typical
 
 Array = NDArray[np.float64]
 
-SURE: Final = 0.9  # a probability from which a class must not flip
-TIMES: Final = 5  # an engine is timed so often, and the shortest counts
+SURE: Final = 0.9  # probability above which a class must not change
+TIMES: Final = 5  # number of timings, of which the shortest is used
 TIMED: Final = 256  # cutouts, whatever the engine's batch
 
 
 class Limit(NamedTuple):
-    """What an engine may differ by from torch in float32."""
+    """Allowed differences from torch in float32."""
 
-    probability: float  # largest difference of any
-    flips: float  # share of objects whose class changes
+    probability: float  # largest difference of a probability
+    flips: float  # fraction of objects whose class changes
     unlike: float  # largest difference of a distance to the classes, in units of 1 + distance
 
 
@@ -43,28 +42,28 @@ LIMITS: Final = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """How an engine compares with torch in float32 on the same cutouts."""
+    """Differences of an engine from torch in float32 on the same cutouts."""
 
     engine: str  # such as "openvino:bf16"
     objects: int  # cutouts compared
     probability: float  # largest difference of a probability
     mean_probability: float  # mean difference of the largest probability
     flips: int  # objects whose class changes
-    sure_flips: int  # those of them of whose class torch was sure
-    accuracy: float  # share of objects judged right, minus torch's share
-    # largest difference of `unlike`, in units of 1 + unlike; 0 for models that have none
+    sure_flips: int  # number of those of which torch was confident
+    accuracy: float  # accuracy minus torch's accuracy
+    # largest difference of `unlike`, in units of 1 + unlike; 0 for models without it
     unlike: float
-    # cutouts a second of processor time, which other programs disturb less than the clock's
+    # cutouts per second of CPU time, which other programs disturb less than wall time
     a_cpu_second: float
-    refused: str = ""  # why it may not be used; empty where it may
+    refused: str = ""  # reason for refusal; empty if accepted
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON holds it."""
+        """The comparison as a JSON mapping."""
         return asdict(self)
 
 
 def answers(engine: Engine, seen: Specimens) -> tuple[Array, Array, float]:
-    """Let an engine judge all cutouts."""
+    """Probabilities and novelty of all cutouts by an engine."""
     logits, embeddings, took = [], [], []
     for start in range(0, len(seen), engine.batch):
         rows = slice(start, start + engine.batch)
@@ -89,7 +88,7 @@ def compared(
     reference: tuple[Array, Array],
     typical: Typical | None = None,
 ) -> Verdict:
-    """Hold an engine against torch."""
+    """Compare an engine with torch."""
     logits, embedding, a_cpu_second = answers(engine, seen)
     ours, theirs = softmax(logits, axis=1), softmax(reference[0], axis=1)
     difference = np.abs(ours - theirs)
@@ -116,7 +115,7 @@ def compared(
 
 
 def _why(found: Verdict, limit: Limit) -> str:
-    """Say what is outside the limits; nothing where all is inside."""
+    """The differences outside the limits as text; empty if there are none."""
     n = found.objects
     if not found.probability <= limit.probability:
         return (

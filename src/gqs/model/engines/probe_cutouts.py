@@ -1,4 +1,4 @@
-"""Cutouts to try an engine on: simulated sky, and what is rare there and hard on arithmetic."""
+"""Cutouts for testing an engine: simulated sources, including rare and numerically hard ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gqs.surveys.sdss import BANDS
 
 COUNT: Final = 384
 SEED: Final = 2023
-# One in EVERY is made as bright, or as faint, as the survey has them; and one as saturated.
+# One in EVERY is as bright, one as faint as the survey's extremes, and one saturated.
 EVERY: Final = 12
 BRIGHT: Final = ("r", 14.0)
 FAINT: Final = ("u", 24.0)
@@ -24,7 +24,7 @@ SATURATED: Final = ("r", 11.5)
 
 @dataclass(frozen=True)
 class Specimens:
-    """Cutouts whose class is known."""
+    """Cutouts with known classes."""
 
     # (n, band, 50, 50) nanomaggies, NaN where masked; (n, 3, 50, 50) uint8 for the form `paper`
     images: NDArray[Any]
@@ -38,8 +38,8 @@ class Specimens:
 def specimens(
     preprocessing: Preprocessing, count: int = COUNT, seed: int = SEED, harmed: bool = True
 ) -> Specimens:
-    """Simulate cutouts as a model takes them."""
-    # Imported here: whoever loads a model seldom needs a sky.
+    """Simulate cutouts for a model."""
+    # Imported here: loading a model seldom needs the simulation.
     from gqs.imaging.composite import colour_cutouts
     from gqs.simulation import population
     from gqs.simulation.stamps import render_cutouts
@@ -67,14 +67,14 @@ def specimens(
 
 
 def _harm(images: NDArray[np.float32], told: NDArray[np.float64], bands: str) -> None:
-    """Mask parts of some cutouts, in place, never the centre of r nor half of all."""
+    """Mask parts of some cutouts in place, but never the centre of r or half of the pixels."""
     away = [i for i, band in enumerate(bands) if band != "r"]
     for i in range(3, len(images), EVERY):
-        images[i, :, :11] = np.nan  # over the frame's edge
+        images[i, :, :11] = np.nan  # beyond the frame's edge
         if i + 1 < len(images) and away:
             images[i + 1, away[i % len(away)]] = np.nan  # a band is missing
         if i + 2 < len(images):
-            images[i + 2, :, 30:33, 7:40] = np.inf  # a satellite's trail
+            images[i + 2, :, 30:33, 7:40] = np.inf  # a satellite trail
         if i + 3 < len(images) and away:
             images[i + 3, away[i % len(away)], 22:28, 22:28] = np.nan  # a saturated core
         if i + 4 < len(images):

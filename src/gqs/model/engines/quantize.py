@@ -1,8 +1,8 @@
-"""Eight-bit weights and activations for the learned part of a graph, calibrated on cutouts.
+"""Static quantisation of the learned part of a graph to int8, calibrated on cutouts.
 
-Static quantisation: the range of every activation is fixed beforehand by what cutouts give. Only
-convolutions and matrix products with learned weights are rounded, and not the last: logits are few
-and decide. Aperture sums lie in the exact part and never come here.
+The range of every activation is fixed beforehand from cutouts. Only convolutions and matrix
+products with learned weights are quantised, and not the last one, which computes the logits.
+Aperture sums are in the exact part of the graph.
 """
 
 from __future__ import annotations
@@ -29,11 +29,9 @@ KINDS: Final = ("Conv", "Gemm", "MatMul")
 
 
 def quantised(exact: ModelProto, learned: ModelProto, seen: Specimens) -> ModelProto:
-    """Round the learned part of a graph to eight bits."""
+    """Quantise the learned part of a graph to int8."""
     if find_spec("onnxruntime") is None:
-        raise UsageError(
-            "int8 is calibrated by the Python package onnxruntime: pip install 'gqs[engines]'."
-        )
+        raise UsageError("int8 needs the Python package onnxruntime: pip install 'gqs[engines]'.")
     onnx, quantization = import_module("onnx"), import_module("onnxruntime.quantization")
     learned = onnx.shape_inference.infer_shapes(learned)
     products = [node.name for node in learned.graph.node if node.op_type in KINDS]
@@ -41,7 +39,7 @@ def quantised(exact: ModelProto, learned: ModelProto, seen: Specimens) -> ModelP
         given, made = Path(folder) / "learned.onnx", Path(folder) / "rounded.onnx"
         onnx.save(learned, str(given))
         before = logging.root.manager.disable
-        logging.disable(logging.WARNING)  # it advises a step that torch has done
+        logging.disable(logging.WARNING)  # it recommends a step that torch has done
         try:
             quantization.quantize_static(
                 str(given),
@@ -62,7 +60,7 @@ def quantised(exact: ModelProto, learned: ModelProto, seen: Specimens) -> ModelP
 
 
 def _reader(exact: ModelProto, seen: Specimens) -> Any:
-    """Give the quantiser what the exact part makes of cutouts, a batch at a time."""
+    """A reader that passes the outputs of the exact part to the quantiser, batch by batch."""
     reader = import_module("onnxruntime.quantization").CalibrationDataReader
     first = Graph(Choice("onnx"), [exact], threads=1)
 
@@ -72,7 +70,7 @@ def _reader(exact: ModelProto, seen: Specimens) -> Any:
             yield first.values(seen.images[rows], seen.seeing[rows])
 
     class Reader(reader):  # type: ignore[misc,valid-type]
-        """What onnxruntime asks for: a batch, or None at the end."""
+        """onnxruntime's interface: a batch, or None at the end."""
 
         def __init__(self) -> None:
             self.rest = batches()

@@ -1,8 +1,8 @@
-"""Which engine judges: the one that was asked for, or the fastest that does as torch does.
+"""Selection of the engine: the requested one, or the fastest one that agrees with torch.
 
-A graph is drawn once for each model, and an engine is tried once for each model, machine and
-version; what came out is kept in the user's cache, under names that change with all of these.
-Where many processes begin at once, one does it and the others wait for it.
+A graph is exported once for each model, and an engine is checked once for each model, machine and
+version; the results are kept in the user's cache under names that depend on all of these. If many
+processes start together, one does this and the others wait.
 """
 
 from __future__ import annotations
@@ -44,39 +44,39 @@ GRAPH: Final = "graph.onnx"
 ROUNDED: Final = "learned-int8.onnx"
 INPUTS: Final = ("images", "seeing")
 OUTPUTS: Final = ("logits", "embedding")
-CALIBRATED_ON: Final = 384  # cutouts, of another seed than those that engines are tried on
-_LEAST_GAIN: Final = 1.1  # an engine is not changed for less: timings are not better than this
+CALIBRATED_ON: Final = 384  # cutouts, of another seed than those of the checks
+_LEAST_GAIN: Final = 1.1  # least gain of speed for which another engine is chosen
 
 
 def nobody(sentence: str) -> None:
-    """Tell nobody."""
+    """Print nothing."""
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """What engines need to know of a model."""
+    """A model as the engines need it."""
 
     network: torch.nn.Module  # in evaluation mode
-    preprocessing: Preprocessing  # of its cutouts
+    preprocessing: Preprocessing  # of its input
     hash: str  # SHA-256 of the weights
-    typical: Typical | None = None  # of the model folder
+    typical: Typical | None = None  # novelty distances, if the model has them
 
     @cached_property
     def key(self) -> str:
-        """Hash of all that its graph depends on."""
+        """Hash of everything that the graph depends on."""
         made_by = [version(name) for name in ("torch", *graph.MADE_BY)]
         return files.hash_of([self.hash, repr(self.preprocessing), made_by, _sources()])
 
     @property
     def folder(self) -> Path:
-        """Where its graphs and verdicts are kept."""
+        """Cache folder of its graphs and checks."""
         from gqs.archive import frames_folder
 
         return frames_folder() / "engines" / self.key[:16]
 
 
 def opened(wanted: str, model: Model, threads: int | None = None, tell: Tell = nobody) -> Engine:
-    """Open an engine for a model."""
+    """Open an engine for a model; "auto" selects the fastest one."""
     if wanted == AUTO:
         return _fastest(model, threads, tell)
     choice = Choice.parse(wanted)
@@ -98,21 +98,21 @@ def _fastest(model: Model, threads: int | None, tell: Tell) -> Engine:
         return plain
     if not all(_known(choice, model) for choice in (Choice("torch"), *others)):
         try:
-            graph_of(model, tell)  # without it there is nothing to try
+            graph_of(model, tell)  # without it there is nothing to check
         except GqsError as error:
             tell(f"Engine torch is used: {error}")
             return plain
     speeds: dict[str, float] = {}
-    # On one thread each, as fields are judged; torch has but one setting for the whole process.
+    # On one thread, as fields are classified; torch has one setting for the whole process.
     with _torch_threads_kept():
         for choice in (Choice("torch"), *others):
             try:
                 verdict = _verdict(choice, model, 1, tell)
             except GqsError as error:
-                tell(f"Engine {choice} is passed over: {error}")
+                tell(f"Engine {choice} is not used: {error}")
                 continue
             if verdict.refused:
-                tell(f"Engine {choice} is passed over: {verdict.refused}.")
+                tell(f"Engine {choice} is not used: {verdict.refused}.")
             else:
                 speeds[str(choice)] = verdict.a_cpu_second
     least = _LEAST_GAIN * speeds.pop("torch", 0.0)
@@ -132,10 +132,10 @@ def _torch_threads_kept() -> Iterator[None]:
 
 
 def graph_of(model: Model, tell: Tell = nobody) -> ModelProto:
-    """Return a model's graph, from the cache where it has one."""
+    """The graph of a model, from the cache if it is there."""
 
     def draw() -> ModelProto:
-        tell("The model is made ready for other engines; this takes a minute, once.")
+        tell("Preparing the model for other engines; this takes a minute, once.")
         whole = Whole(_apart(model.network), model.preprocessing)
         return graph.draw(whole, dict(zip(INPUTS, whole.example(), strict=False)), [*OUTPUTS])
 
@@ -143,14 +143,14 @@ def graph_of(model: Model, tell: Tell = nobody) -> ModelProto:
 
 
 def _apart(network: torch.nn.Module) -> torch.nn.Module:
-    """Copy a network, since drawing takes its gradients from it."""
+    """A copy of a network, since export changes its gradients."""
     return copy.deepcopy(network).cpu()
 
 
 def started(
     choice: Choice, model: Model, threads: int | None = None, tell: Tell = nobody
 ) -> Engine:
-    """Start an engine without trying it."""
+    """Start an engine without checking it."""
     if choice.engine == "torch":
         return Torch(model.network, model.preprocessing, choice.precision, threads)
     whole = graph_of(model, tell)
@@ -158,35 +158,35 @@ def started(
     if choice.precision == "int8":
 
         def quantise() -> ModelProto:
-            tell("The model is rounded to eight bits; this takes a minute, once.")
+            tell("Quantising the model to int8; this takes a minute, once.")
             seen = specimens.specimens(model.preprocessing, CALIBRATED_ON, seed=1, harmed=False)
             return rounded.quantised(parts[0], parts[1], seen)
 
         parts[1] = _kept(model.folder / ROUNDED, quantise)
     try:
         return Graph(choice, parts, threads)
-    except Exception as error:  # each engine has errors of its own, with no common root
+    except Exception as error:  # the engines' errors have no common base class
         reason = " ".join(str(error).split())[:160]
         raise ModelError(
-            f"Engine {choice} cannot take this network ({type(error).__name__}: {reason}). Use "
-            "--engine torch."
+            f"Engine {choice} does not support this network ({type(error).__name__}: {reason}). "
+            "Use --engine torch."
         ) from error
 
 
 def _verdict(
     choice: Choice, model: Model, threads: int | None, tell: Tell, engine: Engine | None = None
 ) -> Verdict:
-    """Read what came out when the engine was tried here, or try it."""
+    """The result of an engine's check, from the cache if it is there."""
     if found := _known(choice, model):
         return found
     engine = engine or started(choice, model, threads, tell)
     with _one_at_a_time(model.folder):
         if found := _known(choice, model):
             return found
-        tell(f"Engine {choice} is tried on simulated cutouts, once for this model.")
+        tell(f"Checking engine {choice} on simulated cutouts, once for this model.")
         seen, reference = _reference(model)
         found = checking.compared(engine, choice.precision, seen, reference, model.typical)
-        with contextlib.suppress(ResourceError):  # a cache that cannot be written is done without
+        with contextlib.suppress(ResourceError):  # works without a writable cache
             files.write_json(_verdict_path(choice, model), found.as_dict())
     return found
 
@@ -204,25 +204,25 @@ def _verdict_path(choice: Choice, model: Model) -> Path:
 
 @contextlib.contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Let processes that would do the same wait for the first; where none can lock, all do it."""
+    """Let processes with the same work wait for the first; without file locks all do it."""
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             lock = held.enter_context((folder / ".lock").open("a"))
-            fcntl.flock(lock, fcntl.LOCK_EX)  # goes with the file, however the process ends
+            fcntl.flock(lock, fcntl.LOCK_EX)  # released when the process ends
         yield
 
 
 @lru_cache(maxsize=2)
 def _reference(model: Model) -> tuple[specimens.Specimens, tuple[Any, Any]]:
-    """Specimens, and what torch in float32 says of them."""
+    """Test cutouts and torch's float32 results for them."""
     seen = specimens.specimens(model.preprocessing)
     logits, embedding, _ = checking.answers(Torch(model.network, model.preprocessing), seen)
     return seen, (logits, embedding)
 
 
 def _kept(path: Path, make: Callable[[], ModelProto]) -> ModelProto:
-    """Read a graph from the cache, or make it and keep it there; damaged ones are made anew."""
+    """Read a graph from the cache, or make it and store it; a damaged one is replaced."""
     if (found := _whole(path)) is not None:
         return found
     with _one_at_a_time(path.parent):
@@ -249,7 +249,7 @@ def _whole(path: Path) -> ModelProto | None:
 
 @lru_cache(maxsize=1)
 def processor() -> str:
-    """Name this machine's processor, as far as it can be told."""
+    """Name of the processor, if it can be found."""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
         told = [line for line in lines if line.startswith(("model name", "flags", "Features"))]
@@ -259,7 +259,7 @@ def processor() -> str:
 
 @lru_cache(maxsize=1)
 def _sources() -> str:
-    """Hash of the code that a graph and its trial come from."""
+    """Hash of the code that makes and checks a graph."""
     from gqs import networks
     from gqs.cutouts import channels, preprocessing
 
