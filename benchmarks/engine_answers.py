@@ -14,12 +14,9 @@ from gqs.cutouts.field import cut_field
 from gqs.imaging import seeing
 from gqs.imaging.frames import group_fields
 from gqs.model.classifier import Classifier
-from gqs.model.engines import graph
-from gqs.model.engines import parity as checking
-from gqs.model.engines import quantize as rounded
-from gqs.model.engines import select as choosing
+from gqs.model.engines import graph, parity, quantize, select
 from gqs.model.engines.backends import PRECISIONS, Choice, Graph, Torch, installed
-from gqs.model.engines.probe_cutouts import Specimens
+from gqs.model.engines.probe_cutouts import ProbeCutouts
 from gqs.surveys.sdss import BANDS
 
 
@@ -33,10 +30,10 @@ def choices() -> list[Choice]:
     ]
 
 
-def model_of(classifier: Classifier) -> choosing.Model:
+def model_of(classifier: Classifier) -> select.Model:
     """What engines need to know of a classifier."""
-    return choosing.Model(
-        classifier.network, classifier.preprocessing, classifier.hash, classifier.typical
+    return select.Model(
+        classifier.network, classifier.preprocessing, classifier.hash, classifier.novelty
     )
 
 
@@ -44,25 +41,25 @@ def tell(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
 
 
-def rows_of(seen: Specimens, rows: Any) -> Specimens:
-    return Specimens(*(value[rows] for value in vars(seen).values()))
+def rows_of(seen: ProbeCutouts, rows: Any) -> ProbeCutouts:
+    return ProbeCutouts(*(value[rows] for value in vars(seen).values()))
 
 
-def strays(model: choosing.Model, seen: Specimens) -> dict[str, Any]:
+def strays(model: select.Model, seen: ProbeCutouts) -> dict[str, Any]:
     """Every engine's verdict on the same cutouts."""
     plain = Torch(model.network, model.preprocessing)
-    logits, embedding, _ = checking.answers(plain, seen)
+    logits, embedding, _ = parity.answers(plain, seen)
     found: dict[str, Any] = {"torch accuracy": (logits.argmax(axis=1) == seen.truth).mean()}
     for choice in choices():
-        engine = choosing.started(choice, model, None, tell)
-        verdict = checking.compared(
-            engine, choice.precision, seen, (logits, embedding), model.typical
+        engine = select.started(choice, model, None, tell)
+        verdict = parity.compared(
+            engine, choice.precision, seen, (logits, embedding), model.novelty
         )
         found[str(choice)] = verdict.as_dict()
     return found
 
 
-def real_sources(classifier: Classifier) -> Specimens | None:
+def real_sources(classifier: Classifier) -> ProbeCutouts | None:
     """Sources of the real frames, where these are at hand; their classes are those of torch."""
     root = os.environ.get("GQS_REAL_DATA")
     if not root or classifier.form != "flux":
@@ -78,11 +75,11 @@ def real_sources(classifier: Classifier) -> Specimens | None:
     judged = np.isfinite(classifier.predict_cutouts(every, classifier.bands, seeing=told)[:, 0])
     every, told = every[judged], told[judged]
     plain = Torch(classifier.network, classifier.preprocessing)
-    found = Specimens(every, told, np.zeros(len(every), np.int64))
-    return Specimens(every, told, checking.answers(plain, found)[0].argmax(axis=1))
+    found = ProbeCutouts(every, told, np.zeros(len(every), np.int64))
+    return ProbeCutouts(every, told, parity.answers(plain, found)[0].argmax(axis=1))
 
 
-def real_quasars(classifier: Classifier) -> Specimens | None:
+def real_quasars(classifier: Classifier) -> ProbeCutouts | None:
     """Cutouts of spectroscopic quasars, where these are at hand; their seeing is not known."""
     root = os.environ.get("GQS_REAL_DATA")
     if not root or classifier.form != "flux":
@@ -92,20 +89,20 @@ def real_quasars(classifier: Classifier) -> Specimens | None:
     judged = np.isfinite(classifier.predict_cutouts(images, BANDS)[:, 0])
     images = classifier.preprocessing.arrange(images[judged], BANDS)
     unknown = np.full(images.shape[:2], np.nan)
-    return Specimens(images, unknown, np.full(len(images), labels.index("QSO")))
+    return ProbeCutouts(images, unknown, np.full(len(images), labels.index("QSO")))
 
 
-def on_real(model: choosing.Model, real: Specimens) -> dict[str, Any]:
+def on_real(model: select.Model, real: ProbeCutouts) -> dict[str, Any]:
     """Verdicts on real sources, int8 calibrated on half of them too and tried on the rest."""
     ranges, tried = rows_of(real, np.s_[::2]), rows_of(real, np.s_[1::2])
     found = strays(model, tried)
     del found["torch accuracy"]
     if installed("onnx"):
-        exact, learned = graph.parted(choosing.graph_of(model))
-        eight = rounded.quantised(exact, learned, ranges)
-        logits, embedding, _ = checking.answers(Torch(model.network, model.preprocessing), tried)
+        exact, learned = graph.split_graph(select.graph_of(model))
+        eight = quantize.quantise(exact, learned, ranges)
+        logits, embedding, _ = parity.answers(Torch(model.network, model.preprocessing), tried)
         for name in filter(installed, ("onnx", "openvino")):
             engine = Graph(Choice(name, "int8"), [exact, eight])
-            verdict = checking.compared(engine, "int8", tried, (logits, embedding), model.typical)
+            verdict = parity.compared(engine, "int8", tried, (logits, embedding), model.novelty)
             found[f"{name}:int8, calibrated on real sources"] = verdict.as_dict()
     return found

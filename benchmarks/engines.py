@@ -49,9 +49,9 @@ from engine_answers import (
     tell,
 )
 from gqs.model.classifier import Classifier
-from gqs.model.engines import select as choosing
+from gqs.model.engines import select
 from gqs.model.engines.backends import PRECISIONS, Choice, Engine, Torch, installed
-from gqs.model.engines.probe_cutouts import BRIGHT, EVERY, FAINT, Specimens, specimens
+from gqs.model.engines.probe_cutouts import BRIGHT, EVERY, FAINT, ProbeCutouts, specimens
 from gqs.model.folder import Card, save_model
 from gqs.networks import zoo
 from measured import rounded as to_four_digits
@@ -86,7 +86,7 @@ def with_fresh_weights(folder: Path) -> Path:
     return folder
 
 
-def whole(classifier: Classifier, engine: Engine, seen: Specimens, n: int) -> Pass:
+def whole(classifier: Classifier, engine: Engine, seen: ProbeCutouts, n: int) -> Pass:
     """From nanomaggies to calibrated probabilities and `unlike`, as `gqs classify` does it."""
     ready = Classifier(
         **{**vars(classifier), "engine": engine, "batch": engine.batch},
@@ -100,7 +100,7 @@ def whole(classifier: Classifier, engine: Engine, seen: Specimens, n: int) -> Pa
     return once
 
 
-def alone(engine: Engine, seen: Specimens, n: int) -> Pass:
+def alone(engine: Engine, seen: ProbeCutouts, n: int) -> Pass:
     """The engine alone: preprocessing and network."""
     images, told = seen.images[:n], seen.seeing[:n]
 
@@ -141,9 +141,9 @@ def rates(systems: dict[str, Pass], rounds: int) -> dict[str, dict[str, float]]:
     }
 
 
-def started(model: choosing.Model, wanted: list[Choice], threads: int) -> dict[str, Engine]:
+def started(model: select.Model, wanted: list[Choice], threads: int) -> dict[str, Engine]:
     """Engines by name, whether they pass their trial or not."""
-    return {str(choice): choosing.started(choice, model, threads, tell) for choice in wanted}
+    return {str(choice): select.started(choice, model, threads, tell) for choice in wanted}
 
 
 def contiguous(network: torch.nn.Module) -> torch.nn.Module:
@@ -152,13 +152,13 @@ def contiguous(network: torch.nn.Module) -> torch.nn.Module:
 
 
 def speeds(
-    ours: Classifier, theirs: Classifier, sky: Specimens, pictures: Specimens, options: Any
+    ours: Classifier, theirs: Classifier, sky: ProbeCutouts, pictures: ProbeCutouts, options: Any
 ) -> dict[str, Any]:
     """All systems at each number of threads."""
     results: dict[str, Any] = {}
     for threads in options.threads:
         torch.set_num_threads(threads)
-        best = choosing.opened("auto", model_of(ours), threads, tell)
+        best = select.opened("auto", model_of(ours), threads, tell)
         n = len(sky)
         systems: dict[str, Pass] = {
             f"{name}, shipped": alone(engine, sky, n)
@@ -206,14 +206,14 @@ def summary(rate: dict[str, float], theirs: Classifier) -> dict[str, Any]:
     }
 
 
-def by_batch(model: choosing.Model, sky: Specimens) -> dict[str, dict[int, float]]:
+def by_batch(model: select.Model, sky: ProbeCutouts) -> dict[str, dict[int, float]]:
     """Cutouts a CPU-second of each engine in fp32, by the cutouts that it gets at a time."""
     torch.set_num_threads(1)
     found = {}
     for name in filter(installed, PRECISIONS):
         systems = {}
         for batch in TRIED:
-            engine = choosing.started(Choice(name), model, 1, tell)
+            engine = select.started(Choice(name), model, 1, tell)
             engine.batch = batch
             systems[str(batch)] = alone(engine, sky, len(sky))
         measured = rates(systems, 3)

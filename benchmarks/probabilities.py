@@ -25,12 +25,12 @@ import numpy as np
 import gqs
 from gqs import labels, tables
 from gqs.cutouts.store import CutoutStore
-from gqs.evaluation import reliability as calibration
+from gqs.evaluation import reliability
 from gqs.evaluation.matched import Judged, judge, numbers
 from gqs.evaluation.metrics import measure
-from gqs.model.held_out import calibration_of, held_out_of, with_bands
+from gqs.model.held_out import calibration_of, validation_logits_of, with_bands
 from gqs.probability import conformal
-from gqs.probability.label_shift import own_shares, reweighed
+from gqs.probability.label_shift import matching_fractions, reweight
 from gqs.probability.poststratify import mixed
 from gqs.probability.priors import find_prior
 from gqs.report.appraise import predict_rows
@@ -65,7 +65,7 @@ def examined(path: Path | None, store: CutoutStore, rows: np.ndarray) -> dict[st
     classifier = gqs.load_classifier(path)
     truth = store.index[rows]
     found: dict[str, Any] = {"model": classifier.hash, "bands": {}}
-    for bands in held_out_of(classifier, "sets"):
+    for bands in validation_logits_of(classifier, "sets"):
         predictions = predict_rows(classifier, Narrowed(store, bands), rows)
         judged = judge(predictions, truth)
         metrics = measure(judged, group="field", seed=SEED)
@@ -86,15 +86,15 @@ def examined(path: Path | None, store: CutoutStore, rows: np.ndarray) -> dict[st
 
 def held_to_truth(judged: Judged, weight: np.ndarray | None = None) -> dict[str, Any]:
     """Log loss and calibration error, whole fields drawn again."""
-    found = calibration.measures(judged, judged.groups("field"), seed=SEED, weight=weight)
+    found = reliability.measures(judged, judged.groups("field"), seed=SEED, weight=weight)
     return {name: found[name].to_json() for name in ("log_loss", "ece")}
 
 
 def at_own_mix(classifier: gqs.Classifier, judged: Judged, mag_r: np.ndarray) -> dict[str, Any]:
     """Hold probabilities against the truth for the mix of classes that the objects are of."""
     learned = calibration_of(classifier, "a calibration error").learned
-    own = own_shares(judged.truth, mag_r, learned)
-    here = judged.told(reweighed(judged.probability, own.at(mag_r), learned.at(mag_r)))
+    own = matching_fractions(judged.truth, mag_r, learned)
+    here = judged.told(reweight(judged.probability, own.at(mag_r), learned.at(mag_r)))
     ranges = []
     for low, high in pairwise(EDGES.tolist()):
         inside = (mag_r >= low) & (mag_r < high)
@@ -108,7 +108,7 @@ def coverage(
     classifier: gqs.Classifier, judged: Judged, mag_r: np.ndarray, bands: str
 ) -> dict[str, Any]:
     """Count how often sets hold the true class, by class and by range of magnitude."""
-    held_out = with_bands(held_out_of(classifier, "sets"), bands, classifier, "sets")
+    held_out = with_bands(validation_logits_of(classifier, "sets"), bands, classifier, "sets")
     temperature = calibration_of(classifier, "sets").at(bands)
     known = temperature.probabilities(held_out.logits, held_out.mag_r)
     found = {}
@@ -150,7 +150,7 @@ def shifted(
     mix, used = mixed(judged.truth, mag_r, density, counts)
     learned = calibration_of(classifier, "a prior").learned.at(mag_r[used])
     plain = judged.probability[used]
-    told = reweighed(plain, density(mag_r[used]), learned)
+    told = reweight(plain, density(mag_r[used]), learned)
     weight = mix.weight
     quasar = labels.index(labels.QSO)
     found = {

@@ -34,7 +34,7 @@ from gqs.cutouts.field import cut_field
 from gqs.cutouts.store import CutoutStore
 from gqs.imaging import seeing
 from gqs.imaging.frames import group_fields
-from gqs.model import novelty as typical
+from gqs.model import novelty
 from gqs.model.classify_field import flag_unlike
 from gqs.networks.embedding import embed
 from gqs.report.pictures import colours
@@ -75,9 +75,9 @@ def main() -> None:
         images = draw(store.images(some), np.random.default_rng(options.seed))
         drawn[name] = look(classifier, images, told[some][: len(images)])
     results: dict[str, object] = {"model": classifier.hash, "store": store.hash}
-    results["quantile"] = typical.QUANTILE
+    results["quantile"] = novelty.QUANTILE
     for name, method in methods(seen["fit"], classes[fit], seen["held"]):
-        limit = np.quantile(method(seen["held"]), typical.QUANTILE)
+        limit = np.quantile(method(seen["held"]), novelty.QUANTILE)
         usual = method(seen["test"])
         results[name] = {"flagged wrongly": (usual > limit).mean()} | {
             kind: {
@@ -88,14 +88,14 @@ def main() -> None:
             for kind, found in ((kind, method(cutouts)) for kind, cutouts in drawn.items())
         }  # fmt: skip
         print(name, results[name], flush=True)
-    found = typical.fit(seen["fit"]["decides"], classes[fit], seen["held"]["decides"])
+    found = novelty.fit(seen["fit"]["decides"], classes[fit], seen["held"]["decides"])
     x = to_channels(classifier.preprocessing, store.images(test[:256]), told[test[:256]])
     with torch.inference_mode():
         whole = cpu_seconds(lambda: classifier.network(x), 3)
     embedding = seen["test"]["decides"][:256]
     results["share of inference"] = cpu_seconds(lambda: found.unlike(embedding), 3) / whole
     if os.environ.get("GQS_REAL_DATA"):
-        judge = dataclasses.replace(classifier, typical=classifier.typical or found)
+        judge = dataclasses.replace(classifier, novelty=classifier.novelty or found)
         results["real fields"] = real(judge, options.sheet)
     save(options.name, options.seed, results)
 
@@ -128,7 +128,7 @@ def methods(fit: Seen, classes: np.ndarray, held: Seen) -> Iterator[tuple[str, M
     """Each way to say how unlike a cutout is; more is more unlike."""
     names = {"decides": "deciding layers", "last": "last layer", "measured": "measured features"}
     for key in [key for key in names if key in fit]:
-        known = typical.fit(fit[key], classes, held[key])
+        known = novelty.fit(fit[key], classes, held[key])
         yield f"Mahalanobis by class, {names[key]}", lambda s, k=key, t=known: t.unlike(s[k])
     for key in ("decides", "last"):
         yield f"Mahalanobis, one covariance, {names[key]}", shared(fit[key], classes, key)

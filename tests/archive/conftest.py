@@ -7,20 +7,19 @@ from collections.abc import Iterator
 import pytest
 
 from archive.folder import FRAMES, State, fetched
-from gqs.archive import http as web
-from gqs.archive import skyserver
+from gqs.archive import http, skyserver
 from loopback.sas import any_field, serve_frames, small_frame
 from loopback.server import LoopbackServer
 from loopback.skyserver import Database, SkyServer, generated
 
 ROWS = generated(400, repeats=6)
-QUICK = web.Patience(
+QUICK = http.Patience(
     tries=3, first_wait_s=0.01, longest_wait_s=0.05, low_speed_s=0.4, unreachable_s=1.0
 )
 
 
 @pytest.fixture
-def quick() -> web.Patience:
+def quick() -> http.Patience:
     """Three tries, and hardly a wait."""
     return QUICK
 

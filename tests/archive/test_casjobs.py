@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from archive.equal_catalogues import same
-from gqs.archive import casjobs, skyserver
-from gqs.archive import http as web
+from gqs.archive import casjobs, http, skyserver
 from gqs.archive.query import parse
 from gqs.archive.sciserver import TOKEN_VARIABLE, Server, Token
 from gqs.errors import BadInputError, GqsError, IntegrityError, NetworkError, UsageError
@@ -39,7 +38,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> Iterator[CasJobs]:
         yield made
 
 
-def pull(jobs: CasJobs, quick: web.Patience, folder: Path | None = None, **more: Any) -> Any:
+def pull(jobs: CasJobs, quick: http.Patience, folder: Path | None = None, **more: Any) -> Any:
     settings = {"token": Token(TOKEN), "page_rows": 20, "poll_s": (0.02, 0.05), "wait_s": 3.0}
     return casjobs.pull(
         ASKED, server=jobs.server.url, patience=quick, folder=folder, **{**settings, **more}
@@ -47,7 +46,7 @@ def pull(jobs: CasJobs, quick: web.Patience, folder: Path | None = None, **more:
 
 
 def test_a_batch_job_gives_what_skyserver_gives(
-    jobs: CasJobs, quick: web.Patience, tmp_path: Path
+    jobs: CasJobs, quick: http.Patience, tmp_path: Path
 ) -> None:
     """Queued, running, finished, downloaded in pages, and MyDB as empty as before."""
     found = pull(jobs, quick, tmp_path)
@@ -65,7 +64,7 @@ def test_a_batch_job_gives_what_skyserver_gives(
     same(again, other)
 
 
-def test_counting_needs_no_job(jobs: CasJobs, quick: web.Patience) -> None:
+def test_counting_needs_no_job(jobs: CasJobs, quick: http.Patience) -> None:
     counted = casjobs.count(ASKED, token=Token(TOKEN), server=jobs.server.url, patience=quick)
     assert counted == skyserver.count(ASKED, server=jobs.server.url)
     assert not jobs.jobs
@@ -81,7 +80,7 @@ def test_counting_needs_no_job(jobs: CasJobs, quick: web.Patience) -> None:
     ],
 )
 def test_a_job_that_does_not_finish_is_told(
-    jobs: CasJobs, quick: web.Patience, tmp_path: Path, becomes: tuple[int, ...], said: str
+    jobs: CasJobs, quick: http.Patience, tmp_path: Path, becomes: tuple[int, ...], said: str
 ) -> None:
     """A failed one is submitted again by the next run, a slow one is looked at again."""
     jobs.becomes, jobs.message = becomes, "Query exceeded its time"
@@ -109,7 +108,7 @@ def test_a_wait_is_told_in_a_unit_that_fits(seconds: float, said: str) -> None:
 
 
 def test_a_job_whose_number_was_never_heard_is_found_again(
-    jobs: CasJobs, quick: web.Patience, tmp_path: Path
+    jobs: CasJobs, quick: http.Patience, tmp_path: Path
 ) -> None:
     """The answer to the submission was lost: neither this run nor the next submits twice."""
     jobs.server.fault("reset", path="/jobs$", method="PUT", after=0, times=1)
@@ -127,7 +126,7 @@ def test_a_job_whose_number_was_never_heard_is_found_again(
 
 
 def test_a_download_that_broke_off_goes_on(
-    jobs: CasJobs, quick: web.Patience, tmp_path: Path
+    jobs: CasJobs, quick: http.Patience, tmp_path: Path
 ) -> None:
     flawless = pull(jobs, quick)
     jobs.server.fault("reset", path="/MyDB/query", method="POST")
@@ -139,7 +138,7 @@ def test_a_download_that_broke_off_goes_on(
 
 
 def test_a_table_that_has_gone_is_made_again_by_the_next_run(
-    jobs: CasJobs, quick: web.Patience, tmp_path: Path
+    jobs: CasJobs, quick: http.Patience, tmp_path: Path
 ) -> None:
     jobs.server.fault("status", path="/MyDB/query", method="POST", status=503)
     with pytest.raises(NetworkError, match="busy"):
@@ -152,7 +151,7 @@ def test_a_table_that_has_gone_is_made_again_by_the_next_run(
 
 
 def test_a_folder_of_another_query_or_damaged_is_refused(
-    jobs: CasJobs, quick: web.Patience, tmp_path: Path
+    jobs: CasJobs, quick: http.Patience, tmp_path: Path
 ) -> None:
     jobs.becomes = (0,)
     with pytest.raises(NetworkError, match="still queued"):
@@ -185,7 +184,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("where", ["PUT", "GET", "POST"])
 def test_the_token_is_never_seen(
-    jobs: CasJobs, quick: web.Patience, tmp_path: Path, fault: str, where: str,
+    jobs: CasJobs, quick: http.Patience, tmp_path: Path, fault: str, where: str,
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """Not in a sentence, an exception or what it holds, a log, the output or a file."""
@@ -242,7 +241,7 @@ def test_the_token_comes_from_a_file_or_a_variable(
 
 
 def test_two_processes_do_not_submit_one_job_each(
-    jobs: CasJobs, quick: web.Patience, tmp_path: Path
+    jobs: CasJobs, quick: http.Patience, tmp_path: Path
 ) -> None:
     jobs.becomes = (0,)
     errors: list[GqsError] = []
@@ -263,7 +262,7 @@ def test_two_processes_do_not_submit_one_job_each(
     assert len(jobs.jobs) == 1 and "still queued" in str(errors[0])
 
 
-def test_a_wrong_token_is_refused_by_the_server(jobs: CasJobs, quick: web.Patience) -> None:
+def test_a_wrong_token_is_refused_by_the_server(jobs: CasJobs, quick: http.Patience) -> None:
     with pytest.raises(UsageError, match="does not accept the token") as refusal:
         pull(jobs, quick, token=Token(NOT_OURS))
     assert NOT_OURS not in str(refusal.value)

@@ -17,8 +17,7 @@ from astropy.wcs import WCS
 
 from archive.equal_catalogues import same
 from gqs import tables
-from gqs.archive import http as web
-from gqs.archive import skyserver
+from gqs.archive import http, skyserver
 from gqs.archive.query import Spectroscopic, parse
 from gqs.errors import GqsError, IntegrityError, NetworkError, UsageError
 from gqs.surveys.sdss import FieldId, photo_objid
@@ -42,7 +41,7 @@ def wanted(**options: Any) -> list[dict[str, Any]]:
     )  # fmt: skip
 
 
-def test_what_comes_is_what_was_asked_for(sky: SkyServer, quick: web.Patience) -> None:
+def test_what_comes_is_what_was_asked_for(sky: SkyServer, quick: http.Patience) -> None:
     found = skyserver.pull(ASKED, server=sky.server.url, page_rows=13, patience=quick)
     expected = wanted()
     assert 40 < len(expected) == len(found) == found.meta["rows"]
@@ -182,7 +181,7 @@ BAD_DAYS: dict[str, tuple[dict[str, Any], str, int]] = {
 
 @pytest.mark.parametrize("day", BAD_DAYS)
 def test_each_fault_is_told_and_the_next_run_is_as_if_it_had_not_been(
-    sky: SkyServer, quick: web.Patience, tmp_path: Path, day: str
+    sky: SkyServer, quick: http.Patience, tmp_path: Path, day: str
 ) -> None:
     """The fault begins after the first page; the next run asks for what is missing only."""
     fault, said, code = BAD_DAYS[day]
@@ -207,14 +206,14 @@ def test_each_fault_is_told_and_the_next_run_is_as_if_it_had_not_been(
 
 
 @pytest.mark.parametrize("day", ["reset in mid-body", "429", "HTML with 200", "too many queries"])
-def test_a_fault_that_passes_is_not_noticed(sky: SkyServer, quick: web.Patience, day: str) -> None:
+def test_a_fault_that_passes_is_not_noticed(sky: SkyServer, quick: http.Patience, day: str) -> None:
     flawless = skyserver.pull(ASKED, server=sky.server.url)
     fault = sky.server.fault(**BAD_DAYS[day][0], times=2)
     same(skyserver.pull(ASKED, server=sky.server.url, patience=quick), flawless)
     assert fault.met == 2
 
 
-def test_a_retry_after_is_obeyed(sky: SkyServer, quick: web.Patience) -> None:
+def test_a_retry_after_is_obeyed(sky: SkyServer, quick: http.Patience) -> None:
     sky.server.fault("status", status=503, headers={"Retry-After": "1"}, times=1)
     skyserver.count(ASKED, server=sky.server.url, patience=quick)
     assert sky.server.log[1].at - sky.server.log[0].at > 0.95
@@ -242,17 +241,17 @@ def test_a_cut_last_row_is_asked_for_again_then_refused(sky: SkyServer) -> None:
 @pytest.mark.parametrize("lost", range(1, 24))
 def test_no_cut_of_a_last_row_goes_unseen(lost: int) -> None:
     """Not even one that leaves the number of cells as it was."""
-    from gqs.archive import csv_response as answer
+    from gqs.archive import csv_response
 
     body = page(*ROWS[:3])[:-1]  # without the last line's end, so that letters go
     columns = Spectroscopic().columns()
-    assert len(answer.read_rows(body, columns, "x")["objid"]) > 0
+    assert len(csv_response.read_rows(body, columns, "x")["objid"]) > 0
     with pytest.raises(IntegrityError, match="cut"):
-        answer.read_rows(body[:-lost], columns, "x")
+        csv_response.read_rows(body[:-lost], columns, "x")
 
 
 def test_pages_of_another_query_or_release_are_never_mixed(
-    sky: SkyServer, quick: web.Patience, tmp_path: Path
+    sky: SkyServer, quick: http.Patience, tmp_path: Path
 ) -> None:
     again = {"server": sky.server.url, "folder": tmp_path, "patience": quick}
     skyserver.pull(ASKED, **again)
@@ -339,7 +338,7 @@ def test_nothing_is_cached(sky: SkyServer) -> None:
 
 
 def test_fields_that_cover_a_position_nearest_first(
-    real_data: Path, monkeypatch: pytest.MonkeyPatch, quick: web.Patience
+    real_data: Path, monkeypatch: pytest.MonkeyPatch, quick: http.Patience
 ) -> None:
     """Real frames' own astrometry (their last table, Frame's columns) against their WCS.
 

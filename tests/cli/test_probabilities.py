@@ -20,12 +20,12 @@ from gqs.cli.probability_summary import ProbabilityOptions
 from gqs.errors import IntegrityError, UsageError
 from gqs.files import sha256
 from gqs.imaging.frames import group_fields
-from gqs.model.calibration import HeldOut, calibrate, table_of
+from gqs.model.calibration import ValidationLogits, calibrate, table_of
 from gqs.model.classifier import load_classifier
 from gqs.model.folder import Card, save_model
-from gqs.model.reweight import bands_given, list_candidates, weigh
+from gqs.model.reweight import apply_prior, bands_given, list_candidates
 from gqs.networks import zoo
-from gqs.probability.label_shift import learned_shares
+from gqs.probability.label_shift import training_fractions
 from gqs.probability.priors import find_prior
 from gqs.tables import Flag
 
@@ -57,7 +57,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     truth, mag_r = rng.integers(0, 3, n), rng.uniform(13, 24, n)
     logits = rng.normal(size=(n, 3)) + 5 * np.eye(3)[truth]
     objid = np.arange(n, dtype=np.uint64)
-    own, less = (HeldOut(objid, truth, mag_r, logits / doubt) for doubt in (1.0, 2.0))
+    own, less = (ValidationLogits(objid, truth, mag_r, logits / doubt) for doubt in (1.0, 2.0))
     folder = tmp_path_factory.mktemp("model")
     path = tables.write(table_of({"gri": own, "r": less}), folder / "held_out.parquet")
     card = Card(
@@ -69,7 +69,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         data_hash="0" * 64,
         split_hash="0" * 64,
         training={"held_out_sha256": sha256(path)},
-        calibration=calibrate(own, learned_shares(truth, mag_r), {"r": less}),
+        calibration=calibrate(own, training_fractions(truth, mag_r), {"r": less}),
     )
     save_model(folder, network.state_dict(), card)
     return folder
@@ -130,15 +130,15 @@ def test_prior_sets_and_candidates_in_one_go(
 def test_python_gives_what_the_command_gives(model: Path, catalogue: Path) -> None:
     classifier, before = load_classifier(model), tables.read(catalogue)
     sky = find_prior("sky")
-    weighed = weigh(before, classifier, sky, coverage=0.9)
-    again = weigh(before, classifier, "sky", coverage=0.9)
-    assert (weighed["set"] == again["set"]).all()
-    listed = list_candidates(weighed, classifier, "QSO", 0.05, sky)
+    weighted = apply_prior(before, classifier, sky, coverage=0.9)
+    again = apply_prior(before, classifier, "sky", coverage=0.9)
+    assert (weighted["set"] == again["set"]).all()
+    listed = list_candidates(weighted, classifier, "QSO", 0.05, sky)
     assert listed.threshold.reached and listed.threshold.objects == 1500
     assert listed.own == pytest.approx(np.mean(listed.table["p_qso"]))
     for prior in (None, find_prior("balanced")):
         with pytest.raises(UsageError, match=r"^A list of candidates needs to know how many"):
-            list_candidates(weighed, classifier, "QSO", 0.05, prior)
+            list_candidates(weighted, classifier, "QSO", 0.05, prior)
 
 
 def test_sets_and_lists_rest_on_held_out_objects_with_the_same_bands(
@@ -155,7 +155,7 @@ def test_sets_and_lists_rest_on_held_out_objects_with_the_same_bands(
             table[f"seeing_{band}"][first] = 1.3
         assert set(bands_given(table, classifier)[first]) == {bands}
         assert set(bands_given(table, classifier)[~first]) == {"gri"}
-        here = weigh(table, classifier, "sky", coverage=0.9)
+        here = apply_prior(table, classifier, "sky", coverage=0.9)
         judged = np.asarray(here["class"]).astype(str) != ""
         blank = np.asarray(here["set"]).astype(str) == ""
         np.testing.assert_array_equal(blank, ~judged | (first & (bands == "gr")))
@@ -201,7 +201,7 @@ def test_one_is_told_as_one(model: Path, catalogue: Path, tmp_path: Path) -> Non
     classifier, before = load_classifier(model), tables.read(catalogue)
     asked = ("sky", None, "GALAXY", 0.3, tmp_path / "list.csv")
     wanted = checked(classifier, tmp_path / "all.csv", *asked)
-    found = weigh(before, classifier, "sky")
+    found = apply_prior(before, classifier, "sky")
     listed = list_candidates(found, classifier, "GALAXY", 0.3, find_prior("sky"))
     score, flags = np.asarray(before["p_galaxy"]), np.asarray(before["flags"])
     first = before["objid"] == listed.table["objid"][0]

@@ -16,15 +16,15 @@ from gqs.errors import UsageError
 from gqs.explain.sources import WORDS, Wanted, explain
 from gqs.files import sha256
 from gqs.labels import PROBABILITY_COLUMNS
-from gqs.model import novelty as typical
+from gqs.model import novelty
 from gqs.model.calibration import METHOD
 from gqs.model.classifier import Classifier, load_classifier
 from gqs.model.examples import Examples
 from gqs.model.folder import CARD, EXAMPLES, TYPICAL
-from gqs.model.reweight import weigh
+from gqs.model.reweight import apply_prior
 from gqs.model.temperature import Temperature
 from gqs.networks.embedding import embed
-from gqs.probability.label_shift import Shares
+from gqs.probability.label_shift import ClassFractions
 from gqs.tables import Flag
 
 
@@ -41,7 +41,7 @@ def with_examples(bare: Classifier) -> Classifier:
     images, classes = stars(60), np.arange(60) % 3
     embedding = embed(bare.network, Preprocessing("flux", "ugriz", "linear")(images))[1]
     values = embedding.detach().double().numpy()
-    found = typical.fit(values, classes, values)
+    found = novelty.fit(values, classes, values)
     pictures = np.random.default_rng(1).integers(0, 255, (60, 50, 50, 3)).astype(np.uint8)
     objid = np.arange(60, dtype=np.uint64)
     places = found.coordinates(values).astype(np.float32)
@@ -51,7 +51,7 @@ def with_examples(bare: Classifier) -> Classifier:
     }
     card = json.loads((bare.folder / CARD).read_text())
     card["training"] |= {f"{name}_sha256": sha256(path) for name, path in paths.items()}
-    shares = Shares(np.array([15.0, 23.0]), np.array([[0.3, 0.4, 0.3], [0.3, 0.3, 0.4]]))
+    shares = ClassFractions(np.array([15.0, 23.0]), np.array([[0.3, 0.4, 0.3], [0.3, 0.3, 0.4]]))
     temperature = Temperature(1.3).to_json()
     fewer = {"fewer_bands": {"griz": {"temperature": Temperature(1.9).to_json()}}}
     calibration = {"temperature": temperature, "learned_shares": shares.to_json(), **fewer}
@@ -91,7 +91,7 @@ def test_a_source_is_the_same_by_name_position_and_pixel(
     assert done.exit_code == 0, done.output
     page, numbers = out.read_text(), json.loads(out.with_suffix(".json").read_text())
     (source,) = numbers["sources"]
-    (listed,) = weigh(table[table["objid"] == objid], full, "sky")
+    (listed,) = apply_prior(table[table["objid"] == objid], full, "sky")
     assert source["objid"] == objid and source["class"] == listed["class"]
     for name in PROBABILITY_COLUMNS:  # those of the catalogue
         assert source[name] == pytest.approx(listed[name], abs=1e-6)
@@ -104,7 +104,7 @@ def test_a_source_is_the_same_by_name_position_and_pixel(
 
     less = [path for path in frames(survey) if "-u-" not in path.name]
     without = full.classify_field(less, table["objid", "ra", "dec"])
-    (listed,) = weigh(without[table["objid"] == objid], full, "sky")
+    (listed,) = apply_prior(without[table["objid"] == objid], full, "sky")
     for name in PROBABILITY_COLUMNS:
         assert source["without"]["u"][name] == pytest.approx(listed[name], abs=2e-3)
 

@@ -6,24 +6,26 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from gqs.model.calibration import Calibration, HeldOut, calibrate, sets_of, table_of
+from gqs.model.calibration import Calibration, ValidationLogits, calibrate, sets_of, table_of
 from gqs.model.temperature import Temperature
-from gqs.probability.label_shift import learned_shares, reweighed
+from gqs.probability.label_shift import reweight, training_fractions
 
 N = 500
 
 
-def drawn(n: int, seed: int, sure: float = 1.0) -> HeldOut:
+def drawn(n: int, seed: int, sure: float = 1.0) -> ValidationLogits:
     """Posterior log odds of Gaussians at equal shares, times a factor by which they are wrong."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, 3, n)
     x = rng.normal(size=(n, 3)) + 1.5 * np.eye(3)[truth]
-    return HeldOut(np.arange(n, dtype=np.uint64), truth, rng.uniform(16, 22, n), sure * 1.5 * x)
+    return ValidationLogits(
+        np.arange(n, dtype=np.uint64), truth, rng.uniform(16, 22, n), sure * 1.5 * x
+    )
 
 
 def test_each_set_of_bands_comes_back_with_the_objects_that_it_can_judge() -> None:
     whole, less = drawn(N, 1), drawn(N, 2)
-    less = HeldOut(whole.objid, whole.truth, whole.mag_r, less.logits)
+    less = ValidationLogits(whole.objid, whole.truth, whole.mag_r, less.logits)
     whole.logits[[3, 7]] = np.nan
     less.logits[[7, 11]] = np.nan
     table = table_of({"ugriz": whole, "gri": less})
@@ -44,13 +46,13 @@ def test_each_set_of_bands_comes_back_with_the_objects_that_it_can_judge() -> No
 )
 def test_the_temperature_is_that_of_the_nearest_set(given: str, taken: float) -> None:
     fewer = {bands: Temperature(t) for bands, t in (("griz", 2.0), ("gri", 3.0), ("r", 4.0))}
-    shares = learned_shares(np.arange(3), np.full(3, np.nan))
+    shares = training_fractions(np.arange(3), np.full(3, np.nan))
     assert Calibration(Temperature(1.0), shares, fewer).at(given).overall == taken
 
 
 def test_the_card_tells_a_temperature_for_each_set_and_older_cards_one() -> None:
     sure, less = drawn(4000, 3, sure=2.0), drawn(4000, 4, sure=0.7)
-    learned = learned_shares(sure.truth, sure.mag_r)
+    learned = training_fractions(sure.truth, sure.mag_r)
     card = calibrate(sure, learned, {"gri": less})
     found = Calibration.from_card(card)
     assert found is not None
@@ -68,18 +70,18 @@ def test_the_card_tells_a_temperature_for_each_set_and_older_cards_one() -> None
 def test_probabilities_hold_for_the_learned_mix_whatever_was_held_out() -> None:
     """The held-out side has few faint quasars, the learned mix as many as of the rest."""
     every = drawn(60000, 5, sure=1.8)
-    learned = learned_shares(every.truth, every.mag_r)
+    learned = training_fractions(every.truth, every.mag_r)
     rng = np.random.default_rng(6)
     rare = (every.truth == 1) & (every.mag_r > 19) & (rng.uniform(size=len(every)) < 0.9)
     kept = every.logits.copy()
     kept[rare] = np.nan
-    held_out = HeldOut(every.objid, every.truth, every.mag_r, kept).usable()
+    held_out = ValidationLogits(every.objid, every.truth, every.mag_r, kept).usable()
     found = Calibration.from_card(calibrate(held_out, learned))
     assert found is not None
     np.testing.assert_allclose(found.temperature.at(np.array([17.0, 20.5])), 1.8, rtol=0.05)
     p = found.temperature.probabilities(held_out.logits, held_out.mag_r)
-    own = learned_shares(held_out.truth, held_out.mag_r).at(held_out.mag_r)
-    there = reweighed(p, own, learned.at(held_out.mag_r))
+    own = training_fractions(held_out.truth, held_out.mag_r).at(held_out.mag_r)
+    there = reweight(p, own, learned.at(held_out.mag_r))
     faint = held_out.mag_r > 19.5
     assert there[faint, 1].mean() == pytest.approx((held_out.truth[faint] == 1).mean(), abs=0.004)
     plain = softmax(held_out.logits / 1.8, axis=1)

@@ -16,14 +16,14 @@ from gqs.cutouts.channels import to_channels
 from gqs.errors import BadInputError, IntegrityError, UsageError
 from gqs.files import sha256
 from gqs.labels import PROBABILITY_COLUMNS
-from gqs.model import novelty as typical
+from gqs.model import novelty
 from gqs.model.calibration import METHOD
 from gqs.model.classifier import Classifier, load_classifier
 from gqs.model.folder import CARD, TYPICAL, Card, save_model
 from gqs.model.temperature import Temperature
 from gqs.networks import zoo
 from gqs.networks.embedding import embed
-from gqs.probability.label_shift import Shares
+from gqs.probability.label_shift import ClassFractions
 from gqs.runs.local import classify_fields
 from gqs.tables import Flag
 from gqs.tables.region import write_region
@@ -258,7 +258,7 @@ def test_parts_of_a_model_before_it_was_completed_are_not_mixed_in(
         (folder / CARD).write_text(json.dumps({**card, **values}))
 
     plain = judged()
-    learned = Shares(np.array([18.0]), np.full((1, 3), 1 / 3)).to_json()
+    learned = ClassFractions(np.array([18.0]), np.full((1, 3), 1 / 3)).to_json()
     twice = Temperature(2.0, (), ()).to_json()
     told(calibration={"method": METHOD, "temperature": twice, "learned_shares": learned})
     milder = judged()  # softmax(logits / 2): roots of what the logits give, scaled
@@ -272,7 +272,7 @@ def test_parts_of_a_model_before_it_was_completed_are_not_mixed_in(
     embedding = (
         embed(classifier.network, to_channels(classifier.preprocessing, flux))[1].detach().numpy()
     )
-    path = typical.fit(embedding, np.arange(60) % 3, embedding).save(folder / TYPICAL)
+    path = novelty.fit(embedding, np.arange(60) % 3, embedding).save(folder / TYPICAL)
     told(training={"typical_sha256": sha256(path)})
     assert "unlike" in judged().colnames
     path.unlink()

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from gqs.errors import ModelError
-from gqs.model import novelty as typical
+from gqs.model import novelty
 from gqs.model.examples import Examples
 
 D = 5
@@ -26,17 +26,17 @@ def drawn(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_the_limit_is_the_quantile_of_chi() -> None:
-    found = typical.fit(*drawn(30_000, 2), drawn(30_000, 3)[0])
-    expected = np.sqrt(stats.chi2.ppf(typical.QUANTILE, D))
+    found = novelty.fit(*drawn(30_000, 2), drawn(30_000, 3)[0])
+    expected = np.sqrt(stats.chi2.ppf(novelty.QUANTILE, D))
     assert found.limit == pytest.approx(expected, rel=0.02)
     other, classes = drawn(30_000, 4)
     share = (found.unlike(other) > 1).mean()
-    assert share == pytest.approx(1 - typical.QUANTILE, abs=0.0015)
+    assert share == pytest.approx(1 - novelty.QUANTILE, abs=0.0015)
     assert (found.distances(other).argmin(axis=1) == classes).mean() > 0.99
 
 
 def test_distances_are_in_standard_deviations_of_the_class() -> None:
-    found = typical.fit(*drawn(30_000, 2), drawn(2_000, 3)[0])
+    found = novelty.fit(*drawn(30_000, 2), drawn(2_000, 3)[0])
     for i in range(3):
         steps = SPREADS[i][:, None] * TURN.T  # one standard deviation along each axis
         far = found.distances(MEANS[i] + 3 * steps)[:, i] * found.limit
@@ -44,7 +44,7 @@ def test_distances_are_in_standard_deviations_of_the_class() -> None:
 
 
 def test_what_leaves_the_axes_of_wide_embeddings_is_far(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(typical, "WIDEST", 8)
+    monkeypatch.setattr(novelty, "WIDEST", 8)
     rng = np.random.default_rng(6)
     into = rng.normal(size=(D, 40))  # five numbers, spread over forty, and a little noise
 
@@ -52,7 +52,7 @@ def test_what_leaves_the_axes_of_wide_embeddings_is_far(monkeypatch: pytest.Monk
         values, classes = drawn(n, seed)
         return values @ into + 0.01 * np.random.default_rng(seed).normal(size=(n, 40)), classes
 
-    found = typical.fit(*wide(4000, 2), wide(4000, 3)[0])
+    found = novelty.fit(*wide(4000, 2), wide(4000, 3)[0])
     assert found.basis.shape == (40, 7) and found.means.shape == (3, 8)
     inside = wide(300, 7)[0]
     assert (found.unlike(inside) > 1).mean() < 0.05
@@ -63,28 +63,28 @@ def test_what_leaves_the_axes_of_wide_embeddings_is_far(monkeypatch: pytest.Monk
 def test_a_class_of_few_objects_has_the_covariance_of_all() -> None:
     values, classes = drawn(3000, 2)
     few = np.concatenate([np.flatnonzero(classes != 2), np.flatnonzero(classes == 2)[:4]])
-    found = typical.fit(values[few], classes[few], values)
+    found = novelty.fit(values[few], classes[few], values)
     assert np.isfinite(found.unlike(values)).all()
 
 
 def test_it_comes_back_from_its_file_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
     values, classes = drawn(600, 2)
-    found = typical.fit(values, classes, values)
+    found = novelty.fit(values, classes, values)
     path = found.save(tmp_path / "typical.safetensors")
     np.testing.assert_allclose(
-        typical.Typical.load(path).unlike(values), found.unlike(values), rtol=1e-4
+        novelty.Novelty.load(path).unlike(values), found.unlike(values), rtol=1e-4
     )
-    other = typical.Typical(found.centre, found.basis, found.means[:, :4], found.whitening, 1.0)
+    other = novelty.Novelty(found.centre, found.basis, found.means[:, :4], found.whitening, 1.0)
     with pytest.raises(ModelError, match="is damaged"):
-        typical.Typical.load(other.save(tmp_path / "other.safetensors"))
+        novelty.Novelty.load(other.save(tmp_path / "other.safetensors"))
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ModelError, match=r"typical\.safetensors: is damaged"):
-        typical.Typical.load(path)
+        novelty.Novelty.load(path)
 
 
 def test_the_nearest_example_is_the_source_itself(tmp_path: Path) -> None:
     values, classes = drawn(90, 2)
-    found = typical.fit(values, classes, values)
+    found = novelty.fit(values, classes, values)
     pictures = np.random.default_rng(3).integers(0, 255, (90, 6, 7, 3)).astype(np.uint8)
     objid = np.arange(90, dtype=np.uint64) + np.uint64(2**63)
     places = found.coordinates(values).astype(np.float32)

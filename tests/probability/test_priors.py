@@ -10,13 +10,13 @@ from astropy.table import Table
 
 from gqs import labels, tables
 from gqs.errors import UsageError
-from gqs.probability.label_shift import Shares, reweighed
+from gqs.probability.label_shift import ClassFractions, reweight
 from gqs.probability.priors import find_prior, near_plane, with_prior
 from gqs.probability.star_counts import star_density
 from gqs.simulation.carried import carried
 from gqs.tables import Flag
 
-LEARNED = Shares(np.array([15.0, 22.0]), np.array([[0.4, 0.2, 0.4], [0.2, 0.6, 0.2]]))
+LEARNED = ClassFractions(np.array([15.0, 22.0]), np.array([[0.4, 0.2, 0.4], [0.2, 0.6, 0.2]]))
 POLE = (192.85948, 27.12825)  # north galactic pole, J2000, degrees
 AT_50 = (229.0, 56.0)  # galactic longitude 90, latitude 51
 
@@ -83,7 +83,7 @@ def test_a_catalogue_is_weighed_by_bayes_rule_and_its_class_follows() -> None:
     p = np.stack([before[name] for name in labels.PROBABILITY_COLUMNS], axis=1)
     mag_r = np.asarray(before["mag_r"])
     wanted = sky.density(mag_r, np.asarray(before["ra"]), np.asarray(before["dec"]))
-    expected = reweighed(p, wanted, LEARNED.at(mag_r))
+    expected = reweight(p, wanted, LEARNED.at(mag_r))
     found = np.stack([after[name] for name in labels.PROBABILITY_COLUMNS], axis=1)
     np.testing.assert_allclose(found, expected)
     np.testing.assert_allclose(found[3], p[3])  # no magnitude, no prior
@@ -96,7 +96,7 @@ def test_a_catalogue_is_weighed_by_bayes_rule_and_its_class_follows() -> None:
 
 
 def test_balanced_takes_out_what_was_learned_and_needs_no_magnitudes() -> None:
-    flat = Shares(np.array([0.0]), np.array([[0.2, 0.6, 0.2]]))
+    flat = ClassFractions(np.array([0.0]), np.array([[0.2, 0.6, 0.2]]))
     found = with_prior(catalogue(), find_prior("balanced"), flat, "model")
     odds = np.array([0.1, 0.8 / 3, 0.1])
     np.testing.assert_allclose(

@@ -10,27 +10,29 @@ from drawn import predictions, truth_of
 from gqs import labels
 from gqs.evaluation.matched import judge
 from gqs.evaluation.reliability import measures
-from gqs.model.calibration import Calibration, HeldOut, calibrate
-from gqs.probability.label_shift import learned_shares
+from gqs.model.calibration import Calibration, ValidationLogits, calibrate
+from gqs.probability.label_shift import training_fractions
 from gqs.report.blocks import Grid
 from gqs.report.probability_section import Sky, examine
 
 SURE = 2.5  # how much too large the logits are
 
 
-def drawn(n: int, seed: int) -> HeldOut:
+def drawn(n: int, seed: int) -> ValidationLogits:
     """Objects whose logits are too sure, alike at all magnitudes."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, 3, n)
     # Gaussians of unit variance whose own feature is shifted by 1.5: the log odds are 1.5 x.
     x = rng.normal(size=(n, 3)) + 1.5 * np.eye(3)[truth]
-    return HeldOut(np.arange(n, dtype=np.uint64), truth, rng.uniform(16, 22, n), SURE * 1.5 * x)
+    return ValidationLogits(
+        np.arange(n, dtype=np.uint64), truth, rng.uniform(16, 22, n), SURE * 1.5 * x
+    )
 
 
 @pytest.fixture(scope="module")
 def findings() -> object:
     held_out, test = drawn(4000, 1), drawn(3000, 2)
-    card = calibrate(held_out, learned_shares(held_out.truth, held_out.mag_r))
+    card = calibrate(held_out, training_fractions(held_out.truth, held_out.mag_r))
     calibration = Calibration.from_card(card)
     assert calibration is not None
     p = calibration.temperature.probabilities(test.logits, test.mag_r)
@@ -55,7 +57,7 @@ def test_calibration_takes_out_what_was_too_sure(findings) -> None:
 def test_probabilities_are_measured_at_the_mix_of_the_objects_judged() -> None:
     """Of the faint quasars a tenth is judged: as learned, probabilities expect the rest too."""
     held_out, test = drawn(4000, 1), drawn(6000, 5)
-    learned = learned_shares(held_out.truth, held_out.mag_r)
+    learned = training_fractions(held_out.truth, held_out.mag_r)
     calibration = Calibration.from_card(calibrate(held_out, learned))
     assert calibration is not None
     rng = np.random.default_rng(4)

@@ -12,10 +12,7 @@ from typing import Final
 
 from astropy.table import Table
 
-from gqs.archive import csv_response as answer
-from gqs.archive import http as web
-from gqs.archive import paging as pages
-from gqs.archive import query
+from gqs.archive import csv_response, http, paging, query
 from gqs.archive.releases import DEFAULT, Release
 from gqs.archive.sciserver import CANCELED, FAILED, FINISHED, STATES, Server, Token
 from gqs.archive.skyserver import keep
@@ -47,11 +44,11 @@ def pull(
     release: int | str | Release = DEFAULT,
     server: str | None = None,
     folder: Path | None = None,
-    page_rows: int = pages.PAGE_ROWS,
+    page_rows: int = paging.PAGE_ROWS,
     wait_s: float = WAIT_S,
     poll_s: tuple[float, float] = POLL_S,
     progress: Progress = no_progress,
-    patience: web.Patience | None = None,
+    patience: http.Patience | None = None,
 ) -> Table:
     """Pull a catalogue by a batch job; a job that a former run submitted is picked up."""
     asked = Server(token, release, server, patience)
@@ -68,16 +65,16 @@ def pull(
             memory = _Memory(kept / "job" / "job.json", hash_of(meta))
             table = _job(asked, request, memory, wait_s, poll_s, progress)
             try:
-                rows = pages.pull(
+                rows = paging.pull(
                     asked.query, _Stored(table), request.columns(), meta, kept, page_rows, progress
                 )
-            except answer.RefusedError as error:
+            except csv_response.RefusedError as error:
                 if "invalid object" in error.why.lower():
                     memory.forget()  # the table is gone; the next run submits again
                 raise
             _drop(asked, table)
             memory.forget()
-        return pages.catalogue(rows, meta, f"{asked.host}, {asked.release}")
+        return paging.catalogue(rows, meta, f"{asked.host}, {asked.release}")
 
     return keep(folder, work)
 
@@ -88,11 +85,11 @@ def count(
     token: Token,
     release: int | str | Release = DEFAULT,
     server: str | None = None,
-    patience: web.Patience | None = None,
+    patience: http.Patience | None = None,
 ) -> int:
     """Ask how many rows a query has."""
     asked = Server(token, release, server, patience)
-    return answer.count(asked.query(request.count_sql(), str(asked.release)), asked.host)
+    return csv_response.count(asked.query(request.count_sql(), str(asked.release)), asked.host)
 
 
 @dataclass
@@ -193,6 +190,6 @@ def _after(seconds: float) -> str:
 def _drop(asked: Server, table: str) -> None:
     try:
         asked.query(query.bind("drop", {}, {"table": table}))
-    except answer.RefusedError as error:
+    except csv_response.RefusedError as error:
         if "not exist" not in error.why.lower():
             raise

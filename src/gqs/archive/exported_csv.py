@@ -9,7 +9,7 @@ from typing import Final
 from astropy.table import Table
 
 from gqs import tables
-from gqs.archive import csv_response as answer
+from gqs.archive import csv_response
 from gqs.archive.releases import Release, find
 from gqs.errors import BadInputError, IntegrityError, UsageError
 from gqs.files import sha256
@@ -42,8 +42,8 @@ def _whole(path: Path) -> None:
     if start[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\x00" in start:
         return  # no UTF-8: `tables.read` says so
     try:
-        answer.refuse_errors(start.decode("utf-8", "replace"), str(path))
-    except answer.RefusedError as error:
+        csv_response.refuse_errors(start.decode("utf-8", "replace"), str(path))
+    except csv_response.RefusedError as error:
         words = error.why.replace("sent", "is").replace("refuses the query", "holds an error")
         raise BadInputError(f"{path}: {words}. Export it again.") from error
     width = rows = 0

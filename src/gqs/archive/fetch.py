@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from gqs.archive import http as web
-from gqs.archive import transfer
+from gqs.archive import http, transfer
 from gqs.archive.fetch_one import Check, Job
 from gqs.archive.fetch_report import FetchReport
 from gqs.archive.manifest import NAME, Manifest, Row, may_write
@@ -70,7 +69,7 @@ def plan(
     folder: Path,
     release: int | str | Release = DEFAULT,
     mirror: str | None = None,
-    patience: web.Patience | None = None,
+    patience: http.Patience | None = None,
     connections: int = CONNECTIONS,
 ) -> Plan:
     """Tell what a fetch would bring, without writing anything."""
@@ -113,7 +112,7 @@ def fetch(
     release: int | str | Release = DEFAULT,
     mirror: str | None = None,
     connections: int = CONNECTIONS,
-    patience: web.Patience | None = None,
+    patience: http.Patience | None = None,
     progress: Progress = no_progress,
 ) -> FetchReport:
     """Bring frames into a folder; what is there already stays, and what was begun goes on.
@@ -223,11 +222,11 @@ def _unchanged(path: Path, row: Row, mtime: int | None, ours: bool) -> bool:
 
 
 def _line(
-    release: Release, mirror: str | None, patience: web.Patience | None
-) -> tuple[web.Line, tuple[str, ...]]:
+    release: Release, mirror: str | None, patience: http.Patience | None
+) -> tuple[http.Line, tuple[str, ...]]:
     """The server that is asked, and the hosts that may answer for it."""
     server = urlsplit(checked_address(mirror) if mirror else release.sas).netloc
-    return web.Line(server, patience), (server, *release.hosts)
+    return http.Line(server, patience), (server, *release.hosts)
 
 
 def _asked_size(client: Any, job: Job, hosts: tuple[str, ...]) -> int | None:
@@ -244,7 +243,7 @@ def _collect(
     while crew.left:
         try:
             batch = crew.take()
-        except web.UnreachableError as error:
+        except http.UnreachableError as error:
             return [error, *missing]
         good = [one for one in batch if one.row is not None]
         manifest.put(

@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 import httpx
 
-from gqs.archive import http as web
-from gqs.archive import transfer
+from gqs.archive import http, transfer
 from gqs.archive.manifest import Row
 from gqs.archive.partial_file import Part, part_of
 from gqs.errors import BadInputError, GqsError, IntegrityError, NetworkError
@@ -48,7 +47,7 @@ class Errand:
     def __init__(
         self,
         client: httpx.Client,
-        line: web.Line,
+        line: http.Line,
         hosts: tuple[str, ...],
         check: Check,
         told: Callable[[int], None],
@@ -88,7 +87,7 @@ class Errand:
                 with self._at_check:
                     self._check(part.path, job.name)
                     digest = sha256(part.path)
-            except web.UnreachableError:
+            except http.UnreachableError:
                 raise
             except NetworkError as error:
                 return Result(None, error)

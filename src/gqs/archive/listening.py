@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from gqs.archive import http as web
+from gqs.archive import http
 from gqs.errors import NetworkError
 
 ANSWER_S: Final = 610.0  # SkyServer itself ends a query after 600 s
@@ -34,7 +34,7 @@ class Reply:
 
 
 def listen(
-    line: web.Line, address: str, send: Callable[[], Reply]
+    line: http.Line, address: str, send: Callable[[], Reply]
 ) -> tuple[int, Mapping[str, str], bytes]:
     """Send a request and wait for its answer, as long as it comes at all."""
     errand = _Errand(address, send)
@@ -48,10 +48,10 @@ def listen(
         raise error
     if error is not None:
         # Not raised from it: a library's error holds the request, and that may hold a token.
-        words, reached = web.why(error)
-        raise web.Failure(words, reached=reached)
+        words, reached = http.why(error)
+        raise http.Failure(words, reached=reached)
     if errand.size > MAX_BYTES:
-        raise web.Failure(f"sends more than {MAX_BYTES >> 20} MiB", again=False)
+        raise http.Failure(f"sends more than {MAX_BYTES >> 20} MiB", again=False)
     assert errand.reply is not None
     return errand.reply.status, errand.reply.headers, b"".join(errand.parts)
 
@@ -91,7 +91,7 @@ class _Errand(threading.Thread):
             self.reply.close()
 
 
-def _watch(errand: _Errand, line: web.Line) -> None:
+def _watch(errand: _Errand, line: http.Line) -> None:
     """Return when the errand has ended; raise where waiting longer has no use."""
     patience = line.patience
     asked = mark = time.monotonic()
@@ -100,15 +100,15 @@ def _watch(errand: _Errand, line: web.Line) -> None:
         errand.join(_LOOK_S)
         now = time.monotonic()
         if line.stop.is_set():
-            raise web.Stopped
+            raise http.Stopped
         if not errand.found and now - asked > patience.unreachable_s:
             raise line.unreachable("cannot be found (no name server answers)")
         if errand.reply is None:
             mark = now
             if now - asked > ANSWER_S + patience.connect_s:
-                raise web.Failure("gave no answer")
+                raise http.Failure("gave no answer")
         elif now - mark > patience.low_speed_s:
             slow = errand.size - at < patience.low_speed * patience.low_speed_s
             if slow and errand.is_alive():
-                raise web.Failure("fell silent in the middle of its answer")
+                raise http.Failure("fell silent in the middle of its answer")
             mark, at = now, errand.size

@@ -13,7 +13,7 @@ import numpy as np
 from astropy.table import Table, vstack
 
 from gqs import tables
-from gqs.archive import csv_response as answer
+from gqs.archive import csv_response
 from gqs.errors import IntegrityError, UsageError
 from gqs.executors import Progress
 from gqs.files import hash_of, only_writer, sha256, write_json
@@ -46,7 +46,7 @@ def pull(
     """Fetch all rows of a query; pages that a former run kept in the folder are not asked again."""
     host = origin["server"]
     with only_writer(folder):
-        total = _retried(lambda: answer.count(ask(query.count_sql()), host))
+        total = _retried(lambda: csv_response.count(ask(query.count_sql()), host))
         kept = _Kept.open(folder, hash_of(origin), total)
         progress(kept.rows, total, f"rows from {host}")
         while kept.rows < total:
@@ -63,7 +63,7 @@ def pull(
                     raise UsageError(f"Pages of {rows} rows hold no whole object: take more rows.")
             kept.add(page, last)
             progress(kept.rows, total, f"rows from {host}")
-        pages = [answer.typed({name: [] for name in columns}, host), *kept.read()]
+        pages = [csv_response.typed({name: [] for name in columns}, host), *kept.read()]
     return vstack(pages, join_type="exact", metadata_conflicts="silent")
 
 
@@ -129,7 +129,7 @@ class _Kept:
 
 
 def _page(body: bytes, columns: tuple[str, ...], host: str, first: int, expected: int) -> Table:
-    page = answer.typed(answer.read_rows(body, columns, host), host)
+    page = csv_response.typed(csv_response.read_rows(body, columns, host), host)
     if len(page) != expected:
         raise IntegrityError(
             f"{host}: sent {len(page)} rows where {expected} were due"

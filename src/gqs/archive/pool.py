@@ -7,8 +7,7 @@ import threading
 import time
 from typing import Final
 
-from gqs.archive import http as web
-from gqs.archive import transfer
+from gqs.archive import http, transfer
 from gqs.archive.fetch_one import Check, Errand, Job, Result
 
 _LOOK_S: Final = 0.2
@@ -22,7 +21,7 @@ class Crew:
         self,
         jobs: list[Job],
         size: int,
-        line: web.Line,
+        line: http.Line,
         hosts: tuple[str, ...],
         check: Check,
     ) -> None:
@@ -56,7 +55,7 @@ class Crew:
                     self.line.stop.wait(_LOOK_S)
                     continue
                 self._results.put(result)
-            except web.Stopped:
+            except http.Stopped:
                 return
             except BaseException as error:  # told to the main loop, which alone raises
                 self._results.put(error)

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from gqs import __version__
-from gqs.archive import csv_response as answer
-from gqs.archive import http as web
+from gqs.archive import csv_response, http
 from gqs.archive.listening import ANSWER_S, CHUNK, Reply, listen
 from gqs.archive.releases import DEFAULT, Release, checked_address, find
 from gqs.errors import NetworkError, UsageError
@@ -80,7 +79,7 @@ class Server:
         token: Token,
         release: int | str | Release = DEFAULT,
         server: str | None = None,
-        patience: web.Patience | None = None,
+        patience: http.Patience | None = None,
     ) -> None:
         import httpx
 
@@ -90,7 +89,7 @@ class Server:
         self.host = parts.netloc
         if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
             raise UsageError(f"{self.address}: a token is sent over https only.")
-        self.line = web.Line(self.host, patience)
+        self.line = http.Line(self.host, patience)
         self._client = httpx.Client(
             timeout=httpx.Timeout(ANSWER_S, connect=self.line.patience.connect_s),
             headers={"User-Agent": f"gqs/{__version__}", "Accept-Encoding": "identity"},
@@ -116,26 +115,28 @@ class Server:
                 f"{self.host}: CasJobs does not accept the token (HTTP {status}). "
                 "Fetch a new one from SciServer."
             )
-        if status in web.REDIRECTS:
+        if status in http.REDIRECTS:
             raise NetworkError(
                 f"{self.host}: redirects to another address, where the token is not taken. "
                 "See whether CasJobs has moved; --server names its address."
             )
         page = body.lstrip()[:1] == b"<"
-        if status in web.PASSING and (status != 500 or page):  # CasJobs' 500 is SQL's own refusal
-            wait = web.retry_after(headers.get("Retry-After"))
-            raise web.Failure(f"is busy (HTTP {status})", after_s=wait)
+        if status in http.PASSING and (status != 500 or page):  # CasJobs' 500 is SQL's own refusal
+            wait = http.retry_after(headers.get("Retry-After"))
+            raise http.Failure(f"is busy (HTTP {status})", after_s=wait)
         if status != 200:
-            raise answer.RefusedError(self.host, f"refuses (HTTP {status}: {said})", busy=False)
+            raise csv_response.RefusedError(
+                self.host, f"refuses (HTTP {status}: {said})", busy=False
+            )
         if method != "POST" and page:
-            raise web.Failure("sent a web page instead of an answer")
+            raise http.Failure("sent a web page instead of an answer")
         if method == "POST" and said:
             try:
-                answer.refuse_errors(said, self.host)
-            except answer.RefusedError as error:
+                csv_response.refuse_errors(said, self.host)
+            except csv_response.RefusedError as error:
                 if not error.busy:
                     raise
-                raise web.Failure(error.why) from None
+                raise http.Failure(error.why) from None
         return body
 
     def _send(self, request: httpx.Request) -> Reply:

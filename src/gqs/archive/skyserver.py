@@ -16,10 +16,7 @@ from urllib.parse import urlencode, urlsplit
 import numpy as np
 from astropy.table import Table
 
-from gqs.archive import csv_response as answer
-from gqs.archive import http as web
-from gqs.archive import paging as pages
-from gqs.archive import query
+from gqs.archive import csv_response, http, paging, query
 from gqs.archive.listening import ANSWER_S, CHUNK, Reply, listen
 from gqs.archive.releases import DEFAULT, Release, checked_address, find
 from gqs.errors import NetworkError, UsageError
@@ -39,12 +36,12 @@ class Server:
         self,
         release: int | str | Release = DEFAULT,
         server: str | None = None,
-        patience: web.Patience | None = None,
+        patience: http.Patience | None = None,
     ) -> None:
         self.release = find(release)
         self.address = checked_address(server or self.release.sky_server)
         self.host = urlsplit(self.address).netloc
-        self.line = web.Line(self.host, patience)
+        self.line = http.Line(self.host, patience)
 
     def ask(self, sql: str) -> bytes:
         """Run a query."""
@@ -61,20 +58,20 @@ class Server:
         status, headers, body = listen(
             self.line, self.address, lambda: _through_astroquery(self, sql)
         )
-        if status in web.PASSING:
-            wait = web.retry_after(headers.get("Retry-After"))
-            raise web.Failure(f"is busy (HTTP {status})", after_s=wait)
+        if status in http.PASSING:
+            wait = http.retry_after(headers.get("Retry-After"))
+            raise http.Failure(f"is busy (HTTP {status})", after_s=wait)
         if status != 200:
             raise NetworkError(
                 f"{self.host}: answers no SQL for {self.release} (HTTP {status}). "
                 "Name another --release or --server."
             )
         try:
-            answer.refuse_errors(body[:8000].decode("utf-8", "replace"), self.host)
-        except answer.RefusedError as error:
+            csv_response.refuse_errors(body[:8000].decode("utf-8", "replace"), self.host)
+        except csv_response.RefusedError as error:
             if not error.busy:
                 raise
-            raise web.Failure(error.why) from error
+            raise http.Failure(error.why) from error
         return body
 
 
@@ -88,12 +85,12 @@ def _through_astroquery(server: Server, sql: str) -> Reply:
         def _request(self, method: str, url: str, **details: Any) -> Any:
             wait = (server.line.patience.connect_s, ANSWER_S)
             details |= {"cache": False, "stream": True, "allow_redirects": False, "timeout": wait}
-            for _ in range(web.MAX_REDIRECTS):
+            for _ in range(http.MAX_REDIRECTS):
                 response = super()._request(method, url, **details)
-                if response.status_code not in web.REDIRECTS:
+                if response.status_code not in http.REDIRECTS:
                     return response
                 response.close()
-                url = web.redirected(response.url, response.headers.get("Location", ""), ())
+                url = http.redirected(response.url, response.headers.get("Location", ""), ())
                 details["params"] = None  # the new address has them
             raise NetworkError(f"{server.host}: redirects in a circle. Try again later.")
 
@@ -110,9 +107,9 @@ def pull(
     release: int | str | Release = DEFAULT,
     server: str | None = None,
     folder: Path | None = None,
-    page_rows: int = pages.PAGE_ROWS,
+    page_rows: int = paging.PAGE_ROWS,
     progress: Progress = no_progress,
-    patience: web.Patience | None = None,
+    patience: http.Patience | None = None,
 ) -> Table:
     """Pull a catalogue: counted first, then page by page.
 
@@ -156,8 +153,8 @@ def pull(
     }
     return keep(
         folder,
-        lambda kept: pages.catalogue(
-            pages.pull(asked.ask, request, request.columns(), meta, kept, page_rows, progress),
+        lambda kept: paging.catalogue(
+            paging.pull(asked.ask, request, request.columns(), meta, kept, page_rows, progress),
             meta,
             f"{asked.host}, {asked.release}",
         ),
@@ -177,11 +174,11 @@ def count(
     *,
     release: int | str | Release = DEFAULT,
     server: str | None = None,
-    patience: web.Patience | None = None,
+    patience: http.Patience | None = None,
 ) -> int:
     """Ask how many rows a query has."""
     asked = Server(release, server, patience)
-    return answer.count(asked.ask(request.count_sql()), asked.host)
+    return csv_response.count(asked.ask(request.count_sql()), asked.host)
 
 
 def fields_at(
@@ -189,7 +186,7 @@ def fields_at(
     dec: float,
     release: int | str | Release = DEFAULT,
     server: str | None = None,
-    patience: web.Patience | None = None,
+    patience: http.Patience | None = None,
 ) -> list[FieldId]:
     """Find the fields that a position lies on, by the r band's astrometry."""
     if not (0 <= ra < 360 and -90 <= dec <= 90):
@@ -197,8 +194,8 @@ def fields_at(
     values = {"ra": float(ra), "dec": float(dec), "radius": FIELD_RADIUS, "rows": 2000}
     sql = query.bind("fields_near", values, {})
     asked = Server(release, server, patience)
-    cells = answer.read_rows(asked.ask(sql), query.columns_of(sql), asked.host)
-    rows = answer.typed(cells, asked.host)
+    cells = csv_response.read_rows(asked.ask(sql), query.columns_of(sql), asked.host)
+    rows = csv_response.typed(cells, asked.host)
     found: dict[FieldId, float] = {}
     for row in rows:
         y, x = _pixel(ra, dec, {name: float(row[name]) for name in (*"abcdef", "node", "incl")})

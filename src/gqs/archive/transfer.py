@@ -15,7 +15,7 @@ from typing import Final
 import httpx
 
 from gqs import __version__
-from gqs.archive import http as web
+from gqs.archive import http
 from gqs.archive.manifest import ABSENT
 from gqs.archive.partial_file import Part
 from gqs.errors import BadInputError
@@ -28,7 +28,7 @@ class AbsentError(BadInputError):
     """A file that the archive does not have."""
 
 
-def client(connections: int, patience: web.Patience) -> httpx.Client:
+def client(connections: int, patience: http.Patience) -> httpx.Client:
     """Open a client that keeps its connections, and follows no redirect by itself."""
     return httpx.Client(
         timeout=httpx.Timeout(patience.low_speed_s, connect=patience.connect_s, pool=None),
@@ -43,29 +43,29 @@ def ask(
 ) -> Iterator[httpx.Response]:
     """Ask for a file, following redirects to listed hosts only."""
     try:
-        for _ in range(web.MAX_REDIRECTS + 1):
+        for _ in range(http.MAX_REDIRECTS + 1):
             with client.stream(method, url, headers=headers) as response:
-                if response.status_code not in web.REDIRECTS:
+                if response.status_code not in http.REDIRECTS:
                     _check_status(response)
                     yield response
                     return
-                url = web.redirected(url, response.headers.get("Location", ""), hosts)
+                url = http.redirected(url, response.headers.get("Location", ""), hosts)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        words, reached = web.why(error)
-        raise web.Failure(words, reached=reached) from error
-    raise web.Failure(f"redirects more than {web.MAX_REDIRECTS} times", again=False)
+        words, reached = http.why(error)
+        raise http.Failure(words, reached=reached) from error
+    raise http.Failure(f"redirects more than {http.MAX_REDIRECTS} times", again=False)
 
 
 def _check_status(response: httpx.Response) -> None:
     code = response.status_code
     if code in (200, 206, 416):
         return
-    if code in web.ABSENT:
+    if code in http.ABSENT:
         raise AbsentError(f"{response.url}: the archive has no such file ({code}), {ABSENT}.")
-    raise web.Failure(
+    raise http.Failure(
         f"answers with {code} {response.reason_phrase}".rstrip(),
-        again=code in web.PASSING,
-        after_s=web.retry_after(response.headers.get("Retry-After")),
+        again=code in http.PASSING,
+        after_s=http.retry_after(response.headers.get("Retry-After")),
     )
 
 
@@ -73,7 +73,7 @@ def pull(
     client: httpx.Client,
     url: str,
     part: Part,
-    line: web.Line,
+    line: http.Line,
     hosts: tuple[str, ...],
     told: Callable[[int], None],
 ) -> None:
@@ -91,7 +91,7 @@ def pull(
                 response.status_code == 206 and not _continues(response, at)
             ):
                 part.restart()
-                raise web.Failure("does not go on where the file was cut off")
+                raise http.Failure("does not go on where the file was cut off")
             if response.status_code == 200:
                 part.restart(_validator(response))
                 at = 0
@@ -101,25 +101,25 @@ def pull(
                 got += len(piece)
                 told(len(piece))
                 _check_size(url, at + got)
-    except web.Failure as failure:
+    except http.Failure as failure:
         # Without a validator, or from the beginning again, nothing has been won.
         failure.progress = part.size - begun >= _WORTH and bool(part.validator())
         raise
 
 
-def _pieces(response: httpx.Response, line: web.Line) -> Iterator[bytes]:
+def _pieces(response: httpx.Response, line: http.Line) -> Iterator[bytes]:
     """Yield the body; break off when it crawls, or when the work is to end."""
     patience = line.patience
     begin, arrived = time.monotonic(), 0
     for piece in response.iter_raw():
         yield piece
         if line.stop.is_set():
-            raise web.Stopped
+            raise http.Stopped
         arrived += len(piece)
         took = time.monotonic() - begin
         if took >= patience.low_speed_s:
             if arrived < patience.low_speed * took:
-                raise web.Failure(f"sends less than {patience.low_speed:.0f} bytes a second")
+                raise http.Failure(f"sends less than {patience.low_speed:.0f} bytes a second")
             begin, arrived = time.monotonic(), 0
 
 

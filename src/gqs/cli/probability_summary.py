@@ -42,7 +42,7 @@ class ProbabilityOptions:
         candidates_out: Path | None,
     ) -> ProbabilityOptions:
         """Check the options before any field is read, against the model too."""
-        from gqs.model.reweight import list_candidates, weigh
+        from gqs.model.reweight import apply_prior, list_candidates
         from gqs.probability.candidates import checked
         from gqs.probability.priors import find_prior, require_counts
 
@@ -58,7 +58,7 @@ class ProbabilityOptions:
             require_counts(chosen, "--candidates")
         options = cls(chosen, coverage, name, fraction, path or out)
         # An empty catalogue shows what the model lacks before hours of work.
-        nothing = weigh(no_rows(), classifier, chosen, coverage)
+        nothing = apply_prior(no_rows(), classifier, chosen, coverage)
         if name is not None:
             list_candidates(nothing, classifier, name, fraction, chosen)
         return options
@@ -68,9 +68,9 @@ class ProbabilityOptions:
     ) -> tuple[Table, list[str], dict[str, Any]]:
         """Apply prior and coverage and write the candidates: table, summary, JSON values."""
         from gqs import tables
-        from gqs.model.reweight import list_candidates, weigh
+        from gqs.model.reweight import apply_prior, list_candidates
 
-        table = weigh(predictions, classifier, self.prior, self.coverage)
+        table = apply_prior(predictions, classifier, self.prior, self.coverage)
         lines = [*self._prior_lines(table), *self._set_lines(table, classifier)]
         prior = self.prior
         values: dict[str, Any] = {
@@ -116,12 +116,12 @@ class ProbabilityOptions:
         """The coverage of the sets; an error if none could be given."""
         import numpy as np
 
-        from gqs.model.held_out import held_out_of, with_bands
+        from gqs.model.held_out import validation_logits_of, with_bands
         from gqs.model.reweight import bands_given
 
         if self.coverage is None:
             return []
-        validation = held_out_of(classifier, "--coverage")
+        validation = validation_logits_of(classifier, "--coverage")
         classified = table[np.asarray(table["class"]).astype(str) != ""]
         bands = bands_given(classified, classifier)
         without = [name for name in bands if name not in validation]

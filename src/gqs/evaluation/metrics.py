@@ -12,8 +12,7 @@ from sklearn.metrics import confusion_matrix
 
 from gqs import labels
 from gqs.errors import UsageError
-from gqs.evaluation import reliability as calibration
-from gqs.evaluation import roc
+from gqs.evaluation import reliability, roc
 from gqs.evaluation.binning import Bin, bins
 from gqs.evaluation.comparison import Comparison, compare
 from gqs.evaluation.intervals import RESAMPLES, Estimate, bootstrap, finite, wilson
@@ -204,7 +203,7 @@ def measure(
     found = bootstrap(_Statistics(judged), len(judged), groups, resamples, seed)
     if units < 2:  # one group drawn again and again has no spread: say nothing, not zero
         found = {name: Estimate(value.value) for name, value in found.items()}
-    found["ece"] = calibration.turned(found["ece"])
+    found["ece"] = reliability.turned(found["ece"])
     confusion = _confusion(judged)
     if groups is None:
         _widen(found, confusion)
@@ -245,9 +244,9 @@ class _Statistics:
 
     def __init__(self, judged: Judged) -> None:
         self._cell = np.eye(COUNT**2)[judged.truth * COUNT + judged.decided]  # (n, 9)
-        self._loss = calibration.log_losses(judged)
-        self._brier = calibration.brier_scores(judged)
-        self._gaps = calibration.gaps(judged)
+        self._loss = reliability.log_losses(judged)
+        self._brier = reliability.brier_scores(judged)
+        self._gaps = reliability.gaps(judged)
         truth = np.eye(COUNT, dtype=bool)[judged.truth]
         self._classes = [roc.Ranking(truth[:, i], judged.probability[:, i]) for i in range(COUNT)]
         self._pooled = roc.Ranking(truth.ravel(), judged.probability.ravel())

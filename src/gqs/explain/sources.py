@@ -26,9 +26,9 @@ from gqs.model.classifier import Classifier
 from gqs.model.examples import Examples
 from gqs.model.folder import EXAMPLES, part
 from gqs.model.held_out import calibration_of
-from gqs.model.reweight import weigh
+from gqs.model.reweight import apply_prior
 from gqs.networks.embedding import embed
-from gqs.probability.label_shift import reweighed
+from gqs.probability.label_shift import reweight
 from gqs.probability.priors import Prior
 from gqs.report.pictures import colours
 from gqs.surveys.sdss import PIXEL_SCALE, REFERENCE_BAND
@@ -233,14 +233,14 @@ def _explained(
     classifier: Classifier, some: FieldCutouts, wcs: Any, prior: Prior | None
 ) -> list[Explained]:
     bands = some.bands if classifier.form == "flux" else classifier.bands
-    table = weigh(classifier.classify_cutouts(some), classifier, prior)
+    table = apply_prior(classifier.classify_cutouts(some), classifier, prior)
     widths = seeing_columns(some.objects, bands)
     without = without_each_band(classifier, some.images, bands, widths)
     if prior is not None:
         r, ra, dec = (numbers(table, name) for name in ("mag_r", "ra", "dec"))
         learned = calibration_of(classifier, "a prior").learned.at(r)
         expected = prior.density(r, ra, dec)
-        without = {band: reweighed(p, expected, learned) for band, p in without.items()}
+        without = {band: reweight(p, expected, learned) for band, p in without.items()}
     path = part(classifier.folder, classifier.card, EXAMPLES)
     examples = None if path is None else Examples.load(path)
     pictures = colours(some.images, bands)
@@ -268,12 +268,12 @@ def _explained(
 def _nearest(
     classifier: Classifier, channels: torch.Tensor, examples: Examples | None
 ) -> list[Neighbour]:
-    if examples is None or classifier.typical is None:
+    if examples is None or classifier.novelty is None:
         return []
     device = next(classifier.network.parameters()).device
     with torch.inference_mode():
         embedding = embed(classifier.network, channels.to(device))[1]
-    rows, far = examples.nearest(embedding[0].cpu().numpy(), classifier.typical, SHOWN)
+    rows, far = examples.nearest(embedding[0].cpu().numpy(), classifier.novelty, SHOWN)
     return [
         Neighbour(
             int(examples.objid[row]),

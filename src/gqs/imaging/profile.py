@@ -101,12 +101,12 @@ def fitted(
     variance = noise**2 + electron * np.maximum(light, 0) + (_MODEL_ERROR * light) ** 2
     variance += (0.002 * peak) ** 2
     weight = np.where(known, 1 / np.sqrt(variance), 0).astype(np.float32)
-    weighed = weight * light
+    weighted = weight * light
 
     def residuals(values: NDArray[np.float64]) -> NDArray[np.float64]:
         model = weight * _profile(values).at(dx, dy)
-        flux = (model * weighed).sum(axis=(1, 2)) / (model * model).sum(axis=(1, 2))
-        off = weighed - flux[:, None, None] * model
+        flux = (model * weighted).sum(axis=(1, 2)) / (model * model).sum(axis=(1, 2))
+        off = weighted - flux[:, None, None] * model
         return np.asarray(off.ravel(), dtype=np.float64)
 
     first = [math.log(np.clip(seeing / 2.6, 0.7, 4.0)), 0.0, 0.0, 0.0, 0.0, *_FIRST]

@@ -21,7 +21,7 @@ from gqs import labels, tables
 from gqs.evaluation.intervals import finite
 from gqs.model import temperature
 from gqs.model.temperature import FLOOR, Temperature
-from gqs.probability.label_shift import Shares, own_shares, shift
+from gqs.probability.label_shift import ClassFractions, matching_fractions, shift
 
 Array = NDArray[np.float64]
 
@@ -31,7 +31,7 @@ _LOGITS: Final = tuple(f"logit_{name.lower()}" for name in labels.CLASSES)
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class ValidationLogits:
     """Validation objects with their class and logits."""
 
     objid: NDArray[np.uint64]  # (n,) uint64
@@ -42,7 +42,7 @@ class HeldOut:
     def __len__(self) -> int:
         return len(self.truth)
 
-    def usable(self) -> HeldOut:
+    def usable(self) -> ValidationLogits:
         """The objects with finite logits."""
         good = np.isfinite(self.logits).all(axis=1)
         return replace(
@@ -54,7 +54,7 @@ class HeldOut:
         )
 
 
-def table_of(sets: Mapping[str, HeldOut]) -> Table:
+def table_of(sets: Mapping[str, ValidationLogits]) -> Table:
     """Validation objects as the table in the model folder."""
     own, *fewer = sets
     first = sets[own]
@@ -69,7 +69,7 @@ def table_of(sets: Mapping[str, HeldOut]) -> Table:
     return found[np.any(judged, axis=0)]
 
 
-def sets_of(table: Table, own: str, where: object) -> dict[str, HeldOut]:
+def sets_of(table: Table, own: str, where: object) -> dict[str, ValidationLogits]:
     """Validation objects by bands, from the table in a model folder."""
     tables.require_columns(table, ("objid", "class", "mag_r", *_columns("")), where)
     truth = np.array([labels.index(str(name)) for name in table["class"]], dtype=np.int64)
@@ -79,7 +79,7 @@ def sets_of(table: Table, own: str, where: object) -> dict[str, HeldOut]:
         columns = _columns("" if bands == own else bands)
         if set(columns) <= set(table.colnames):
             logits = np.stack([tables.as_float(table[name]) for name in columns], axis=1)
-            found[bands] = HeldOut(objid, truth, mag_r, logits).usable()
+            found[bands] = ValidationLogits(objid, truth, mag_r, logits).usable()
     return found
 
 
@@ -93,7 +93,7 @@ class Calibration:
     """Temperatures of a model's logits, and the class fractions that its probabilities are for."""
 
     temperature: Temperature  # with all of the model's bands
-    learned: Shares  # class fractions of the training set
+    learned: ClassFractions  # class fractions of the training set
     # for the usual sets of fewer bands; empty for models that need all their bands
     fewer: Mapping[str, Temperature] = field(default_factory=dict)
 
@@ -120,11 +120,13 @@ class Calibration:
             }
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError("its fewer_bands are not temperatures") from error
-        return cls(Temperature.from_json(found[0]), Shares.from_json(found[1]), read)
+        return cls(Temperature.from_json(found[0]), ClassFractions.from_json(found[1]), read)
 
 
 def calibrate(
-    held_out: HeldOut, learned: Shares, fewer: Mapping[str, HeldOut] | None = None
+    held_out: ValidationLogits,
+    learned: ClassFractions,
+    fewer: Mapping[str, ValidationLogits] | None = None,
 ) -> dict[str, Any]:
     """Fit the calibration of a model.
 
@@ -141,8 +143,8 @@ def calibrate(
     return found
 
 
-def _fitted(held_out: HeldOut, learned: Shares) -> dict[str, Any]:
-    here = own_shares(held_out.truth, held_out.mag_r, learned)
+def _fitted(held_out: ValidationLogits, learned: ClassFractions) -> dict[str, Any]:
+    here = matching_fractions(held_out.truth, held_out.mag_r, learned)
     moved = shift(here, learned, held_out.mag_r)
     found = temperature.fit(held_out.logits, held_out.truth, held_out.mag_r, moved)
     before = softmax(held_out.logits + moved, axis=1)

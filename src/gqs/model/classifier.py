@@ -18,10 +18,10 @@ from gqs.cutouts.preprocessing import Preprocessing, plain_flux
 from gqs.errors import ModelError, UsageError
 from gqs.model.calibration import Calibration
 from gqs.model.classify_field import cut_one_field, field_predictions
-from gqs.model.engines import select as choosing
+from gqs.model.engines import select
 from gqs.model.engines.backends import Engine, Torch
 from gqs.model.folder import CARD, TYPICAL, Card, load_model, part
-from gqs.model.novelty import Typical
+from gqs.model.novelty import Novelty
 from gqs.surveys.sdss import BANDS, REFERENCE_BAND
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Classifier:
     folder: Path
     batch: int = 256
     calibration: Calibration | None = field(default=None, repr=False)
-    typical: Typical | None = field(default=None, repr=False)
+    novelty: Novelty | None = field(default=None, repr=False)
     engine: Engine | None = field(default=None, repr=False)
 
     @property
@@ -141,8 +141,8 @@ class Classifier:
         for start in range(0, len(rows), batch):
             chosen = rows[start : start + batch]
             logits[chosen], embedding = engine(images[chosen], seeing[chosen])
-            if self.typical is not None:
-                unlike[chosen] = self.typical.unlike(embedding)
+            if self.novelty is not None:
+                unlike[chosen] = self.novelty.unlike(embedding)
         logits[~np.isfinite(logits).all(axis=1)] = np.nan
         # Any source without a band would be unlike the training set.
         unlike[~complete | np.isnan(logits[:, 0])] = np.nan
@@ -185,7 +185,7 @@ class Classifier:
         probabilities, unlike = self.examine_cutouts(
             cutouts.images, bands, magnitudes, cutouts.seeing
         )
-        known = None if self.typical is None else unlike
+        known = None if self.novelty is None else unlike
         return field_predictions(cutouts, probabilities, known, self.hash)
 
     @property
@@ -199,7 +199,7 @@ def load_classifier(
     device: str = "cpu",
     engine: str = "torch",
     threads: int | None = None,
-    tell: choosing.Tell = choosing.nobody,
+    tell: select.Tell = select.no_message,
 ) -> Classifier:
     """Load a classifier from its model folder.
 
@@ -247,9 +247,9 @@ def load_classifier(
             f"{path / CARD}: its calibration is invalid ({error}). Use the version "
             "of gqs that wrote it, or train again."
         ) from error
-    typical = Typical.load(learned) if (learned := part(path, card, TYPICAL)) else None
+    novelty = Novelty.load(learned) if (learned := part(path, card, TYPICAL)) else None
     network, identity = network.to(device), card["weights_sha256"]
-    subject = choosing.Model(network, preprocessing, identity, typical)
+    subject = select.Model(network, preprocessing, identity, novelty)
     return Classifier(
         network,
         preprocessing,
@@ -257,6 +257,6 @@ def load_classifier(
         card,
         path,
         calibration=calibration,
-        typical=typical,
-        engine=choosing.opened(engine, subject, threads, tell),
+        novelty=novelty,
+        engine=select.opened(engine, subject, threads, tell),
     )

@@ -12,7 +12,7 @@ from safetensors.numpy import save
 
 from gqs.files import write_bytes
 from gqs.labels import CLASSES
-from gqs.model.novelty import Typical, load_arrays, unfit
+from gqs.model.novelty import Novelty, damaged_file, load_arrays
 
 KEPT: Final = 100  # of each class: 300 pictures with coordinates are 2.7 MB
 
@@ -27,7 +27,7 @@ class Examples:
     coordinates: NDArray[np.float32]  # (n, m) float32, those of `Typical.coordinates`
 
     def nearest(
-        self, source: NDArray[np.floating], typical: Typical, count: int
+        self, source: NDArray[np.floating], typical: Novelty, count: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """The examples whose embeddings are nearest to a source's."""
         metric = typical.whitening[int(typical.distances(source[None]).argmin())]
@@ -58,11 +58,11 @@ class Examples:
                 arrays["coordinates"].astype(np.float32),
             )
         except KeyError as error:
-            raise unfit(path) from error
+            raise damaged_file(path) from error
         n = len(found.objid)
         fits = all(len(value) == n for value in vars(found).values())
         fits &= found.pictures.ndim == 4 and found.coordinates.ndim == 2
         fits &= not n or int(found.classes.max()) < len(CLASSES)
         if not fits or not np.isfinite(found.coordinates).all():
-            raise unfit(path)
+            raise damaged_file(path)
         return found

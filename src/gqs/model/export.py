@@ -14,7 +14,7 @@ from gqs import __version__, labels
 from gqs.errors import UsageError
 from gqs.files import write_bytes
 from gqs.model.engines import graph
-from gqs.model.engines.export_module import Judging, Whole
+from gqs.model.engines.export_module import ExportedModel, LogitModel
 from gqs.model.temperature import Temperature
 from gqs.surveys.sdss import CUTOUT_SIZE, PIXEL_SCALE
 
@@ -61,9 +61,11 @@ def export(classifier: Classifier, path: Path, opset: int = graph.OPSET) -> dict
     size = sum(value.numel() * value.element_size() for value in network.state_dict().values())
     if size > _MOST_BYTES - (64 << 20):
         raise UsageError(f"{classifier.folder}: its weights do not fit into one ONNX file (2 GiB).")
-    whole = Whole(network, classifier.preprocessing)
+    whole = LogitModel(network, classifier.preprocessing)
     calibration = classifier.calibration
-    judging = Judging(whole, Temperature() if calibration is None else calibration.temperature)
+    judging = ExportedModel(
+        whole, Temperature() if calibration is None else calibration.temperature
+    )
     inputs = dict(zip(("images", "seeing"), whole.example(), strict=False))
     model = graph.draw(judging, inputs, [*OUTPUTS], opset)
     metadata_values = metadata(classifier)

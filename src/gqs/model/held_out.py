@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from gqs import tables
 from gqs.errors import ModelError, UsageError
 from gqs.files import check_hash
-from gqs.model.calibration import Calibration, HeldOut, sets_of
+from gqs.model.calibration import Calibration, ValidationLogits, sets_of
 from gqs.model.classifier import Classifier
 from gqs.model.folder import HELD_OUT
 
@@ -22,7 +22,7 @@ def calibration_of(classifier: Classifier, what: str) -> Calibration:
     return classifier.calibration
 
 
-def held_out_of(classifier: Classifier, what: str) -> dict[str, HeldOut]:
+def validation_logits_of(classifier: Classifier, what: str) -> dict[str, ValidationLogits]:
     """The model's validation objects, by bands."""
     calibration_of(classifier, what)
     path = classifier.folder / HELD_OUT
@@ -40,8 +40,8 @@ def held_out_of(classifier: Classifier, what: str) -> dict[str, HeldOut]:
 
 
 def with_bands(
-    sets: Mapping[str, HeldOut], bands: str, classifier: Classifier, what: str
-) -> HeldOut:
+    sets: Mapping[str, ValidationLogits], bands: str, classifier: Classifier, what: str
+) -> ValidationLogits:
     """The validation objects with these bands; an error if the model has none."""
     if bands not in sets:
         raise UsageError(

@@ -32,7 +32,7 @@ _FLOOR: Final = 1e-6  # keeps the logarithm of the residual finite
 
 
 @dataclass(frozen=True)
-class Typical:
+class Novelty:
     """Distribution of the classes among embeddings, and the limit of the distance."""
 
     centre: Array  # (d,) mean embedding
@@ -76,7 +76,7 @@ class Typical:
         return write_bytes(path, save(arrays))
 
     @classmethod
-    def load(cls, path: Path) -> Typical:
+    def load(cls, path: Path) -> Novelty:
         """Read a file that `save` wrote."""
         try:
             arrays = {name: value.astype(np.float64) for name, value in load_arrays(path).items()}
@@ -89,9 +89,9 @@ class Typical:
             fits &= found.basis.shape == (d, k) and found.whitening.shape == (n, m, m)
             fits &= all(np.isfinite(value).all() for value in arrays.values())
         except (KeyError, TypeError, ValueError) as error:
-            raise unfit(path) from error
+            raise damaged_file(path) from error
         if not fits:
-            raise unfit(path)
+            raise damaged_file(path)
         return found
 
 
@@ -100,10 +100,10 @@ def load_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     try:
         return load(path.read_bytes())
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
-        raise unfit(path) from error
+        raise damaged_file(path) from error
 
 
-def unfit(path: Path) -> ModelError:
+def damaged_file(path: Path) -> ModelError:
     """The error for a damaged file of a model folder."""
     return ModelError(
         f"{path}: is damaged, or of another version of gqs. Copy the model folder again, or delete "
@@ -116,7 +116,7 @@ def fit(
     classes: NDArray[np.int64],
     held_out: NDArray[np.floating],
     quantile: float = QUANTILE,
-) -> Typical:
+) -> Novelty:
     """Fit class distributions to training objects, and the limit to validation objects."""
     from sklearn.covariance import ledoit_wolf
 
@@ -127,7 +127,7 @@ def fit(
     if d > WIDEST:
         _, _, axes = np.linalg.svd(values - centre, full_matrices=False)
         basis = axes[: max(1, min(WIDEST - 1, len(values) // 4))].T
-    found = Typical(centre, basis, np.zeros((count, 0)), np.zeros((count, 0, 0)), 1.0)
+    found = Novelty(centre, basis, np.zeros((count, 0)), np.zeros((count, 0, 0)), 1.0)
     z = found.coordinates(values)
     means = np.stack([z[classes == i].mean(axis=0) for i in range(count)])
     away = z - means[classes]
@@ -138,6 +138,6 @@ def fit(
         spread = np.trace(covariance) / len(covariance)
         covariance += _FLOOR * max(spread, _FLOOR) * np.eye(len(covariance))
         whitening.append(np.linalg.cholesky(np.linalg.inv(covariance)))
-    found = Typical(centre, basis, means, np.stack(whitening), 1.0)
+    found = Novelty(centre, basis, means, np.stack(whitening), 1.0)
     limit = float(np.quantile(found.unlike(held_out), quantile))
-    return Typical(centre, basis, means, np.stack(whitening), max(limit, _FLOOR))
+    return Novelty(centre, basis, means, np.stack(whitening), max(limit, _FLOOR))

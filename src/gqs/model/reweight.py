@@ -15,9 +15,9 @@ from gqs import labels, tables
 from gqs.evaluation.intervals import finite
 from gqs.evaluation.matched import numbers
 from gqs.model.classifier import Classifier
-from gqs.model.held_out import calibration_of, held_out_of, with_bands
+from gqs.model.held_out import calibration_of, validation_logits_of, with_bands
 from gqs.probability import candidates, conformal
-from gqs.probability.label_shift import reweighed
+from gqs.probability.label_shift import reweight
 from gqs.probability.poststratify import mixed
 from gqs.probability.priors import Prior, find_prior, require_counts, require_magnitudes, with_prior
 from gqs.surveys.sdss import BANDS
@@ -81,7 +81,7 @@ class Candidates:
         }
 
 
-def weigh(
+def apply_prior(
     predictions: Table,
     classifier: Classifier,
     prior: Prior | str | Path | None = None,
@@ -132,7 +132,7 @@ def _sets(
 ) -> NDArray[np.str_]:
     """Conformal sets, from thresholds of validation objects with the same bands."""
     what = "a coverage"
-    calibration, kept = calibration_of(classifier, what), held_out_of(classifier, what)
+    calibration, kept = calibration_of(classifier, what), validation_logits_of(classifier, what)
     probability = np.stack([numbers(predictions, p) for p in labels.PROBABILITY_COLUMNS], axis=1)
     mag_r, bands = numbers(predictions, "mag_r"), bands_given(predictions, classifier)
     sets = np.zeros(probability.shape, dtype=bool)
@@ -167,7 +167,7 @@ def bands_given(predictions: Table, classifier: Classifier) -> NDArray[np.str_]:
 
 
 def list_candidates(
-    weighed: Table,
+    weighted: Table,
     classifier: Classifier,
     name: str,
     purity: float = 0.9,
@@ -201,14 +201,14 @@ def list_candidates(
     IntegrityError
         If the model's validation objects do not match its card.
     """
-    score = numbers(weighed, labels.PROBABILITY_COLUMNS[candidates.checked(name, purity)])
-    bands = bands_given(weighed, classifier)
-    kept = held_out_of(classifier, A_LIST)
+    score = numbers(weighted, labels.PROBABILITY_COLUMNS[candidates.checked(name, purity)])
+    bands = bands_given(weighted, classifier)
+    kept = validation_logits_of(classifier, A_LIST)
     there = [some for some, _ in Counter(bands[np.isfinite(score)].tolist()).most_common()]
     given = next((some for some in there if some in kept), (there or [classifier.bands])[0])
-    ra, dec = numbers(weighed, "ra"), numbers(weighed, "dec")
+    ra, dec = numbers(weighted, "ra"), numbers(weighted, "dec")
     found = threshold_of(classifier, name, purity, prior, ra, dec, given)
-    mag_r, flags = numbers(weighed, "mag_r"), np.asarray(weighed["flags"], dtype=np.int64)
+    mag_r, flags = numbers(weighted, "mag_r"), np.asarray(weighted["flags"], dtype=np.int64)
     probable = (score >= found.value) & (bands == given) & found.reached  # NaN is not probable
     clean = (flags & ~_HARMLESS & ~int(Flag.NO_PRIOR)) == 0
     inside = (mag_r >= found.low) & (mag_r <= found.high)
@@ -217,7 +217,7 @@ def list_candidates(
     faulty = flags[probable & ~clean]
     counts = {str(flag.name): int((faulty & int(flag) > 0).sum()) for flag in Flag}
     listed = Candidates(
-        weighed[rows],
+        weighted[rows],
         found,
         given,
         float(score[rows].mean()) if len(rows) else float("nan"),
@@ -242,13 +242,13 @@ def threshold_of(
     """Find the threshold of a list from the model's validation objects."""
     target = candidates.checked(name, purity)
     prior = require_counts(prior, A_LIST.capitalize())
-    calibration, kept = calibration_of(classifier, A_LIST), held_out_of(classifier, A_LIST)
+    calibration, kept = calibration_of(classifier, A_LIST), validation_logits_of(classifier, A_LIST)
     require_magnitudes(prior, calibration.learned, classifier.folder)
     bands = bands or classifier.bands
     known = with_bands(kept, bands, classifier, A_LIST)
     density = prior.around(ra, dec)
     score = calibration.at(bands).probabilities(known.logits, known.mag_r)
-    score = reweighed(score, density(known.mag_r), calibration.learned.at(known.mag_r))
+    score = reweight(score, density(known.mag_r), calibration.learned.at(known.mag_r))
     mix, used = mixed(known.truth, known.mag_r, density)
     return candidates.threshold(mix, score[used][:, target], name, purity)
 

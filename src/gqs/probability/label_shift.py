@@ -27,7 +27,7 @@ PSEUDO: Final = 3.0  # objects with the overall fractions that are added at ever
 
 
 @dataclass(frozen=True)
-class Shares:
+class ClassFractions:
     """Class fractions at some magnitudes, interpolated linearly in the logarithm."""
 
     r: Array  # (k,) magnitudes, rising
@@ -55,7 +55,7 @@ class Shares:
         return found
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Shares:
+    def from_json(cls, values: Mapping[str, Any]) -> ClassFractions:
         """Parse the fractions from model.json."""
         try:
             r = np.array(values["r"], dtype=np.float64)
@@ -71,14 +71,16 @@ class Shares:
         return cls(r, share / share.sum(axis=1, keepdims=True))
 
 
-def learned_shares(truth: NDArray[np.int64], mag_r: Array, weights: Array | None = None) -> Shares:
+def training_fractions(
+    truth: NDArray[np.int64], mag_r: Array, weights: Array | None = None
+) -> ClassFractions:
     """Class fractions of a training set by magnitude, smoothed."""
     worth = np.ones(COUNT) if weights is None else np.asarray(weights, dtype=np.float64)
     counts = np.bincount(truth, minlength=COUNT) * worth
     overall = (counts + 1 / COUNT) / (counts + 1 / COUNT).sum()
     known = np.isfinite(mag_r)
     if not known.any():
-        return Shares(np.array([0.0]), overall[None])
+        return ClassFractions(np.array([0.0]), overall[None])
     low, high = np.quantile(mag_r[known], [0.002, 0.998])
     r = np.arange(np.floor(low / STEP), np.ceil(high / STEP) + 1) * STEP
     cell = np.clip(np.rint((mag_r[known] - r[0]) / STEP).astype(int), 0, len(r) - 1)
@@ -90,17 +92,19 @@ def learned_shares(truth: NDArray[np.int64], mag_r: Array, weights: Array | None
     found = around + PSEUDO * overall
     found /= found.sum(axis=1, keepdims=True)
     if len(r) < 2:
-        return Shares(r[:1], found[:1])
-    return Shares(r, found)
+        return ClassFractions(r[:1], found[:1])
+    return ClassFractions(r, found)
 
 
-def own_shares(truth: NDArray[np.int64], mag_r: Array, learned: Shares) -> Shares:
+def matching_fractions(
+    truth: NDArray[np.int64], mag_r: Array, learned: ClassFractions
+) -> ClassFractions:
     """Class fractions of other objects, by magnitude if those of the training set are."""
     unknown = np.full(len(truth), np.nan)
-    return learned_shares(truth, mag_r if learned.by_magnitude else unknown)
+    return training_fractions(truth, mag_r if learned.by_magnitude else unknown)
 
 
-def reweighed(probabilities: Array, wanted: Array, learned: Array) -> Array:
+def reweight(probabilities: Array, wanted: Array, learned: Array) -> Array:
     """Probabilities for other class fractions than the training set's, (n, 3); NaN stays NaN.
 
     Saerens et al. 2002.
@@ -113,7 +117,7 @@ def reweighed(probabilities: Array, wanted: Array, learned: Array) -> Array:
     return np.where(usable[:, None], found, probabilities)
 
 
-def shift(wanted: Shares, learned: Shares, mag_r: Array) -> Array:
+def shift(wanted: ClassFractions, learned: ClassFractions, mag_r: Array) -> Array:
     """Shift of logits between two sets of fractions: the logarithm of their ratio, (n, 3)."""
     ratio = np.log(wanted.at(mag_r)) - np.log(learned.at(mag_r))
     return np.asarray(np.nan_to_num(ratio))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from gqs import labels, tables
 from gqs.errors import UsageError
 from gqs.evaluation.matched import numbers
-from gqs.probability.label_shift import Shares, reweighed
+from gqs.probability.label_shift import ClassFractions, reweight
 from gqs.probability.star_counts import LOWEST, star_density
 from gqs.simulation.carried import carried
 from gqs.tables import Flag
@@ -112,7 +112,7 @@ def find_prior(name: str | Path) -> Prior:
     return _from_file(path)
 
 
-def with_prior(predictions: Table, prior: Prior, learned: Shares, model: object) -> Table:
+def with_prior(predictions: Table, prior: Prior, learned: ClassFractions, model: object) -> Table:
     """Predictions with the probabilities for a prior instead of the training set's class fractions.
 
     The class follows the probabilities. An object without r magnitude keeps its probabilities and
@@ -130,7 +130,7 @@ def with_prior(predictions: Table, prior: Prior, learned: Shares, model: object)
     judged = np.asarray(np.isfinite(before).all(axis=1))
     wanted = prior.density(mag_r, numbers(found, "ra"), numbers(found, "dec"))
     ratio = learned.at(mag_r)
-    after = reweighed(before, wanted, ratio)
+    after = reweight(before, wanted, ratio)
     for i, name in enumerate(labels.PROBABILITY_COLUMNS):
         found[name] = after[:, i]
     top = np.where(judged[:, None], after, 0).argmax(axis=1)
@@ -156,7 +156,7 @@ def holds_for(prior: Prior | None) -> str:
     return f"Probabilities hold for the prior {prior.name}: {about}."
 
 
-def require_magnitudes(prior: Prior, learned: Shares, model: object) -> None:
+def require_magnitudes(prior: Prior, learned: ClassFractions, model: object) -> None:
     """Refuse a prior by magnitude for a model that measures no magnitudes."""
     if prior.by_magnitude and not learned.by_magnitude:
         raise UsageError(

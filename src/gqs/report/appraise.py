@@ -25,7 +25,7 @@ from gqs.imaging import seeing
 from gqs.model.classifier import Classifier
 from gqs.model.classify_field import flag_unlike
 from gqs.model.folder import LEARNED
-from gqs.model.held_out import calibration_of, held_out_of, with_bands
+from gqs.model.held_out import calibration_of, validation_logits_of, with_bands
 from gqs.probability.priors import NAMES as PRIORS
 from gqs.probability.priors import find_prior
 from gqs.recipes import published
@@ -102,7 +102,7 @@ def predict_rows(
         flags = flags | np.int32(tables.Flag.MISSING_BAND)
     unlike = np.concatenate(distances)
     judged_flags = flag_unlike(flags, unlike)
-    known = None if classifier.typical is None else unlike
+    known = None if classifier.novelty is None else unlike
     return tables.predictions(objects, probabilities, judged_flags, classifier.hash, known)
 
 
@@ -254,7 +254,7 @@ def _probabilities(
     """Measure calibration, sets and candidates; None where the model tells too little for it."""
     try:
         calibration = calibration_of(classifier, "the report")
-        kept = held_out_of(classifier, "the report")
+        kept = validation_logits_of(classifier, "the report")
         bands = classifier.preprocessing.shared_bands(bands)
         held_out = with_bands(kept, bands, classifier, "the report")
     except UsageError:

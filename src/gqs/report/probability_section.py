@@ -15,11 +15,11 @@ from gqs.evaluation import reliability as measured
 from gqs.evaluation.binning import merged_edges
 from gqs.evaluation.intervals import Estimate
 from gqs.evaluation.matched import Judged
-from gqs.model.calibration import Calibration, HeldOut
+from gqs.model.calibration import Calibration, ValidationLogits
 from gqs.probability import conformal
 from gqs.probability.candidates import threshold, worth
 from gqs.probability.conformal import Covered
-from gqs.probability.label_shift import own_shares, reweighed
+from gqs.probability.label_shift import matching_fractions, reweight
 from gqs.probability.poststratify import Mix, mixed
 from gqs.report import candidate_figures
 from gqs.report.blocks import Block, Cell, Grid, Paragraph, Section, Shown
@@ -54,7 +54,7 @@ def examine(
     judged: Judged,
     mag_r: Array,
     calibration: Calibration,
-    held_out: HeldOut,
+    held_out: ValidationLogits,
     skies: Mapping[str, Sky],
     groups: NDArray[np.int64] | None = None,
 ) -> Findings:
@@ -79,12 +79,10 @@ def _calibration(
     judged: Judged, mag_r: Array, calibration: Calibration, groups: NDArray[np.int64] | None
 ) -> tuple[list[Block], dict[str, Any]]:
     """Hold probabilities against the truth, both at the mix of the objects that are judged."""
-    wanted = own_shares(judged.truth, mag_r, calibration.learned).at(mag_r)
+    wanted = matching_fractions(judged.truth, mag_r, calibration.learned).at(mag_r)
     learned = calibration.learned.at(mag_r)
     plain = calibration.temperature.undone(judged.probability, mag_r)
-    before, after = (
-        judged.told(reweighed(p, wanted, learned)) for p in (plain, judged.probability)
-    )
+    before, after = (judged.told(reweight(p, wanted, learned)) for p in (plain, judged.probability))
     found = {
         when: measured.measures(one, groups) for when, one in (("before", before), ("after", after))
     }
@@ -138,7 +136,7 @@ def _edges(truth: NDArray[np.int64], mag_r: Array) -> Array:
 
 
 def _sets(
-    judged: Judged, mag_r: Array, calibration: Calibration, held_out: HeldOut
+    judged: Judged, mag_r: Array, calibration: Calibration, held_out: ValidationLogits
 ) -> tuple[list[Block], dict[str, Any]]:
     known = calibration.temperature.probabilities(held_out.logits, held_out.mag_r)
     edges = _edges(judged.truth, mag_r)
@@ -193,13 +191,13 @@ def _weighed(
     mix, used = mixed(truth, mag_r, sky.density, sky.absolute)
     wanted = sky.density(np.nan_to_num(mag_r[used]))
     learned = calibration.learned.at(mag_r[used])
-    return mix, reweighed(probability[used], wanted, learned)
+    return mix, reweight(probability[used], wanted, learned)
 
 
 def _lists(
     here: candidate_figures.Skies,
     calibration: Calibration,
-    held_out: HeldOut,
+    held_out: ValidationLogits,
     skies: Mapping[str, Sky],
 ) -> tuple[list[Block], dict[str, Any]]:
     """Set thresholds on held-out objects, and see on the judged ones what they are worth."""

@@ -40,7 +40,7 @@ from gqs.reproduce.predictions import (
     predict_with_trees,
     rows_of_test_side,
 )
-from gqs.reproduce.results import Pair, PooledVariance, Results, Run, SplitResults, Verdict
+from gqs.reproduce.results import Pair, Parity, PooledVariance, Results, Run, SplitResults
 from gqs.training.result import HISTORY
 
 Array = NDArray[np.float64]
@@ -163,7 +163,7 @@ def _pairs(runs: Mapping[str, Sequence[Run]], uncertainty: Uncertainty) -> list[
     return [Pair(*item, p) for item, p in zip(tested, corrected, strict=True)]
 
 
-def _verdicts(pairs: Sequence[Pair]) -> list[Verdict]:
+def _verdicts(pairs: Sequence[Pair]) -> list[Parity]:
     """Verdict on every hypothesis; p-values are corrected for the hypotheses, not for all pairs."""
     pair_of = {(pair.first, pair.second): pair for pair in pairs}
     tested = []
@@ -178,11 +178,11 @@ def _verdicts(pairs: Sequence[Pair]) -> list[Verdict]:
             tested.append((hypothesis, gap, backward.test.p_value))
     corrected = holm([p for *_, p in tested])
     verdicts = {
-        hypothesis: Verdict(hypothesis, difference, _verdict(hypothesis, difference), p)
+        hypothesis: Parity(hypothesis, difference, _verdict(hypothesis, difference), p)
         for (hypothesis, difference, _), p in zip(tested, corrected, strict=True)
     }
     return [
-        verdicts.get(hypothesis, Verdict(hypothesis, None, "not run", float("nan")))
+        verdicts.get(hypothesis, Parity(hypothesis, None, "not run", float("nan")))
         for hypothesis in hypotheses.HYPOTHESES
     ]
 

@@ -83,7 +83,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Parity:
     """Result for one of the paper's hypotheses."""
 
     hypothesis: Hypothesis
@@ -104,7 +104,7 @@ class SplitResults:
     pooled: PooledVariance  # of accuracies between seeds
     accuracies: Mapping[str, Estimate]  # by network, mean over seeds
     pairs: Sequence[Pair]  # of all networks
-    verdicts: Sequence[Verdict]
+    verdicts: Sequence[Parity]
     # By name: boosted trees on catalogue magnitudes.
     trees: Mapping[str, Metrics] = field(default_factory=dict)
     # By name of the trees: accuracy of ResNet50-GQS (else the first network) minus theirs.

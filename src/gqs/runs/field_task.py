@@ -33,7 +33,7 @@ from gqs.executors import Retry, report_step
 from gqs.files import sha256
 from gqs.imaging.frames import group_fields, identify
 from gqs.model.cache import ModelName
-from gqs.model.reweight import weigh
+from gqs.model.reweight import apply_prior
 from gqs.probability.priors import find_prior
 from gqs.runs.run_store import DONE, SET_ASIDE, Record, RunStore
 from gqs.surveys.sdss import FieldId, FrameName
@@ -187,7 +187,7 @@ def _for_survey(rows: Table, classifier: Any, options: RunOptions) -> Table:
     if options.links is not None:
         add_links(rows, options.links)
     prior = None if options.prior is None else find_prior(options.prior)
-    rows = weigh(rows, classifier, prior, options.coverage)
+    rows = apply_prior(rows, classifier, prior, options.coverage)
     rows["primary"] = np.ones(len(rows), dtype=bool)
     rows.meta |= options.provenance
     return tables.described(rows)

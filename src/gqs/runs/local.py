@@ -180,7 +180,7 @@ def _claim(store: RunStore, classifier: Classifier, positions: Table | None) -> 
     columns = [] if positions is None else [positions[n].tolist() for n in positions.colnames]
     # The card contains the hash of the weights, calibration, edge policy and alignment;
     # typical.safetensors may be missing.
-    card = hash_of([dict(classifier.card), classifier.typical is not None])
+    card = hash_of([dict(classifier.card), classifier.novelty is not None])
     identity = {
         "gqs": __version__,
         "card": card,

@@ -171,7 +171,7 @@ def _identity(
         "gqs": __version__,
         "model": classifier.hash,
         "engine": classifier.computes.name,
-        "card": hash_of([dict(classifier.card), classifier.typical is not None]),
+        "card": hash_of([dict(classifier.card), classifier.novelty is not None]),
         "prior": name,
         "coverage": coverage,
         "links": links,

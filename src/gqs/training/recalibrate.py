@@ -25,7 +25,7 @@ from gqs.model.folder import (
     load_weights,
     read_card,
 )
-from gqs.probability.label_shift import Shares
+from gqs.probability.label_shift import ClassFractions
 from gqs.recipes import Recipe
 from gqs.training import validation_logits
 from gqs.training.batches import Cutouts, TrainingData
@@ -69,7 +69,7 @@ def calibrate_model(
     recipe = Recipe.model_validate(card.recipe)
     weights = load_weights(model / WEIGHTS)
     unseen = validation_logits.held_out(data, recipe, weights, str(device_of(device)))
-    shares = Shares.from_json(card.calibration["learned_shares"])
+    shares = ClassFractions.from_json(card.calibration["learned_shares"])
     own, *fewer = unseen
     if not len(unseen[own].usable()):
         raise UsageError("None of the objects can be classified: their centres are masked.")

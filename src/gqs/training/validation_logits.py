@@ -11,9 +11,9 @@ from torch import Tensor
 
 from gqs.cutouts.channels import to_channels
 from gqs.imaging.seeing import seeing_columns
-from gqs.model.calibration import USUAL, HeldOut
+from gqs.model.calibration import USUAL, ValidationLogits
 from gqs.networks import zoo
-from gqs.probability.label_shift import Shares, learned_shares
+from gqs.probability.label_shift import ClassFractions, training_fractions
 from gqs.recipes import Recipe
 from gqs.training.batches import TrainingData
 from gqs.training.optimizer import class_weights
@@ -25,7 +25,7 @@ COUNTED: Final = 20_000  # training objects whose magnitude is measured, drawn a
 @torch.no_grad()
 def held_out(
     data: TrainingData, recipe: Recipe, weights: dict[str, Tensor], device: str
-) -> dict[str, HeldOut]:
+) -> dict[str, ValidationLogits]:
     """Validation logits by set of bands, in fp32, with the same inputs as a classifier's."""
     network = zoo.build(recipe.network, data.preprocessing.channels, **recipe.arguments)
     network.load_state_dict(weights)
@@ -48,7 +48,7 @@ def held_out(
     objid = np.asarray(store.index["objid"][data.validation], dtype=np.uint64)
     truth, mag_r = data.classes[data.validation], np.concatenate(magnitudes)
     return {
-        bands: HeldOut(objid, truth, mag_r, np.concatenate(parts))
+        bands: ValidationLogits(objid, truth, mag_r, np.concatenate(parts))
         for bands, parts in logits.items()
     }
 
@@ -61,7 +61,7 @@ def _sets(data: TrainingData, recipe: Recipe) -> list[str]:
     return [own, *fewer]
 
 
-def learned_mix(data: TrainingData, recipe: Recipe) -> Shares:
+def learned_mix(data: TrainingData, recipe: Recipe) -> ClassFractions:
     """Class shares of the training side by magnitude, with the weights of the loss."""
     rows = data.train
     if len(rows) > COUNTED:
@@ -78,4 +78,4 @@ def learned_mix(data: TrainingData, recipe: Recipe) -> Shares:
         )
     weights = class_weights(data, recipe, torch.device("cpu"))
     loss_weights = None if weights is None else weights.double().numpy()
-    return learned_shares(data.classes[rows], magnitudes, loss_weights)
+    return training_fractions(data.classes[rows], magnitudes, loss_weights)

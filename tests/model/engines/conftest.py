@@ -10,17 +10,17 @@ import torch
 
 from gqs import labels
 from gqs.cutouts.channels import to_channels
-from gqs.model.calibration import HeldOut, calibrate
-from gqs.model.engines.probe_cutouts import Specimens, specimens
+from gqs.model.calibration import ValidationLogits, calibrate
+from gqs.model.engines.probe_cutouts import ProbeCutouts, specimens
 from gqs.model.folder import Card, save_model
 from gqs.networks import zoo
-from gqs.probability.label_shift import Shares
+from gqs.probability.label_shift import ClassFractions
 
 ARGUMENTS = {"seeing": True, "width": 8, "hidden": 32}
 
 
 @pytest.fixture(scope="session")
-def seen() -> Specimens:
+def seen() -> ProbeCutouts:
     """Simulated cutouts, some very bright, faint, saturated, masked."""
     card = Card(
         network="compact",
@@ -35,7 +35,7 @@ def seen() -> Specimens:
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory, seen: Specimens) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory, seen: ProbeCutouts) -> Path:
     """The folder. What is tested holds for any weights, if they give more than one class."""
     torch.manual_seed(8)
     network = zoo.build("compact", channels=15, **ARGUMENTS).eval()
@@ -55,8 +55,10 @@ def model(tmp_path_factory: pytest.TempPathFactory, seen: Specimens) -> Path:
     n = 300
     truth = rng.integers(len(labels.CLASSES), size=n)
     logits = rng.normal(0, 2, (n, 3)) + 2 * np.eye(3)[truth]
-    held_out = HeldOut(np.arange(n, dtype=np.uint64), truth, rng.uniform(15, 23, n), logits)
-    shares = Shares(np.array([18.0]), np.full((1, 3), 1 / 3))
+    held_out = ValidationLogits(
+        np.arange(n, dtype=np.uint64), truth, rng.uniform(15, 23, n), logits
+    )
+    shares = ClassFractions(np.array([18.0]), np.full((1, 3), 1 / 3))
     card = card.model_copy(update={"calibration": calibrate(held_out, shares)})
     folder = tmp_path_factory.mktemp("model")
     save_model(folder, network.state_dict(), card)

@@ -17,11 +17,9 @@ import torch
 from gqs.cutouts.channels import to_channels
 from gqs.errors import ModelError, UsageError
 from gqs.model.classifier import load_classifier
-from gqs.model.engines import graph
-from gqs.model.engines import parity as checking
-from gqs.model.engines import select as choosing
+from gqs.model.engines import graph, parity, select
 from gqs.model.engines.backends import Choice, Graph, Torch, installed
-from gqs.model.engines.probe_cutouts import Specimens, specimens
+from gqs.model.engines.probe_cutouts import ProbeCutouts, specimens
 from gqs.model.folder import Card, load_model
 
 OTHERS = [name for name in ("onnx", "openvino") if installed(name)]
@@ -30,14 +28,14 @@ needs_engines = pytest.mark.skipif(len(OTHERS) < 2, reason="pip install 'gqs[eng
 
 
 @pytest.fixture(scope="module")
-def subject(model: Path) -> choosing.Model:
+def subject(model: Path) -> select.Model:
     network, card = load_model(model)
     preprocessing = Card.model_validate(card).preprocessing()
-    return choosing.Model(network, preprocessing, card["weights_sha256"])
+    return select.Model(network, preprocessing, card["weights_sha256"])
 
 
-def answered(engine: object, seen: Specimens) -> np.ndarray:
-    return checking.answers(engine, seen)[0]  # type: ignore[arg-type]
+def answered(engine: object, seen: ProbeCutouts) -> np.ndarray:
+    return parity.answers(engine, seen)[0]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +64,7 @@ def test_an_engine_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPa
         Choice.parse("openvino")
 
 
-def test_specimens_hold_what_is_rare(seen: Specimens) -> None:
+def test_specimens_hold_what_is_rare(seen: ProbeCutouts) -> None:
     assert np.isinf(seen.images).any() and np.isnan(seen.seeing).any()
     assert np.isnan(seen.images).all(axis=(2, 3)).any()  # a whole band
     assert np.bincount(seen.truth).tolist() == [30, 30, 30]
@@ -76,7 +74,7 @@ def test_specimens_hold_what_is_rare(seen: Specimens) -> None:
 
 @needs_engines
 @pytest.mark.parametrize("name", OTHERS)
-def test_fp32_gives_the_probabilities_of_torch(name: str, model: Path, seen: Specimens) -> None:
+def test_fp32_gives_the_probabilities_of_torch(name: str, model: Path, seen: ProbeCutouts) -> None:
     plain, other = load_classifier(model), load_classifier(model, engine=name, threads=1)
     assert other.computes.name == name and plain.computes.name == "torch"
     images = np.where(np.isinf(seen.images), np.nan, seen.images)
@@ -89,20 +87,20 @@ def test_fp32_gives_the_probabilities_of_torch(name: str, model: Path, seen: Spe
 
 @needs_engines
 def test_the_embedding_is_the_one_that_torch_gives(
-    subject: choosing.Model, seen: Specimens
+    subject: select.Model, seen: ProbeCutouts
 ) -> None:
-    _, expected, _ = checking.answers(Torch(subject.network, subject.preprocessing), seen)
+    _, expected, _ = parity.answers(Torch(subject.network, subject.preprocessing), seen)
     for name in OTHERS:
-        _, found, _ = checking.answers(choosing.opened(name, subject, 1), seen)
+        _, found, _ = parity.answers(select.opened(name, subject, 1), seen)
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
 @needs_engines
 @pytest.mark.parametrize("text", ["openvino:bf16", "onnx:int8", "openvino:int8"])
 def test_aperture_sums_stay_fp32_whatever_the_rest_is(
-    text: str, subject: choosing.Model, seen: Specimens
+    text: str, subject: select.Model, seen: ProbeCutouts
 ) -> None:
-    engine = choosing.started(Choice.parse(text), subject, 1, choosing.nobody)
+    engine = select.started(Choice.parse(text), subject, 1, select.no_message)
     assert isinstance(engine, Graph)
     given = {"images": seen.images, "seeing": seen.seeing.astype(np.float32)}
     measured = engine.stages[0](given)
@@ -119,13 +117,13 @@ def test_aperture_sums_stay_fp32_whatever_the_rest_is(
 
 
 @needs_engines
-def test_fewer_bits_cost_what_the_verdict_says(subject: choosing.Model, seen: Specimens) -> None:
+def test_fewer_bits_cost_what_the_verdict_says(subject: select.Model, seen: ProbeCutouts) -> None:
     plain = Torch(subject.network, subject.preprocessing)
-    logits, embedding, _ = checking.answers(plain, seen)
+    logits, embedding, _ = parity.answers(plain, seen)
     for text in ("openvino:bf16", "onnx:int8"):
         choice = Choice.parse(text)
-        engine = choosing.started(choice, subject, 1, choosing.nobody)
-        verdict = checking.compared(engine, choice.precision, seen, (logits, embedding))
+        engine = select.started(choice, subject, 1, select.no_message)
+        verdict = parity.compared(engine, choice.precision, seen, (logits, embedding))
         own = answered(engine, seen)
         assert verdict.flips == (own.argmax(1) != logits.argmax(1)).sum()
         right = (own.argmax(1) == seen.truth).mean() - (logits.argmax(1) == seen.truth).mean()
@@ -146,28 +144,28 @@ class Drifting:
 
 @pytest.mark.parametrize(("by", "refused"), [(1e-6, False), (1e-2, True), (np.nan, True)])
 def test_an_engine_that_drifts_is_refused(
-    by: float, refused: bool, subject: choosing.Model, seen: Specimens
+    by: float, refused: bool, subject: select.Model, seen: ProbeCutouts
 ) -> None:
     plain = Torch(subject.network, subject.preprocessing)
-    logits, embedding, _ = checking.answers(plain, seen)
-    verdict = checking.compared(Drifting(plain, by), "fp32", seen, (logits, embedding))
+    logits, embedding, _ = parity.answers(plain, seen)
+    verdict = parity.compared(Drifting(plain, by), "fp32", seen, (logits, embedding))
     assert bool(verdict.refused) == refused
     assert not refused or "differ from torch's" in verdict.refused
 
 
 @needs_engines
 def test_a_refused_engine_is_not_opened_and_auto_goes_on_without_it(
-    subject: choosing.Model, seen: Specimens, monkeypatch: pytest.MonkeyPatch
+    subject: select.Model, seen: ProbeCutouts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A limit that no engine can keep stands for an engine that drifts on this machine."""
-    strict = {"fp32": checking.Limit(0.0, 0.0, 0.0)}
+    strict = {"fp32": parity.Limit(0.0, 0.0, 0.0)}
     for path in subject.folder.glob("*-fp32-*.json"):
         path.unlink()
-    monkeypatch.setattr(checking, "LIMITS", strict)
+    monkeypatch.setattr(parity, "LIMITS", strict)
     told: list[str] = []
     with pytest.raises(ModelError, match="onnx is refused"):
-        choosing.opened("onnx", subject, 1)
-    assert choosing.opened("auto", subject, 1, told.append).name == "torch"
+        select.opened("onnx", subject, 1)
+    assert select.opened("auto", subject, 1, told.append).name == "torch"
     assert len([sentence for sentence in told if "passed over" in sentence]) == 2
     for path in subject.folder.glob("*-fp32-*.json"):
         path.unlink()
@@ -175,24 +173,24 @@ def test_a_refused_engine_is_not_opened_and_auto_goes_on_without_it(
 
 @needs_engines
 def test_the_second_time_nothing_is_drawn_or_tried(
-    subject: choosing.Model, monkeypatch: pytest.MonkeyPatch
+    subject: select.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    choosing.opened("auto", subject, 1)
+    select.opened("auto", subject, 1)
     again = dataclasses.replace(subject)
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("the cache was passed over")
 
     monkeypatch.setattr(graph, "draw", never)
-    monkeypatch.setattr(checking, "compared", never)
-    assert choosing.opened("auto", again, 1).name in ("torch", *OTHERS)
+    monkeypatch.setattr(parity, "compared", never)
+    assert select.opened("auto", again, 1).name in ("torch", *OTHERS)
 
 
 @needs_engines
 def test_of_many_that_begin_at_once_one_draws(
-    subject: choosing.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    subject: select.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept, drawn = choosing.graph_of(subject), []
+    kept, drawn = select.graph_of(subject), []
 
     def draw(*_: object) -> object:
         drawn.append(time.monotonic())
@@ -202,38 +200,38 @@ def test_of_many_that_begin_at_once_one_draws(
     monkeypatch.setattr(graph, "draw", draw)
     monkeypatch.setenv("GQS_CACHE", str(tmp_path))
     with ThreadPoolExecutor(4) as pool:
-        found = [pool.submit(choosing.graph_of, subject) for _ in range(4)]
+        found = [pool.submit(select.graph_of, subject) for _ in range(4)]
         assert all(one.result().graph.name == kept.graph.name for one in found)
     assert len(drawn) == 1
 
 
 @needs_engines
 def test_a_damaged_graph_is_drawn_anew(
-    subject: choosing.Model, seen: Specimens, monkeypatch: pytest.MonkeyPatch
+    subject: select.Model, seen: ProbeCutouts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = choosing.graph_of(subject)
-    path = subject.folder / choosing.GRAPH
+    kept = select.graph_of(subject)
+    path = subject.folder / select.GRAPH
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     monkeypatch.setattr(graph, "draw", lambda *_: kept)
-    assert choosing.graph_of(subject).SerializeToString(deterministic=True) == whole
+    assert select.graph_of(subject).SerializeToString(deterministic=True) == whole
     assert path.read_bytes() == whole
 
 
 @needs_engines
 def test_a_cache_that_cannot_be_written_is_done_without(
-    model: Path, subject: choosing.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, subject: select.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = choosing.graph_of(subject)
+    kept = select.graph_of(subject)
     (tmp_path / "file").write_text("a file where the cache should be")
     monkeypatch.setenv("GQS_CACHE", str(tmp_path / "file"))
     monkeypatch.setattr(graph, "draw", lambda *_: kept)
-    assert choosing.opened("onnx", subject, 1).name == "onnx"
+    assert select.opened("onnx", subject, 1).name == "onnx"
 
 
 @needs_engines
 def test_the_classifier_of_a_graph_does_not_depend_on_the_batch(
-    model: Path, seen: Specimens
+    model: Path, seen: ProbeCutouts
 ) -> None:
     classifier = load_classifier(model, engine="onnx", threads=1)
     images = np.where(np.isinf(seen.images), np.nan, seen.images)[:7]

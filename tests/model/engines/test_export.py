@@ -19,7 +19,7 @@ from gqs.errors import ModelError, UsageError
 from gqs.model.classifier import Classifier, load_classifier
 from gqs.model.engines import graph
 from gqs.model.engines.backends import installed
-from gqs.model.engines.probe_cutouts import Specimens, specimens
+from gqs.model.engines.probe_cutouts import ProbeCutouts, specimens
 from gqs.model.export import export
 from gqs.model.folder import Card, save_model
 from gqs.networks import zoo
@@ -64,7 +64,7 @@ def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_stranger_gets_our_probabilities_from_nanomaggies(
-    model: Path, exported: Path, seen: Specimens, tmp_path: Path
+    model: Path, exported: Path, seen: ProbeCutouts, tmp_path: Path
 ) -> None:
     classifier = load_classifier(model)
     assert classifier.calibration is not None
@@ -83,7 +83,7 @@ def test_a_stranger_gets_our_probabilities_from_nanomaggies(
     assert "nanomaggies" in told["images"] and "arcsec" in told["seeing"]
 
 
-def test_any_number_of_cutouts_goes_in(exported: Path, seen: Specimens, tmp_path: Path) -> None:
+def test_any_number_of_cutouts_goes_in(exported: Path, seen: ProbeCutouts, tmp_path: Path) -> None:
     seeing = seen.seeing.astype(np.float32)
     whole = strange(exported, tmp_path, images=seen.images[:5], seeing=seeing[:5])[1]
     one = strange(exported, tmp_path, images=seen.images[4:5], seeing=seeing[4:5])[1]
@@ -100,7 +100,7 @@ def test_the_file_tells_nothing_of_the_machine(exported: Path) -> None:
 def test_what_learned_weights_touch_is_parted_from_what_they_do_not(exported: Path) -> None:
     import onnx
 
-    exact, learned = graph.parted(onnx.load(str(exported)))
+    exact, learned = graph.split_graph(onnx.load(str(exported)))
     onnx.checker.check_model(exact)
     onnx.checker.check_model(learned)
     assert "Conv" not in {node.op_type for node in exact.graph.node}

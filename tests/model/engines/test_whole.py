@@ -11,7 +11,7 @@ from gqs.cutouts.channels import to_channels
 from gqs.cutouts.preprocessing import Preprocessing
 from gqs.cutouts.quality import quality_flags
 from gqs.imaging.photometry import aperture_magnitudes
-from gqs.model.engines.export_module import Judging, Whole
+from gqs.model.engines.export_module import ExportedModel, LogitModel
 from gqs.model.engines.probe_cutouts import specimens
 from gqs.model.temperature import KNOTS, Temperature
 
@@ -46,7 +46,7 @@ def test_channels_are_those_of_preprocessing(bands: str, stretch: str, told: boo
     seeing = np.linspace(0.8, 2.2, 24 * len(bands)).reshape(24, -1)
     seeing[5, 1] = np.nan
     given = (torch.tensor(images), *([torch.tensor(seeing).float()] if told else []))
-    found = Whole(ANY, preprocessing).channels(*given)
+    found = LogitModel(ANY, preprocessing).channels(*given)
     clean = np.where(np.isfinite(images), images, np.nan)
     expected = to_channels(preprocessing, clean, seeing)
     np.testing.assert_allclose(found, expected, rtol=3e-7, atol=1e-7)
@@ -55,14 +55,14 @@ def test_channels_are_those_of_preprocessing(bands: str, stretch: str, told: boo
 def test_channels_of_a_picture() -> None:
     preprocessing = Preprocessing("paper", "irg", "linear")
     pictures = np.random.default_rng(1).integers(0, 256, (3, 3, 50, 50)).astype(np.uint8)
-    found = Whole(ANY, preprocessing).channels(torch.tensor(pictures))
+    found = LogitModel(ANY, preprocessing).channels(torch.tensor(pictures))
     np.testing.assert_allclose(found, to_channels(preprocessing, pictures), atol=1e-7)
 
 
 @pytest.mark.parametrize("bands", ["ugriz", "gri"])
 def test_what_can_be_judged_is_what_the_dataset_says(bands: str) -> None:
     images = harmed(bands=bands)
-    judging = Judging(Whole(ANY, Preprocessing("flux", bands, "linear")), Temperature())
+    judging = ExportedModel(LogitModel(ANY, Preprocessing("flux", bands, "linear")), Temperature())
     expected = quality_flags(images, bands) == 0
     assert 0 < expected.sum() < len(images)
     np.testing.assert_array_equal(judging.judgeable(torch.tensor(images)).numpy(), expected)
@@ -70,7 +70,7 @@ def test_what_can_be_judged_is_what_the_dataset_says(bands: str) -> None:
 
 def test_the_magnitude_is_that_of_photometry() -> None:
     images = harmed()
-    judging = Judging(Whole(ANY, Preprocessing("flux", "ugriz", "linear")), TEMPERATURE)
+    judging = ExportedModel(LogitModel(ANY, Preprocessing("flux", "ugriz", "linear")), TEMPERATURE)
     plane = np.where(np.isfinite(images[:, 2:3]), images[:, 2:3], np.nan)
     expected = aperture_magnitudes(plane, "r")[0][:, 0]
     magnitude, measured = judging.magnitude(torch.tensor(images[:, 2]).flatten(1))
@@ -84,5 +84,7 @@ def test_the_magnitude_is_that_of_photometry() -> None:
 
 def test_without_knots_one_temperature_serves_all() -> None:
     images = torch.tensor(harmed(12))
-    judging = Judging(Whole(ANY, Preprocessing("flux", "ugriz", "linear")), Temperature(1.7))
+    judging = ExportedModel(
+        LogitModel(ANY, Preprocessing("flux", "ugriz", "linear")), Temperature(1.7)
+    )
     np.testing.assert_allclose(judging.softness(images), 1.7, rtol=1e-6)

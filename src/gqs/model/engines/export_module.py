@@ -26,7 +26,7 @@ _FEW: Final = 100  # sky pixels below which photometry assumes a sky of zero
 _POGSON: Final = 2.5 / math.log(10)
 
 
-class Whole(nn.Module):
+class LogitModel(nn.Module):
     """From cutouts to logits and embedding."""
 
     noise: Tensor
@@ -65,13 +65,13 @@ class Whole(nn.Module):
         return (images, torch.full((n, bands), 1.3))[: 1 + self.preprocessing.seeing]
 
 
-class Judging(nn.Module):
+class ExportedModel(nn.Module):
     """From cutouts to calibrated probabilities, NaN for cutouts that cannot be classified."""
 
     aperture: Tensor  # (k,) fraction of each pixel inside the aperture
     points: Tensor  # (k,) the same as whole numbers of points
 
-    def __init__(self, whole: Whole, temperature: Temperature) -> None:
+    def __init__(self, whole: LogitModel, temperature: Temperature) -> None:
         super().__init__()
         self.whole, self.temperature = whole, temperature
         self.form = whole.preprocessing.form

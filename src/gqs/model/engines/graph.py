@@ -197,7 +197,7 @@ def _needed(nodes: list[NodeProto], wanted: set[str]) -> list[NodeProto]:
     return kept[::-1]
 
 
-def parted(model: ModelProto) -> tuple[ModelProto, ModelProto]:
+def split_graph(model: ModelProto) -> tuple[ModelProto, ModelProto]:
     """Split a graph before the learned layers."""
     helper = importlib.import_module("onnx.helper")
     graph = model.graph

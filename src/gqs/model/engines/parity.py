@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from gqs.model.engines.backends import Engine
-from gqs.model.engines.probe_cutouts import Specimens
-from gqs.model.novelty import Typical
+from gqs.model.engines.probe_cutouts import ProbeCutouts
+from gqs.model.novelty import Novelty
 
 Array = NDArray[np.float64]
 
@@ -41,7 +41,7 @@ LIMITS: Final = {
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Parity:
     """Differences of an engine from torch in float32 on the same cutouts."""
 
     engine: str  # such as "openvino:bf16"
@@ -62,7 +62,7 @@ class Verdict:
         return asdict(self)
 
 
-def answers(engine: Engine, seen: Specimens) -> tuple[Array, Array, float]:
+def answers(engine: Engine, seen: ProbeCutouts) -> tuple[Array, Array, float]:
     """Probabilities and novelty of all cutouts by an engine."""
     logits, embeddings, took = [], [], []
     for start in range(0, len(seen), engine.batch):
@@ -84,10 +84,10 @@ def answers(engine: Engine, seen: Specimens) -> tuple[Array, Array, float]:
 def compared(
     engine: Engine,
     precision: str,
-    seen: Specimens,
+    seen: ProbeCutouts,
     reference: tuple[Array, Array],
-    typical: Typical | None = None,
-) -> Verdict:
+    typical: Novelty | None = None,
+) -> Parity:
     """Compare an engine with torch."""
     logits, embedding, a_cpu_second = answers(engine, seen)
     ours, theirs = softmax(logits, axis=1), softmax(reference[0], axis=1)
@@ -100,7 +100,7 @@ def compared(
     right = (ours.argmax(axis=1) == seen.truth).mean() - (
         theirs.argmax(axis=1) == seen.truth
     ).mean()
-    found = Verdict(
+    found = Parity(
         engine.name,
         len(seen),
         float(difference.max()) if np.isfinite(logits).all() else 1.0,
@@ -111,10 +111,10 @@ def compared(
         far,
         a_cpu_second,
     )
-    return Verdict(**{**asdict(found), "refused": _why(found, LIMITS[precision])})
+    return Parity(**{**asdict(found), "refused": _why(found, LIMITS[precision])})
 
 
-def _why(found: Verdict, limit: Limit) -> str:
+def _why(found: Parity, limit: Limit) -> str:
     """The differences outside the limits as text; empty if there are none."""
     n = found.objects
     if not found.probability <= limit.probability:

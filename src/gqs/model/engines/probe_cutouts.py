@@ -23,7 +23,7 @@ SATURATED: Final = ("r", 11.5)
 
 
 @dataclass(frozen=True)
-class Specimens:
+class ProbeCutouts:
     """Cutouts with known classes."""
 
     # (n, band, 50, 50) nanomaggies, NaN where masked; (n, 3, 50, 50) uint8 for the form `paper`
@@ -37,7 +37,7 @@ class Specimens:
 
 def specimens(
     preprocessing: Preprocessing, count: int = COUNT, seed: int = SEED, harmed: bool = True
-) -> Specimens:
+) -> ProbeCutouts:
     """Simulate cutouts for a model."""
     # Imported here: loading a model seldom needs the simulation.
     from gqs.imaging.composite import colour_cutouts
@@ -59,11 +59,11 @@ def specimens(
     truth = np.array([labels.index(str(name)) for name in sources["class"]], dtype=np.int64)
     told = np.concatenate([seeing.seeing_columns(rows, preprocessing.bands) for _, rows in parts])
     if preprocessing.form == "paper":
-        return Specimens(colour_cutouts(images, BANDS), told, truth)
+        return ProbeCutouts(colour_cutouts(images, BANDS), told, truth)
     images = images[:, [BANDS.index(band) for band in preprocessing.bands]]
     if harmed:
         _harm(images, told, preprocessing.bands)
-    return Specimens(images, told, truth)
+    return ProbeCutouts(images, told, truth)
 
 
 def _harm(images: NDArray[np.float32], told: NDArray[np.float64], bands: str) -> None:

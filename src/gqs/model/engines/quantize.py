@@ -19,7 +19,7 @@ import numpy as np
 
 from gqs.errors import UsageError
 from gqs.model.engines.backends import Choice, Graph
-from gqs.model.engines.probe_cutouts import Specimens
+from gqs.model.engines.probe_cutouts import ProbeCutouts
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -28,7 +28,7 @@ BATCH: Final = 32
 KINDS: Final = ("Conv", "Gemm", "MatMul")
 
 
-def quantised(exact: ModelProto, learned: ModelProto, seen: Specimens) -> ModelProto:
+def quantise(exact: ModelProto, learned: ModelProto, seen: ProbeCutouts) -> ModelProto:
     """Quantise the learned part of a graph to int8."""
     if find_spec("onnxruntime") is None:
         raise UsageError("int8 needs the Python package onnxruntime: pip install 'gqs[engines]'.")
@@ -59,7 +59,7 @@ def quantised(exact: ModelProto, learned: ModelProto, seen: Specimens) -> ModelP
     return rounded
 
 
-def _reader(exact: ModelProto, seen: Specimens) -> Any:
+def _reader(exact: ModelProto, seen: ProbeCutouts) -> Any:
     """A reader that passes the outputs of the exact part to the quantiser, batch by batch."""
     reader = import_module("onnxruntime.quantization").CalibrationDataReader
     first = Graph(Choice("onnx"), [exact], threads=1)

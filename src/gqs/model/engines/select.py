@@ -26,14 +26,11 @@ import torch
 from gqs import files
 from gqs.cutouts.preprocessing import Preprocessing
 from gqs.errors import GqsError, ModelError, ResourceError
-from gqs.model.engines import graph
-from gqs.model.engines import parity as checking
-from gqs.model.engines import probe_cutouts as specimens
-from gqs.model.engines import quantize as rounded
+from gqs.model.engines import graph, parity, probe_cutouts, quantize
 from gqs.model.engines.backends import AUTO, Choice, Engine, Graph, Torch, installed
-from gqs.model.engines.export_module import Whole
-from gqs.model.engines.parity import Verdict
-from gqs.model.novelty import Typical
+from gqs.model.engines.export_module import LogitModel
+from gqs.model.engines.parity import Parity
+from gqs.model.novelty import Novelty
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -48,7 +45,7 @@ CALIBRATED_ON: Final = 384  # cutouts, of another seed than those of the checks
 _LEAST_GAIN: Final = 1.1  # least gain of speed for which another engine is chosen
 
 
-def nobody(sentence: str) -> None:
+def no_message(sentence: str) -> None:
     """Print nothing."""
 
 
@@ -59,7 +56,7 @@ class Model:
     network: torch.nn.Module  # in evaluation mode
     preprocessing: Preprocessing  # of its input
     hash: str  # SHA-256 of the weights
-    typical: Typical | None = None  # novelty distances, if the model has them
+    novelty: Novelty | None = None  # novelty distances, if the model has them
 
     @cached_property
     def key(self) -> str:
@@ -75,7 +72,9 @@ class Model:
         return frames_folder() / "engines" / self.key[:16]
 
 
-def opened(wanted: str, model: Model, threads: int | None = None, tell: Tell = nobody) -> Engine:
+def opened(
+    wanted: str, model: Model, threads: int | None = None, tell: Tell = no_message
+) -> Engine:
     """Open an engine for a model; "auto" selects the fastest one."""
     if wanted == AUTO:
         return _fastest(model, threads, tell)
@@ -131,12 +130,12 @@ def _torch_threads_kept() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def graph_of(model: Model, tell: Tell = nobody) -> ModelProto:
+def graph_of(model: Model, tell: Tell = no_message) -> ModelProto:
     """The graph of a model, from the cache if it is there."""
 
     def draw() -> ModelProto:
         tell("Preparing the model for other engines; this takes a minute, once.")
-        whole = Whole(_apart(model.network), model.preprocessing)
+        whole = LogitModel(_apart(model.network), model.preprocessing)
         return graph.draw(whole, dict(zip(INPUTS, whole.example(), strict=False)), [*OUTPUTS])
 
     return _kept(model.folder / GRAPH, draw)
@@ -148,19 +147,19 @@ def _apart(network: torch.nn.Module) -> torch.nn.Module:
 
 
 def started(
-    choice: Choice, model: Model, threads: int | None = None, tell: Tell = nobody
+    choice: Choice, model: Model, threads: int | None = None, tell: Tell = no_message
 ) -> Engine:
     """Start an engine without checking it."""
     if choice.engine == "torch":
         return Torch(model.network, model.preprocessing, choice.precision, threads)
     whole = graph_of(model, tell)
-    parts = [whole] if choice.precision == "fp32" else list(graph.parted(whole))
+    parts = [whole] if choice.precision == "fp32" else list(graph.split_graph(whole))
     if choice.precision == "int8":
 
         def quantise() -> ModelProto:
             tell("Quantising the model to int8; this takes a minute, once.")
-            seen = specimens.specimens(model.preprocessing, CALIBRATED_ON, seed=1, harmed=False)
-            return rounded.quantised(parts[0], parts[1], seen)
+            seen = probe_cutouts.specimens(model.preprocessing, CALIBRATED_ON, seed=1, harmed=False)
+            return quantize.quantise(parts[0], parts[1], seen)
 
         parts[1] = _kept(model.folder / ROUNDED, quantise)
     try:
@@ -175,7 +174,7 @@ def started(
 
 def _verdict(
     choice: Choice, model: Model, threads: int | None, tell: Tell, engine: Engine | None = None
-) -> Verdict:
+) -> Parity:
     """The result of an engine's check, from the cache if it is there."""
     if found := _known(choice, model):
         return found
@@ -185,15 +184,15 @@ def _verdict(
             return found
         tell(f"Checking engine {choice} on simulated cutouts, once for this model.")
         seen, reference = _reference(model)
-        found = checking.compared(engine, choice.precision, seen, reference, model.typical)
+        found = parity.compared(engine, choice.precision, seen, reference, model.novelty)
         with contextlib.suppress(ResourceError):  # works without a writable cache
             files.write_json(_verdict_path(choice, model), found.as_dict())
     return found
 
 
-def _known(choice: Choice, model: Model) -> Verdict | None:
+def _known(choice: Choice, model: Model) -> Parity | None:
     with contextlib.suppress(OSError, ValueError, TypeError):
-        return Verdict(**json.loads(_verdict_path(choice, model).read_text("utf-8")))
+        return Parity(**json.loads(_verdict_path(choice, model).read_text("utf-8")))
     return None
 
 
@@ -214,10 +213,10 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 
 
 @lru_cache(maxsize=2)
-def _reference(model: Model) -> tuple[specimens.Specimens, tuple[Any, Any]]:
+def _reference(model: Model) -> tuple[probe_cutouts.ProbeCutouts, tuple[Any, Any]]:
     """Test cutouts and torch's float32 results for them."""
-    seen = specimens.specimens(model.preprocessing)
-    logits, embedding, _ = checking.answers(Torch(model.network, model.preprocessing), seen)
+    seen = probe_cutouts.specimens(model.preprocessing)
+    logits, embedding, _ = parity.answers(Torch(model.network, model.preprocessing), seen)
     return seen, (logits, embedding)
 
 
