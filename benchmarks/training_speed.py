@@ -28,8 +28,7 @@ import torch
 from astropy.table import Table
 
 from gqs.cutouts.shards import write_shard
-from gqs.cutouts.store import CutoutStore
-from gqs.cutouts.writer import StoreWriter
+from gqs.cutouts.store import CutoutStore, StoreWriter
 from gqs.labels import CLASSES
 from gqs.networks.libraries import import_torchvision
 from gqs.recipes import load

@@ -30,8 +30,7 @@ from gqs.cli.progress import progress_bar
 from gqs.cutouts import split as splits
 from gqs.cutouts.build import CHUNK, RenderTask, render_chunk
 from gqs.cutouts.shards import committed, rows_hash, write_shard
-from gqs.cutouts.store import CutoutStore
-from gqs.cutouts.writer import StoreWriter
+from gqs.cutouts.store import CutoutStore, StoreWriter
 from gqs.executors.processes import LocalExecutor
 from gqs.imaging import seeing
 from gqs.labels import CLASSES, GALAXY, STAR

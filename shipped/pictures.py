@@ -19,8 +19,7 @@ import numpy as np
 from gqs import files, tables
 from gqs.cli.progress import progress_bar
 from gqs.cutouts.shards import committed, rows_hash, write_shard
-from gqs.cutouts.store import CutoutStore
-from gqs.cutouts.writer import StoreWriter
+from gqs.cutouts.store import CutoutStore, StoreWriter
 from gqs.imaging.composite import PICTURE_BANDS, colour_cutouts
 from gqs.surveys.sdss import SKY_NOISE
 

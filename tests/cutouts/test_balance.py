@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from gqs.cutouts.balance import balance_by_run
+from gqs.cutouts.split import balance_by_run
 from gqs.errors import UsageError
 
 RUNS = tuple(range(3430, 3446))  # 16, as many as the paper has

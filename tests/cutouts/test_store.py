@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from gqs import files
 from gqs.cutouts.shards import image_shape, read_shard, write_shard
-from gqs.cutouts.store import CutoutStore
-from gqs.cutouts.writer import StoreWriter
+from gqs.cutouts.store import CutoutStore, StoreWriter
 from gqs.errors import BadInputError, GqsError, IntegrityError, ResourceError, UsageError
 
 SIZES = (5, 1, 0, 7)
@@ -210,7 +209,7 @@ def test_an_objid_comes_once(tmp_path: Path) -> None:
     with StoreWriter(tmp_path, "gr", "flux", "pad", MADE) as writer:
         for name in "ab":
             write_shard(tmp_path, name, images(0, 3), rows(0, 3), "src")
-        with pytest.raises(IntegrityError, match="more than once"):
+        with pytest.raises(IntegrityError, match="objid"):
             writer.finish(["a", "b"])
 
 
@@ -297,22 +296,18 @@ def test_a_missing_or_cut_shard_is_never_read(tmp_path: Path) -> None:
 
 
 HOLDER = """
-import sys, time
-sys.path.insert(0, sys.argv[2])
+import json, sys, time
 from pathlib import Path
-from gqs.cutouts.writer import StoreWriter
-from cutouts.test_store import MADE
-with StoreWriter(Path(sys.argv[1]), "gr", "flux", "pad", MADE):
+from gqs.cutouts.store import StoreWriter
+with StoreWriter(Path(sys.argv[1]), "gr", "flux", "pad", json.loads(sys.argv[2])):
     print("held", flush=True)
     time.sleep(60)
 """
 
 
 def test_two_writers(tmp_path: Path) -> None:
-    here = str(Path(__file__).parent)
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path), here], stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-c", HOLDER, str(tmp_path), json.dumps(MADE)]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
@@ -336,7 +331,7 @@ def small_files_only() -> Iterator[None]:
 
 
 def test_a_full_disk_leaves_nothing_half(tmp_path: Path, small_files_only: None) -> None:
-    with pytest.raises(ResourceError, match="limit on file sizes"):
+    with pytest.raises(ResourceError, match=r"s0\.npy"):
         fill(tmp_path)
     assert not [p for p in (tmp_path / "shards").iterdir()]
 

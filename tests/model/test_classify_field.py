@@ -119,15 +119,18 @@ def test_a_missing_band_is_flagged_and_a_missing_r_refused(
     assert (np.asarray(found["class"]) != "").any()
     with pytest.raises(BadInputError, match="r frame is missing"):
         classifier.classify_field([p for p in frames(survey, 0) if "frame-r" not in p.name])
-    # A band of zeros is no better than none, and said to be so.
+    # A band of zeros counts as missing, with a warning.
     blank = tmp_path / "frame-u.fits"
     with fits.open(next(p for p in frames(survey, 0) if "frame-u" in p.name)) as opened:
         opened[0].data[:] = 0
         opened.writeto(blank)
     with pytest.warns(UserWarning, match=r"frame-u\.fits: shows no signal"):
         again = classifier.classify_field([*without, blank])
-    for name in ("objid", "p_galaxy", "flags", "psf_mag_r", "psf_mag_u"):
+    for name in ("objid", "flags"):
         np.testing.assert_array_equal(np.asarray(again[name]), np.asarray(found[name]))
+    # Another process with another number of threads: sums are rounded differently.
+    for name in ("p_galaxy", "psf_mag_r", "psf_mag_u"):
+        np.testing.assert_allclose(again[name], found[name], rtol=0, atol=1e-6)
     report = classify_fields(classifier, [*without, blank], processes=1)
     assert list(report.lacking.values()) == ["u"] and not report.set_aside
     assert np.isfinite(found["psf_mag_r"]).mean() > 0.9

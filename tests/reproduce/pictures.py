@@ -10,8 +10,7 @@ from astropy.table import Table
 
 from gqs import labels
 from gqs.cutouts.shards import write_shard
-from gqs.cutouts.store import CutoutStore
-from gqs.cutouts.writer import StoreWriter
+from gqs.cutouts.store import CutoutStore, StoreWriter
 
 Made = Callable[..., Path]
 

@@ -9,8 +9,7 @@ from astropy.table import Table
 
 import pictures
 from gqs.cutouts.shards import write_shard
-from gqs.cutouts.store import CutoutStore
-from gqs.cutouts.writer import StoreWriter
+from gqs.cutouts.store import CutoutStore, StoreWriter
 from gqs.imaging.composite import PICTURE_BANDS, colour_cutouts
 from gqs.surveys.sdss import BANDS, SKY_NOISE
 

@@ -9,8 +9,7 @@ from astropy.table import Table
 
 from gqs.cutouts import split as splits
 from gqs.cutouts.shards import write_shard
-from gqs.cutouts.store import CutoutStore
-from gqs.cutouts.writer import StoreWriter
+from gqs.cutouts.store import CutoutStore, StoreWriter
 from gqs.labels import CLASSES
 from gqs.recipes import Recipe
 from gqs.surveys.sdss import SKY_NOISE

@@ -10,8 +10,7 @@ import pytest
 from astropy.table import Table
 
 from gqs.cutouts.shards import write_shard
-from gqs.cutouts.store import CutoutStore
-from gqs.cutouts.writer import StoreWriter
+from gqs.cutouts.store import CutoutStore, StoreWriter
 from gqs.errors import ModelError
 from gqs.files import sha256
 from gqs.model.classifier import Classifier, load_classifier

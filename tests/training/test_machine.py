@@ -17,8 +17,7 @@ from astropy.table import Table
 from gqs import tables
 from gqs.cutouts import split as splits
 from gqs.cutouts.shards import write_shard
-from gqs.cutouts.store import CutoutStore
-from gqs.cutouts.writer import StoreWriter
+from gqs.cutouts.store import CutoutStore, StoreWriter
 from gqs.errors import UsageError
 from gqs.labels import CLASSES
 from gqs.model.folder import load_weights, read_card

@@ -26,8 +26,7 @@ from gqs.cutouts.preprocessing import arrange_bands
 from gqs.cutouts.quality import CENTRE, describe_fault
 from gqs.cutouts.shards import OPTIONAL, Shard, committed, rows_hash, write_shard
 from gqs.cutouts.sky_groups import sky_groups
-from gqs.cutouts.store import CutoutStore
-from gqs.cutouts.writer import StoreWriter
+from gqs.cutouts.store import CutoutStore, StoreWriter
 from gqs.errors import BadInputError, IntegrityError, ResourceError, UsageError
 from gqs.executors import Progress, no_progress
 from gqs.executors.processes import LocalExecutor

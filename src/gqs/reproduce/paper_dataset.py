@@ -21,9 +21,8 @@ from gqs.archive.fetch import CONNECTIONS
 from gqs.archive.frame_list import fields_in, frames_of
 from gqs.archive.query import Spectroscopic
 from gqs.archive.releases import find
-from gqs.cutouts.balance import Balanced, balance_by_run
 from gqs.cutouts.build import build_from_frames
-from gqs.cutouts.split import SIDES, split_store
+from gqs.cutouts.split import SIDES, Balanced, balance_by_run, split_store
 from gqs.cutouts.store import CutoutStore
 from gqs.errors import ResourceError, UsageError
 from gqs.executors import Progress, cpu_count
