@@ -16,9 +16,8 @@ import sep
 from reproject import reproject_interp
 
 from gqs import tables
-from gqs.imaging.align import BandStack, align, fit_affine
+from gqs.imaging.align import BandStack, align, fit_affine, star_positions
 from gqs.imaging.frames import Frame, group_fields, read_frame
-from gqs.imaging.registration import star_positions
 from measured import cpu_seconds, real_fields, save
 
 SEED = 20240601

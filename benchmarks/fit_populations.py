@@ -21,7 +21,7 @@ from sklearn.mixture import GaussianMixture
 from field_measurements import measure
 from gqs import tables
 from gqs.labels import CLASSES, GALAXY, QSO, STAR
-from gqs.simulation.mixture import Mixture
+from gqs.simulation.distributions import Mixture
 from gqs.surveys import sdss
 
 OUT = Path(__file__).parent.parent / "src/gqs/simulation"

@@ -38,10 +38,9 @@ from gqs.simulation import population
 from gqs.simulation.conditions import BandConditions, FieldConditions, draw_conditions
 from gqs.simulation.exposure import expose
 from gqs.simulation.frame_files import compressed_frame
-from gqs.simulation.plan import place, plan, stream
+from gqs.simulation.layout import band_positions, place, plan, scatter, stream
 from gqs.simulation.population import Mix
 from gqs.simulation.rendering import Painter
-from gqs.simulation.scatter import band_positions, scatter
 from gqs.surveys import sdss
 from gqs.surveys.sdss import BANDS, FRAME_SHAPE, FrameName
 from gqs.tables import Flag

@@ -17,8 +17,7 @@ from astropy.io import fits
 
 from gqs.simulation.fields import simulate
 from gqs.simulation.population import Mix
-from gqs.surveys.detectors import FRAME_OFFSET
-from gqs.surveys.sdss import BANDS, FieldId, FrameName
+from gqs.surveys.sdss import BANDS, FRAME_OFFSET, FieldId, FrameName
 from measured import real_folder
 
 FIRST = 1000  # number of the first renumbered field

@@ -21,7 +21,7 @@ from gqs.executors import cpu_count
 from gqs.executors.processes import LocalExecutor
 from gqs.simulation import population
 from gqs.simulation.fields import Survey, _make_field, _Task, simulate
-from gqs.simulation.plan import plan
+from gqs.simulation.layout import plan
 from gqs.simulation.population import Mix
 from gqs.simulation.stamps import OBJECTS_A_FIELD, render_cutouts
 from gqs.surveys.sdss import BANDS

@@ -35,7 +35,7 @@ from gqs.executors.processes import LocalExecutor
 from gqs.imaging import seeing
 from gqs.labels import CLASSES, GALAXY, STAR
 from gqs.simulation import population
-from gqs.simulation.drawn_by import renderer_hash
+from gqs.simulation.stamps import renderer_hash
 from gqs.surveys.sdss import BANDS
 from painting import paint
 

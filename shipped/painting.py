@@ -13,8 +13,8 @@ import numpy as np
 from astropy.table import Table
 
 from gqs.simulation.conditions import FieldConditions, draw_conditions
-from gqs.simulation.plan import place
-from gqs.simulation.psf import Psf
+from gqs.simulation.layout import place
+from gqs.simulation.profiles import Psf
 from gqs.simulation.rendering import Painter
 from gqs.surveys.sdss import BANDS, CUTOUT_SIZE, FieldId
 

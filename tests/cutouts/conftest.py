@@ -14,8 +14,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from gqs.labels import CLASSES
-from gqs.surveys.detectors import FRAME_OFFSET
-from gqs.surveys.sdss import FieldId
+from gqs.surveys.sdss import FRAME_OFFSET, FieldId
 
 SHAPE = (131, 172)  # rows, columns
 NOISE = 0.02

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from gqs.imaging.align import BandStack, align
 from gqs.imaging.frames import read_frame
-from gqs.surveys.detectors import FRAME_OFFSET, dark_variance, gain
-from gqs.surveys.sdss import FieldId
+from gqs.surveys.sdss import FRAME_OFFSET, FieldId, dark_variance, gain
 
 SHAPE = (161, 203)  # rows, columns
 OFFSETS = {"u": (-1.5, 3.8), "g": (-2.6, 8.9), "r": (0.0, 0.0), "i": (1.7, 3.2), "z": (0.8, 7.9)}

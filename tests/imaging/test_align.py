@@ -10,9 +10,8 @@ import sep
 from reproject import reproject_interp
 
 from gqs.errors import BadInputError, UsageError
-from gqs.imaging.align import align, fit_affine
+from gqs.imaging.align import align, fit_affine, shift_between, star_positions
 from gqs.imaging.frames import read_frame
-from gqs.imaging.registration import shift_between, star_positions
 
 
 def frames_of(sky, folder, bands="gri", change=None):

@@ -14,8 +14,7 @@ from astropy.io import fits
 from gqs.errors import BadInputError, UsageError
 from gqs.imaging import unpack
 from gqs.imaging.frames import group_fields, identify, read_frame
-from gqs.surveys.detectors import SATURATION, dark_variance, gain
-from gqs.surveys.sdss import FieldId
+from gqs.surveys.sdss import SATURATION, FieldId, dark_variance, gain
 
 
 def test_pixels_wcs_and_identity_survive(sky, tmp_path):

@@ -9,10 +9,9 @@ from astropy.wcs import WCS
 from numpy.testing import assert_allclose
 
 from gqs.imaging.align import BandStack
-from gqs.imaging.profile import HALF, Profile, fitted
-from gqs.imaging.psf import psf_magnitudes
+from gqs.imaging.psf import HALF, Profile, fitted, psf_magnitudes
 from gqs.imaging.seeing import Stars, seeing_of
-from gqs.simulation.psf import Psf
+from gqs.simulation.profiles import Psf
 from gqs.surveys.sdss import PIXEL_SCALE, FieldId, asinh_magnitude
 
 SHAPE = (420, 530)

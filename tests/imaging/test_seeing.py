@@ -9,7 +9,7 @@ import sep
 from gqs.imaging import seeing
 from gqs.imaging.detect import detect
 from gqs.imaging.seeing import _stars, field_seeing
-from gqs.simulation.psf import Psf
+from gqs.simulation.profiles import Psf
 from gqs.surveys.sdss import PIXEL_SCALE
 
 FWHM = 2 * np.sqrt(2 * np.log(2))

@@ -16,8 +16,7 @@ import numpy as np
 
 from gqs.archive.frame_list import frames_of
 from gqs.archive.releases import all_releases
-from gqs.surveys.detectors import FRAME_OFFSET
-from gqs.surveys.sdss import FieldId, FrameName
+from gqs.surveys.sdss import FRAME_OFFSET, FieldId, FrameName
 from loopback.server import Answer, LoopbackServer, Request
 
 _PATH = (
@@ -82,7 +81,7 @@ def small_frame(seed: int = 5, shape: tuple[int, int] = (60, 80)) -> bytes:
     """One frame of a few kilobytes with all that a frame has: simulated noise under the sky."""
     from gqs.simulation.conditions import draw_conditions
     from gqs.simulation.frame_files import compressed_frame
-    from gqs.simulation.plan import place, plan
+    from gqs.simulation.layout import place, plan
 
     rng = np.random.default_rng(seed)
     field = plan(1)[0]

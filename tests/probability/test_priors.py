@@ -13,7 +13,7 @@ from gqs.errors import UsageError
 from gqs.probability.label_shift import ClassFractions, reweight
 from gqs.probability.priors import find_prior, near_plane, with_prior
 from gqs.probability.star_counts import star_density
-from gqs.simulation.carried import carried
+from gqs.simulation.distributions import read_table
 from gqs.tables import Flag
 
 LEARNED = ClassFractions(np.array([15.0, 22.0]), np.array([[0.4, 0.2, 0.4], [0.2, 0.6, 0.2]]))
@@ -34,7 +34,7 @@ def catalogue() -> Table:
 
 def test_star_counts_are_those_that_the_simulated_sky_was_given() -> None:
     """counts.ecsv was written from the same formula at l = 90, b = 50, by another hand."""
-    counts = carried("counts")
+    counts = read_table("counts")
     found = np.log10(star_density(np.asarray(counts["r"]), np.array(90.0), np.array(50.0)))
     np.testing.assert_allclose(found, counts["star"], atol=0.002)
 

@@ -7,13 +7,11 @@ import pytest
 from astropy.table import Table
 
 from gqs.simulation.conditions import FieldConditions, draw_conditions
-from gqs.simulation.defects import add_trails
 from gqs.simulation.exposure import bleed, expose, full_sky
-from gqs.simulation.plan import place
-from gqs.simulation.psf import APERTURE
-from gqs.simulation.rendering import Painter, split_light
-from gqs.surveys.detectors import SATURATION
-from gqs.surveys.sdss import BANDS, FieldId
+from gqs.simulation.layout import place
+from gqs.simulation.profiles import APERTURE
+from gqs.simulation.rendering import Painter, add_trail, split_light
+from gqs.surveys.sdss import BANDS, SATURATION, FieldId
 
 NOISE = {
     "u": (0.040, 0.053),
@@ -187,8 +185,8 @@ def test_a_trail_crosses_when_it_is_certain_and_never_when_it_is_not() -> None:
     own = conditions(8, SHAPE).bands["g"]
     for seed in range(5):
         canvas = np.zeros(SHAPE, np.float32)
-        assert add_trails(canvas, own, 0.0, np.random.default_rng(seed)) == 0
+        assert add_trail(canvas, own, 0.0, np.random.default_rng(seed)) == 0
         assert not canvas.any()
-        assert add_trails(canvas, own, 1.0, np.random.default_rng(seed)) == 1
+        assert add_trail(canvas, own, 1.0, np.random.default_rng(seed)) == 1
         assert canvas.max() > own.noise
         assert 0 < (canvas > 0.5 * canvas.max()).mean() < 0.1

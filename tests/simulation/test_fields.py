@@ -22,7 +22,7 @@ from gqs import files, tables
 from gqs.errors import UsageError
 from gqs.imaging.frames import read_frame
 from gqs.simulation.fields import simulate
-from gqs.simulation.plan import FIRST_RUN, place, plan
+from gqs.simulation.layout import FIRST_RUN, place, plan
 from gqs.simulation.population import Mix
 from gqs.surveys.sdss import BANDS, FieldId, flux_of_asinh_magnitude
 

@@ -7,8 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from gqs.simulation.profiles import bulge_transform, disc_transform, grid, stamp_size
-from gqs.simulation.psf import Psf
+from gqs.simulation.profiles import Psf, bulge_transform, disc_transform, grid, stamp_size
 
 galsim = pytest.importorskip("galsim", reason="GalSim, the oracle (extra dev), is not installed")
 SIZE = 128

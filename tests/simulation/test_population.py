@@ -12,8 +12,7 @@ from gqs import labels, tables
 from gqs.errors import IntegrityError, UsageError
 from gqs.labels import GALAXY, QSO, STAR
 from gqs.simulation import galaxies, population
-from gqs.simulation.carried import carried, mixture
-from gqs.simulation.mixture import Mixture
+from gqs.simulation.distributions import Mixture, read_mixture, read_table
 from gqs.simulation.population import Mix
 from gqs.surveys import sdss
 
@@ -105,7 +104,7 @@ def test_quasars_have_the_colours_of_their_redshift(redshift, ug, gr, ri, iz):
     rng = np.random.default_rng(3)
     n = 3000
     known = {"r": np.full(n, 19.2), "lnz": np.full(n, np.log1p(redshift))}
-    values = mixture("spectroscopic_qso").draw_given(known, rng)
+    values = read_mixture("spectroscopic_qso").draw_given(known, rng)
     found = np.median(values[:, 1:5], axis=0)
     assert found[0] == pytest.approx(ug, abs=0.15 if redshift < 2.5 else 0.6)
     assert found[1:] == pytest.approx([gr, ri, iz], abs=0.12)
@@ -181,7 +180,7 @@ def test_faint_stars_and_galaxies_are_as_common_as_faint_quasars(drawn):
     assert r.max() < 23.2
     rng = np.random.default_rng(1)
     own = population.draw({STAR: 4000}, rng, faint_alike=False)
-    table = carried("magnitudes")
+    table = read_table("magnitudes")
     expected = np.interp(0.5, table["share"], table["star"])
     assert np.median(own["r"]) == pytest.approx(expected, abs=0.1)
 
@@ -299,5 +298,5 @@ def test_every_carried_table_names_its_source():
     paths = sorted(Path(population.__file__).parent.glob("*.ecsv"))
     assert len(paths) >= 9
     for path in paths:
-        meta = carried(path.stem).meta
+        meta = read_table(path.stem).meta
         assert "source" in meta or {"galaxy", "qso", "star"} <= set(meta), path.name

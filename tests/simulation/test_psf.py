@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gqs.simulation.psf import APERTURE, RADIUS, Psf, _core
+from gqs.simulation.profiles import APERTURE, RADIUS, Psf, _core
 
 
 def image(psf: Psf, ny: int, nx: int, x: float, y: float) -> np.ndarray:

@@ -34,8 +34,7 @@ from gqs.imaging import unpack
 from gqs.imaging.astrometry import celestial_wcs
 from gqs.imaging.composite import colour_cutouts
 from gqs.imaging.frames import group_fields
-from gqs.simulation.drawn_by import renderer_hash
-from gqs.simulation.stamps import OBJECTS_A_FIELD, render_cutouts
+from gqs.simulation.stamps import OBJECTS_A_FIELD, render_cutouts, renderer_hash
 from gqs.surveys.sdss import BANDS, PICTURE_BANDS, REFERENCE_BAND, FieldId, check_bands
 
 

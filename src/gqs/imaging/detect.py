@@ -2,9 +2,14 @@
 
 A source is 5 connected pixels above 5 sigma of the sky, both smoothed with a Gaussian of 2.5 px,
 the threshold of SDSS's photo. On real frames this reaches r of about 22.5, with almost no detection
-on the negative images. Satellite trails are removed first (`trails`), crowded regions are searched
-again (`crowds`), sources in trails or halos of bright stars are flagged (`stray_light`), and so are
-saturated stars, by their flat cores, and cosmic rays, by their sharpness (`cores`).
+on the negative images. Satellite trails are subtracted first, and sources in trails or halos of
+bright stars are flagged (`stray_light`); so are saturated stars, by their flat cores, and cosmic
+rays, by their sharpness (`cores`).
+
+In a globular cluster or in the Galactic plane isophotes merge, and a star may contribute only a
+thousandth of a blend's flux. There the field is searched again with a kernel of zero sum (a narrow
+minus a wide Gaussian), which separates a blend into its peaks. Elsewhere that kernel would find
+knots in galaxies and rings around bright stars.
 """
 
 from __future__ import annotations
@@ -15,12 +20,12 @@ import numpy as np
 import sep
 from astropy.table import Table
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from gqs.errors import BadInputError
-from gqs.imaging import cores, crowds, stray_light, trails
+from gqs.imaging import cores, stray_light
 from gqs.imaging.align import BandStack
-from gqs.imaging.stray_light import StrayLight
-from gqs.imaging.trails import Trail
+from gqs.imaging.stray_light import StrayLight, Trail
 from gqs.surveys.sdss import CUTOUT_SIZE, REFERENCE_BAND, detection_objid
 from gqs.tables import UNITS, Flag
 
@@ -39,6 +44,11 @@ _SPIKE_ROUND: Final = 0.6
 _SPIKE_SHARE: Final = 0.01
 _SPIKE_REACH: Final = 300.0  # pixels
 MOST_TRAILS: Final = 6  # in a field; more are not satellites
+CROWD: Final = 15  # sources within CROWD_RADIUS, including itself; typically 2 in an ordinary field
+CROWD_RADIUS: Final = 64.0  # pixels
+FEWEST_CROWDED: Final = 50  # crowded sources, below which the field is not searched again
+APART: Final = 2.0  # pixels: closer peaks are one source
+SURROUNDINGS: Final = 5.0  # pixels, FWHM of the Gaussian that is subtracted from the kernel
 
 
 def detect(stack: BandStack) -> Table:
@@ -83,13 +93,16 @@ def find(stack: BandStack) -> tuple[Table, StrayLight]:
     saturated = np.asarray(stack.saturated.any(axis=0))
     found, full = _extract(flux, masked, noise, saturated)
     lines: list[Trail] = []
-    while len(lines) < MOST_TRAILS and (line := trails.find_line(_off_spikes(found))) is not None:
-        trail = trails.subtract_trail(flux, masked, line, noise)
+    while len(lines) < MOST_TRAILS:
+        line = stray_light.find_line(found[~_on_spikes(found)])
+        if line is None:
+            break
+        trail = stray_light.subtract_trail(flux, masked, line, noise)
         if trail is None:
             break
         lines.append(trail)
         found, full = _extract(flux, masked, noise, saturated)
-    if crowds.crowded(found).sum() >= crowds.FEWEST:
+    if crowded(found).sum() >= FEWEST_CROWDED:
         found, full = _with_hidden(flux, masked, noise, saturated, (found, full))
     found, full = cores.join_pieces(flux, found, full)
     flat, sharp = cores.flat_and_sharp(stack, found["x"], found["y"])
@@ -147,10 +160,41 @@ def _with_hidden(
     known: tuple[NDArray[Any], NDArray[np.bool_]],
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Add the peaks hidden in blends, flagged as blended."""
-    peaks, full = _extract(flux, masked, noise, saturated, crowds.SURROUNDINGS)
-    new = crowds.hidden(known[0], peaks)
+    peaks, full = _extract(flux, masked, noise, saturated, SURROUNDINGS)
+    new = hidden(known[0], peaks)
     peaks["flag"] |= sep.OBJ_MERGED
     return np.concatenate([known[0], peaks[new]]), np.concatenate([known[1], full[new]])
+
+
+def crowded(found: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether each detection is in a crowd, (n,) bool."""
+    if len(found) < FEWEST_CROWDED:
+        return np.zeros(len(found), dtype=bool)
+    return _neighbours(_positions(found), _positions(found)) >= CROWD
+
+
+def hidden(found: NDArray[Any], peaks: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether each peak is a new source, (peaks,) bool: in a crowd, more than 2 px from every
+    detection, and not on a bright star.
+    """
+    if not len(peaks) or not len(found):
+        return np.zeros(len(peaks), dtype=bool)
+    at = _positions(peaks)
+    new = _neighbours(_positions(found), at) >= CROWD
+    new &= KDTree(_positions(found)).query(at)[0] > APART
+    for star in found[found["flux"] > cores.BRIGHT]:
+        reach = np.sqrt(star["npix"] / np.pi)
+        new &= np.hypot(peaks["x"] - star["x"], peaks["y"] - star["y"]) > reach
+    return np.asarray(new)
+
+
+def _positions(found: NDArray[Any]) -> NDArray[np.float64]:
+    return np.column_stack([found["x"], found["y"]]).astype(np.float64)
+
+
+def _neighbours(of: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.intp]:
+    counts = KDTree(of).query_ball_point(at, CROWD_RADIUS, return_length=True)
+    return np.asarray(counts, dtype=np.intp)
 
 
 def _gaussian(fwhm: float, size: int = 9) -> NDArray[np.float32]:
@@ -158,10 +202,6 @@ def _gaussian(fwhm: float, size: int = 9) -> NDArray[np.float32]:
     row = np.exp(-4 * np.log(2) * (step / fwhm) ** 2)
     kernel = np.outer(row, row)
     return np.asarray(kernel / kernel.sum(), dtype=np.float32)
-
-
-def _off_spikes(found: NDArray[Any]) -> NDArray[Any]:
-    return found[~_on_spikes(found)]
 
 
 def _on_spikes(found: NDArray[Any]) -> NDArray[np.bool_]:

@@ -26,8 +26,16 @@ from gqs.errors import BadInputError, IntegrityError
 from gqs.imaging import unpack
 from gqs.imaging.astrometry import celestial_wcs
 from gqs.imaging.bad_pixels import bad_pixels
-from gqs.surveys.detectors import FRAME_OFFSET, SATURATION, dark_variance, gain
-from gqs.surveys.sdss import BANDS, CUTOUT_SIZE, FieldId, FrameName
+from gqs.surveys.sdss import (
+    BANDS,
+    CUTOUT_SIZE,
+    FRAME_OFFSET,
+    SATURATION,
+    FieldId,
+    FrameName,
+    dark_variance,
+    gain,
+)
 
 MAX_PIXELS: Final = 1 << 24
 _UNITS: Final = ("nanomaggy", "nanomaggies", "nmgy")

@@ -23,7 +23,7 @@ from gqs.errors import UsageError
 from gqs.evaluation.matched import numbers
 from gqs.probability.label_shift import ClassFractions, reweight
 from gqs.probability.star_counts import LOWEST, star_density
-from gqs.simulation.carried import carried
+from gqs.simulation.distributions import read_table
 from gqs.tables import Flag
 
 Array = NDArray[np.float64]
@@ -192,7 +192,7 @@ def _balanced(r: Array, ra: Array, dec: Array) -> Array:
 
 def _sky(r: Array, ra: Array, dec: Array) -> Array:
     """Galaxies and quasars are uniform; stars depend on galactic coordinates."""
-    counts = carried("counts")
+    counts = read_table("counts")
     found = np.stack([10 ** _straight(r, counts["r"], counts[name]) for name in COLUMNS[1:]], 1)
     place = SkyCoord(np.nan_to_num(ra) * units.deg, np.nan_to_num(dec) * units.deg).galactic
     found[:, labels.index(labels.STAR)] = star_density(r, place.l.deg, place.b.deg)
@@ -209,7 +209,7 @@ def _straight(r: Array, at: object, values: object) -> Array:
 
 
 def _sky_sources() -> str:
-    meta = carried("counts").meta
+    meta = read_table("counts").meta
     return (
         f"galaxies: {meta['galaxy']}; quasars: {meta['qso']}; stars: Bahcall & Soneira 1980 "
         f"(ApJS 44, 73), eq. B1, V - r = 0.3, below {LOWEST:.0f} degrees of galactic latitude as "

@@ -22,7 +22,7 @@ from gqs.evaluation.matched import Judged
 from gqs.files import write_atomically
 from gqs.report.blocks import CSS, POLICY
 from gqs.report.pictures import colours
-from gqs.simulation.plan import FIRST_RUN
+from gqs.simulation.layout import FIRST_RUN
 from gqs.surveys.sdss import SKY_NOISE
 from gqs.tables import Flag
 

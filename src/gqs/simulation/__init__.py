@@ -1,1 +1,1 @@
-"""A sky of our own in the archive's own files: populations, shapes, rendering."""
+"""A simulated survey in the archive's file formats."""

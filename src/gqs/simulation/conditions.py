@@ -1,8 +1,7 @@
-"""The conditions under which a field was observed: seeing, sky, calibration, astrometry.
+"""Observing conditions of a field: seeing, sky, calibration, astrometry.
 
-Ranges are those seen in real fields of runs 1035, 1043, 3918 and 7264 and, for the noise and the
-bands' offsets, those that the project's documents give. Great circles: Stoughton et al. 2002,
-section 3.2.2; camera: Gunn et al. 1998.
+The ranges are those of real fields of runs 1035, 1043, 3918 and 7264. Great circles: Stoughton et
+al. 2002, section 3.2.2; camera: Gunn et al. 1998.
 """
 
 from __future__ import annotations
@@ -15,9 +14,8 @@ import numpy as np
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from gqs.simulation.psf import Psf
-from gqs.surveys.detectors import dark_variance, gain
-from gqs.surveys.sdss import BANDS, FRAME_SHAPE, PIXEL_SCALE, FieldId
+from gqs.simulation.profiles import Psf
+from gqs.surveys.sdss import BANDS, FRAME_SHAPE, PIXEL_SCALE, FieldId, dark_variance, gain
 
 Floats = NDArray[np.float32]
 

@@ -1,9 +1,8 @@
-"""From light to a frame's pixels: photons, saturation, whole counts, calibration, 10 binary digits.
+"""From light to a frame's pixels: noise, saturation, whole counts, calibration, rounding.
 
-What the archive's frames show when their counts are rebuilt is done here step by step: counts are
-whole numbers, noise follows gain and dark variance, cores over the full well bleed along columns
-and most are then interpolated along rows by the pipeline, and pixels keep 10 significant binary
-digits (FLOATCOMPRESS; the survey's frame data model).
+Follows the survey's frame data model: counts are whole numbers, noise follows gain and dark
+variance, charge above the full well bleeds along columns, photo interpolates most saturated cores
+along rows, and pixels keep 10 significant binary digits (FLOATCOMPRESS).
 """
 
 from __future__ import annotations

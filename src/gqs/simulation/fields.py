@@ -1,7 +1,8 @@
-"""A simulated survey on disk: the archive's own files, and a catalogue of who is on them.
+"""A simulated survey on disk: frames in the archive's format, and a catalogue of their sources.
 
-Every field is drawn from the survey's seed and its own number, in a child process, and written
-whole or not at all; running the same command again keeps what is whole and makes the rest.
+Every field depends only on the survey's seed and its own number. It is written in a child process
+and counts as complete only when all its files are; running the same command again writes the
+missing fields.
 """
 
 from __future__ import annotations
@@ -21,13 +22,11 @@ from gqs.executors import Progress, no_progress
 from gqs.executors.processes import LocalExecutor
 from gqs.simulation import population
 from gqs.simulation.conditions import draw_conditions
-from gqs.simulation.defects import add_trails
 from gqs.simulation.exposure import expose
 from gqs.simulation.frame_files import compressed_frame
-from gqs.simulation.plan import FIELDS_A_RUN, place, plan, stream
+from gqs.simulation.layout import FIELDS_A_RUN, band_positions, place, plan, scatter, stream
 from gqs.simulation.population import Mix
-from gqs.simulation.rendering import Painter
-from gqs.simulation.scatter import band_positions, scatter
+from gqs.simulation.rendering import Painter, add_trail
 from gqs.surveys import sdss
 from gqs.surveys.sdss import FRAME_SHAPE, PIXEL_SCALE, FieldId, FrameName
 
@@ -172,7 +171,7 @@ def _make_field(task: _Task, options_hash: str) -> None:
     for band in survey.bands:
         own = conditions.bands[band]
         rng = stream(survey.seed, task.index, 10 + sdss.BANDS.index(band))
-        add_trails(canvases[band], own, survey.trails, rng)
+        add_trail(canvases[band], own, survey.trails, rng)
         flux = expose(canvases[band], own, rng)
         path = folder / str(FrameName(band, task.field))
         files.write_bytes(path, compressed_frame(flux, conditions, band))

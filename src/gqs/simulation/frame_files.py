@@ -1,8 +1,8 @@
-"""A simulated frame as the archive would serve it: header, image, calibration, sky, astrometry.
+"""Simulated frames in the archive's file format: header, image, calibration, sky, astrometry.
 
-Layout: the survey's frame data model (data.sdss.org/datamodel, BOSS_PHOTOOBJ/frames, file
-`frame`), card by card as in real frames of DR17. What could not be true of a simulation is not
-copied: FLAVOR, OBSERVER and a comment say that no pixel was observed.
+The layout is that of the frame data model (data.sdss.org/datamodel, BOSS_PHOTOOBJ/frames, file
+`frame`), card by card as in real frames of DR17. FLAVOR, OBSERVER and a comment say that the frame
+is simulated.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from gqs.simulation.conditions import NODE, BandConditions, FieldConditions
 from gqs.simulation.exposure import sky_steps
-from gqs.surveys.detectors import FRAME_OFFSET
-from gqs.surveys.sdss import PIXEL_SCALE, RERUN, FieldId
+from gqs.surveys.sdss import FRAME_OFFSET, PIXEL_SCALE, RERUN, FieldId
 
 ROW_S: Final = 0.026322  # seconds a row: the drift scan's clock
 _ORDER: Final = "riuzg"  # rows of the camera, in which the sky drifts over the filters

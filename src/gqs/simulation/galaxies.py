@@ -1,4 +1,4 @@
-"""Shapes: sizes, bulges and axis ratios of galaxies, and the hosts of low-redshift quasars."""
+"""Sizes, bulges and axis ratios of galaxies, and host galaxies of low-redshift quasars."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from astropy.cosmology import FlatLambdaCDM
 from numpy.typing import NDArray
 from scipy.special import gammainc
 
-from gqs.simulation.carried import carried
+from gqs.simulation.distributions import read_table
 
 Floats = NDArray[np.float64]
 
@@ -45,7 +45,7 @@ def galaxy_shapes(r: Floats, ur: Floats, rng: np.random.Generator) -> Shapes:
     `galaxy_sizes.ecsv`); red galaxies have more of their light in the bulge.
     """
     n = len(r)
-    table = carried("galaxy_sizes")
+    table = read_table("galaxy_sizes")
     redness = 1 / (1 + np.exp(-(ur - RED_UR) / 0.15))
     red = rng.random(n) < redness
     median = np.exp(np.interp(r, table["r"], np.log(table["radius"])))

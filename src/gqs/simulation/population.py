@@ -1,7 +1,7 @@
-"""Source populations of the simulated sky: who is there, how bright, of what colour and shape.
+"""Source populations of the simulated sky: classes, magnitudes, colours, redshifts and shapes.
 
-Every function gives a table of sources with true magnitudes (AB, Pogson, as observed through the
-Galaxy's dust): the noise is added once, by rendering.
+Tables contain true magnitudes (AB, Pogson, with the Galaxy's extinction); noise is added when the
+sources are rendered.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gqs import labels
 from gqs.errors import UsageError
 from gqs.labels import GALAXY, QSO, STAR
-from gqs.simulation.carried import carried, mixture
+from gqs.simulation.distributions import read_mixture, read_table
 from gqs.simulation.galaxies import galaxy_shapes, quasar_hosts
 from gqs.surveys import sdss
 
@@ -114,7 +114,7 @@ def draw(
             parts.append(_sky_sources(name, r, rng))
             continue
         known = {"r": _asinh(r)}
-        values = mixture(f"spectroscopic_{name.lower()}").draw_given(known, rng)
+        values = read_mixture(f"spectroscopic_{name.lower()}").draw_given(known, rng)
         parts.append(_sources(name, *_unfolded(name, values), rng))
     return _shuffled(parts, rng)
 
@@ -164,7 +164,7 @@ def _plain(column: object) -> Floats:
 
 def _counted(name: str, rng: np.random.Generator) -> tuple[float, Callable[[int], Floats]]:
     """Return the sky's density of a class a square degree, and a function that draws its r."""
-    table = carried("counts")
+    table = read_table("counts")
     grid = np.linspace(*_SKY_LIMITS, 541)
     density = 10 ** np.interp(grid, table["r"], table[name.lower()])
     steps = 0.5 * (density[1:] + density[:-1]) * np.diff(grid)
@@ -180,7 +180,7 @@ def _drawn_magnitudes(
     name: str, n: int, rng: np.random.Generator, faint_alike: bool = True
 ) -> Floats:
     """Draw r as spectroscopic surveys have it, or, where these are rarer, as of the quasars."""
-    table = carried("magnitudes")
+    table = read_table("magnitudes")
     edges = np.arange(BRIGHT, FAINT + 0.05, 0.1)
     share = np.diff(np.interp(edges, table[name.lower()], table["share"]))
     if faint_alike:
@@ -197,22 +197,22 @@ def _sky_sources(name: str, r: Floats, rng: np.random.Generator) -> Table:
     known: dict[str, Floats]
     if name == QSO:
         known = {"r": np.clip(r, 15.5, 22.0), "lnz": np.log1p(_quasar_redshifts(len(r), rng))}
-        values = mixture("spectroscopic_qso").draw_given(known, rng)
+        values = read_mixture("spectroscopic_qso").draw_given(known, rng)
     else:
-        own = mixture(f"sky_{name.lower()}")
-        limits = carried(f"sky_{name.lower()}").meta["r_limits"]
+        own = read_mixture(f"sky_{name.lower()}")
+        limits = read_table(f"sky_{name.lower()}").meta["r_limits"]
         values = own.draw_given({"r": np.clip(r, *limits)}, rng)
         if name == GALAXY:  # the redshift that a galaxy of this magnitude and colour has
             known = {key: values[:, k] for k, key in enumerate(own.names)}
             known["r"] = np.clip(r, 13.5, 22.0)
-            values = mixture("spectroscopic_galaxy").draw_given(known, rng)
+            values = read_mixture("spectroscopic_galaxy").draw_given(known, rng)
     values[:, 0] = _asinh(r)
     return _sources(name, *_unfolded(name, values), rng)
 
 
 def _quasar_redshifts(n: int, rng: np.random.Generator) -> Floats:
     """Draw redshifts of a magnitude-limited sample of quasars."""
-    table = carried("quasar_redshifts")
+    table = read_table("quasar_redshifts")
     share = np.concatenate([[0.0], np.cumsum(np.asarray(table["per_deg2"], np.float64))])
     edges = np.concatenate([table["z_low"], table["z_high"][-1:]])
     return np.asarray(np.interp(rng.random(n) * share[-1], share, edges))

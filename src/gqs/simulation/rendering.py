@@ -1,8 +1,8 @@
-"""Light on the detector: stars, galaxies and quasars drawn in every band on that band's own grid.
+"""Rendering of stars, galaxies, quasars and satellite trails in every band on the band's own grid.
 
-Point sources are sampled from the frame's profile, galaxies are made in Fourier space
-(`profiles`); what is faint gets a small stamp, what is bright is followed until its wings sink
-into the noise.
+Point sources are sampled from the frame's PSF, galaxies are computed in Fourier space (`profiles`).
+The size of each source's stamp follows from its flux: it ends where the wings fall below a tenth of
+the noise.
 """
 
 from __future__ import annotations
@@ -15,9 +15,15 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from gqs.simulation.conditions import FieldConditions
-from gqs.simulation.profiles import Floats, bulge_transform, disc_transform, grid, stamp_size
-from gqs.simulation.psf import Psf
+from gqs.simulation.conditions import BandConditions, FieldConditions
+from gqs.simulation.profiles import (
+    Floats,
+    Psf,
+    bulge_transform,
+    disc_transform,
+    grid,
+    stamp_size,
+)
 from gqs.surveys.sdss import PIXEL_SCALE, ZERO_POINT
 
 Doubles = NDArray[np.float64]
@@ -183,3 +189,25 @@ def add(canvas: Floats, stamp: Floats, x0: int, y0: int) -> None:
     low, high = max(y0, 0), min(y0 + h, ny)
     if left < right and low < high:
         canvas[low:high, left:right] += stamp[low - y0 : high - y0, left - x0 : right - x0]
+
+
+def add_trail(
+    canvas: Floats,
+    conditions: BandConditions,
+    probability: float,
+    rng: np.random.Generator,
+) -> int:
+    """Draw a satellite's trail with some probability; in one band, since bands follow in time."""
+    chance, angle, brightness = rng.random(), rng.uniform(0, math.pi), rng.uniform(math.log(1.5), 4)
+    ny, nx = canvas.shape
+    x0, y0 = rng.uniform(0, nx), rng.uniform(0, ny)
+    if chance >= probability:
+        return 0
+    # Out of focus, since it is near: a flat top a few pixels wide through the seeing.
+    width = max(conditions.psf.sigma * 1.3, 1.5)
+    crest = conditions.noise * math.exp(brightness)
+    y, x = np.arange(ny, dtype=np.float32)[:, None], np.arange(nx, dtype=np.float32)[None, :]
+    across = (x - x0) * math.sin(angle) - (y - y0) * math.cos(angle)
+    near = np.abs(across) < 5 * width
+    canvas[near] += crest * np.exp(-0.5 * (across[near] / width) ** 2)
+    return 1

@@ -1,15 +1,17 @@
-"""Straight to cutouts, where tens of thousands of objects are wanted and no frame is.
+"""Cutouts rendered directly, for training sets of many objects without whole frames.
 
-Each object gets a cell of its own in every band, drawn, exposed, saturated and rounded as a frame
-is, on that band's native pixels; the cells are then resampled onto r's grid by the band's affine
-and a cubic spline, as `gqs.imaging.align` does it, so that noise is smoothed alike. Objects come
-in fields that share their conditions, so that splits by field mean what they mean for frames.
+Each object has its own cell in every band, which is rendered, exposed, saturated and rounded like a
+frame, on the band's native pixels. The cells are then resampled to the r grid by an affine
+transformation and a cubic spline, as `gqs.imaging.align` does, so that noise is smoothed alike.
+Objects are grouped into fields that share their conditions, so that splits by field are meaningful.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -17,6 +19,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from gqs import files
 from gqs.simulation import population
 from gqs.simulation.conditions import (
     SKY_SHAPE,
@@ -26,12 +29,18 @@ from gqs.simulation.conditions import (
     smooth_surface,
 )
 from gqs.simulation.exposure import calibrated, noisy_counts, saturate
-from gqs.simulation.plan import FIELDS_A_RUN, FIRST_FIELD, FIRST_RUN, place, stream
+from gqs.simulation.layout import FIELDS_A_RUN, FIRST_FIELD, FIRST_RUN, place, stream
 from gqs.simulation.population import Mix
 from gqs.simulation.rendering import Painter
 from gqs.surveys import sdss
-from gqs.surveys.detectors import SATURATION
-from gqs.surveys.sdss import CUTOUT_SIZE, FRAME_SHAPE, PIXEL_SCALE, REFERENCE_BAND, FieldId
+from gqs.surveys.sdss import (
+    CUTOUT_SIZE,
+    FRAME_SHAPE,
+    PIXEL_SCALE,
+    REFERENCE_BAND,
+    SATURATION,
+    FieldId,
+)
 from gqs.tables import Flag
 
 Floats = NDArray[np.float32]
@@ -226,3 +235,13 @@ def _rows(
         rows[band] = sdss.asinh_magnitude(flux, band)
     rows["flags"] = np.where(saturated, int(Flag.SATURATED), 0).astype(np.int32)
     return rows
+
+
+@cache
+def renderer_hash() -> str:
+    """Hash of the simulator's code and tables and of the survey's description."""
+    package = Path(files.__file__).parent
+    paths = sorted((package / "simulation").glob("*.py"))
+    paths += sorted((package / "simulation").glob("*.ecsv"))
+    paths += sorted((package / "surveys").glob("sdss.*"))
+    return files.hash_of([files.sha256(path) for path in paths])

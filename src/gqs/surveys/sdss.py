@@ -1,13 +1,16 @@
-"""SDSS's imaging survey: bands, pixels, names of fields and frames, identifiers, magnitudes.
+"""SDSS's imaging survey: bands, pixels, detectors, names of fields and frames, identifiers,
+magnitudes.
 
-Sources: frame data model (data.sdss.org/datamodel, file `frame`), Gunn et al. 1998 (camera),
-Lupton, Gunn & Szalay 1999 (asinh magnitudes), SDSS's help page on `objid` (bits of identifiers).
+The numbers are in `sdss.toml`, with their sources. Magnitudes: Lupton, Gunn & Szalay 1999; bits of
+identifiers: SDSS's help page on `objid`.
 """
 
 from __future__ import annotations
 
 import re
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -15,22 +18,31 @@ from numpy.typing import ArrayLike, NDArray
 
 from gqs.errors import UsageError
 
+_FACTS: Final = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+_IMAGE: Final = _FACTS["image"]
+_DETECTORS: Final = _FACTS["detectors"]
+
 BANDS: Final = "ugriz"
-REFERENCE_BAND: Final = "r"  # all bands are resampled to the pixel grid of this one
-PICTURE_BANDS: Final = "gri"  # of the colour picture (paper 3.2)
-PIXEL_SCALE: Final = 0.396  # arcsec per pixel
-FRAME_SHAPE: Final = (1489, 2048)  # rows, columns
-CUTOUT_SIZE: Final = 50  # pixels on a side: about 20 arcsec (paper 3.3)
-RERUN: Final = 301  # the processing of DR8 and later
-ZERO_POINT: Final = 22.5  # magnitude of one nanomaggy
+REFERENCE_BAND: Final[str] = _IMAGE["reference_band"]  # all bands are resampled to its pixel grid
+PICTURE_BANDS: Final[str] = _IMAGE["picture_bands"]
+PIXEL_SCALE: Final[float] = _IMAGE["pixel_scale"]  # arcsec per pixel
+FRAME_SHAPE: Final[tuple[int, int]] = tuple(_IMAGE["frame_shape"])  # rows, columns
+CUTOUT_SIZE: Final[int] = _IMAGE["cutout_size"]  # pixels on a side
+RERUN: Final[int] = _IMAGE["rerun"]
+ZERO_POINT: Final[float] = _IMAGE["zero_point"]  # magnitude of one nanomaggy
 
-# Softening b of the asinh magnitudes, as a fraction of f0 (Stoughton et al. 2002, Table 21).
-SOFTENING: Final = {"u": 1.4e-10, "g": 0.9e-10, "r": 1.2e-10, "i": 1.8e-10, "z": 7.4e-10}
+# Softening b of the asinh magnitudes, as a fraction of f0.
+SOFTENING: Final[dict[str, float]] = _FACTS["softening"]
 
-# Typical sky noise of real frames, nanomaggies per pixel (u 0.040-0.053, g 0.016-0.024,
-# r 0.023-0.031, i 0.037-0.051, z 0.16-0.19). Networks get flux in this unit, so that noise is about
-# 1 in every band.
-SKY_NOISE: Final = {"u": 0.046, "g": 0.020, "r": 0.027, "i": 0.044, "z": 0.175}
+# Typical sky noise, nanomaggies per pixel. Networks get flux in this unit, so that noise is about 1
+# in every band.
+SKY_NOISE: Final[dict[str, float]] = _FACTS["sky_noise"]
+
+FRAME_OFFSET: Final[dict[str, int]] = _FACTS["frame_offset"]  # FRAME in a header less the field
+SATURATION: Final[float] = _DETECTORS["saturation"]  # counts above which a pixel is saturated
+# By band, for camera columns 1 to 6: electrons per count, and counts squared per pixel.
+GAIN: Final = {band: tuple(values) for band, values in _DETECTORS["gain"].items()}
+DARK_VARIANCE: Final = {band: tuple(values) for band, values in _DETECTORS["dark_variance"].items()}
 
 
 class FieldId(NamedTuple):
@@ -95,6 +107,24 @@ def flux_of_asinh_magnitude(magnitude: ArrayLike, band: str) -> NDArray[np.float
     return np.asarray(2 * b * np.sinh(-np.log(10) / 2.5 * m - np.log(b)) * 1e9)
 
 
+def gain(band: str, camcol: int, run: int) -> float:
+    """Gain of a CCD, electrons per count."""
+    return _later("gain", band, camcol, run) or GAIN[band][camcol - 1]
+
+
+def dark_variance(band: str, camcol: int, run: int) -> float:
+    """Variance of read noise and dark current of a CCD, counts squared per pixel."""
+    return _later("dark_variance", band, camcol, run) or DARK_VARIANCE[band][camcol - 1]
+
+
+def _later(quantity: str, band: str, camcol: int, run: int) -> float | None:
+    """A CCD's value since its electronics changed, or None before that."""
+    for change in _DETECTORS[f"later_{quantity}"]:
+        if (change["band"], change["camcol"]) == (band, camcol) and run > change["after_run"]:
+            return float(change["value"])
+    return None
+
+
 # Bits of an objid from the top: 0, sky version 4, rerun 11, run 16, camcol 3, first field 1,
 # field 12, object 16. SDSS uses sky versions 0-2; 15 marks a detection of gqs, whose lower 59 bits
 # are run 20, camcol 3, field 12, pixel 24 instead.
@@ -138,8 +168,8 @@ def photo_objid(
 
 
 def _check_bits(field: FieldId, run_bits: int) -> None:
-    room = ((1 << run_bits) - 1, 7, (1 << 12) - 1)
-    if not all(0 <= part <= most for part, most in zip(field, room, strict=True)):
+    largest = ((1 << run_bits) - 1, 7, (1 << 12) - 1)
+    if not all(0 <= part <= limit for part, limit in zip(field, largest, strict=True)):
         raise UsageError(
-            f"Field {field}: identifiers are limited to run {room[0]} and field {room[2]}."
+            f"Field {field}: identifiers are limited to run {largest[0]} and field {largest[2]}."
         )

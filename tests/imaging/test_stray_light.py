@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from gqs.imaging.align import align
 from gqs.imaging.detect import find
 from gqs.imaging.frames import read_frame
-from gqs.imaging.trails import Trail, find_line, subtract_trail
+from gqs.imaging.stray_light import Trail, find_line, subtract_trail
 from gqs.tables import Flag
 
 SHAPE = (361, 523)

@@ -1,4 +1,4 @@
-"""Sources on one field: who is there, and where each lies on every band's own grid."""
+"""Layout of a simulated survey: its fields on the sky, and the sources of each field."""
 
 from __future__ import annotations
 
@@ -8,13 +8,55 @@ import numpy as np
 from astropy.table import Table, vstack
 from numpy.typing import NDArray
 
+from gqs.errors import UsageError
 from gqs.simulation import population
-from gqs.simulation.conditions import FieldConditions
+from gqs.simulation.conditions import FieldConditions, Pointing
 from gqs.simulation.population import Mix
 from gqs.surveys import sdss
 from gqs.surveys.sdss import PIXEL_SCALE, FieldId
 
+FIRST_RUN: Final = 60001  # no run of the survey's own has such a number; the last is 8162
+FIRST_FIELD: Final = 11
+FIELDS_A_RUN: Final = 12  # by default: two in each camera column
+ROWS_A_FIELD: Final = 1361  # by which a run's fields follow each other; frames overlap by 128
 _MARGIN: Final = 60  # pixels around the frame whose sources may still shine onto it
+
+
+def plan(n_fields: int, fields_a_run: int = FIELDS_A_RUN) -> list[FieldId]:
+    """Name a survey's fields: runs on stripes of their own, six camera columns, every other field.
+
+    Consecutive fields of a column share 128 rows of sky, so that every other one is used: no piece
+    of sky is on two frames.
+    """
+    if n_fields < 1 or not 1 <= fields_a_run <= 400:
+        raise UsageError(
+            f"{n_fields} fields, {fields_a_run} a run: give at least one, and at most 400 a run."
+        )
+    if n_fields > 27 * 5 * fields_a_run:
+        raise UsageError(
+            f"{n_fields} fields at {fields_a_run} a run: the survey's 27 stripes have room for "
+            f"{27 * 5 * fields_a_run}. Put more fields into a run."
+        )
+    fields = []
+    for index in range(n_fields):
+        run, place = divmod(index, fields_a_run)
+        row, column = divmod(place, 6)
+        fields.append(FieldId(FIRST_RUN + run, column + 1, FIRST_FIELD + 2 * row))
+    return fields
+
+
+def place(field: FieldId) -> Pointing:
+    """Place a field on the sky: each run on its own stripe, no two fields on one piece of sky."""
+    run = field.run - FIRST_RUN
+    stripe = 10 + (7 * run) % 27  # 7 and 27 share no factor: every stripe comes
+    nu = (field.camcol - 3.5) * 0.4197 + 0.1029
+    mu = 140.0 + 12.0 * (run // 27) + field.field * ROWS_A_FIELD * PIXEL_SCALE / 3600
+    return Pointing(stripe, "N", mu, nu)
+
+
+def stream(seed: int, index: int, what: int) -> np.random.Generator:
+    """Return the source of chance for one thing about one field, whoever asks and when."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, what)))
 
 
 def scatter(

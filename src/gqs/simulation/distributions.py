@@ -1,17 +1,23 @@
-"""Mixtures of Gaussians over magnitude, colours and redshift: drawn whole or given a part."""
+"""Distributions of the simulated sky: tables with their sources, and Gaussian mixtures."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from gqs import tables
 from gqs.errors import IntegrityError
 
 Floats = NDArray[np.float64]
+
+_FOLDER: Final = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -94,3 +100,15 @@ class Mixture:
         chance = np.exp(log - log.max(axis=1, keepdims=True)).cumsum(axis=1)
         chosen = chance < rng.random((n, 1)) * chance[:, -1:]
         return np.asarray(chosen.sum(axis=1), np.int64)
+
+
+@functools.cache
+def read_table(name: str) -> Table:
+    """Read one of the package's tables, once."""
+    return tables.read(_FOLDER / f"{name}.ecsv")
+
+
+@functools.cache
+def read_mixture(name: str) -> Mixture:
+    """Read one of the package's mixtures, once."""
+    return Mixture.from_table(read_table(name))
