@@ -52,7 +52,7 @@ HIGH_REDSHIFT: Final = 2.5  # half of the DR5 quasars, which stand for the sky's
 REDSHIFT_BIN: Final = 0.25  # beyond it, as many in one bin as in another while they last
 PAINTED: Final = 1500  # on the sky of each real field, a third of each class
 PAINTED_BESIDE: Final = 9000  # on the sky of quasars' cutouts, lest this sky mean quasar
-PAINTED_R: Final = (15.5, 22.8)  # brighter ones would saturate, which painting knows nothing of
+PAINTED_R: Final = (15.5, 22.8)  # brighter sources would saturate, which is not simulated
 REPEATS: Final = 2  # of each real star, galaxy and quasar, for they are few
 
 

@@ -26,7 +26,7 @@ from gqs.tables import Flag
 
 HELD_OUT: Final = "003918-3-0213"
 R: Final = BANDS.index("r")
-# A band's seeing against r's where a cutout shows too little of the band to tell.
+# Seeing of a band relative to r, for cutouts with too little signal in the band to measure it.
 SEEING: Final = np.array([1.12, 1.08, 1.0, 0.95, 0.93])
 ERASED: Final = 12.0  # pixels about the middle of a quasar's cutout that are given back to the sky
 # A source is a star where its light within 5 and 2 pixels is in the ratio of most bright sources,
