@@ -117,9 +117,9 @@ def build_from_frames(
     workers : int, optional
         Child processes; by default one a core.
     progress : callable
-        Told after every field.
+        Called after every field.
     star_shift : bool
-        Remove what the WCS leaves between the bands' stars (0.04 to 0.26 px in real fields).
+        Align the bands by their stars too (0.04 to 0.26 px in real fields).
 
     Returns
     -------
@@ -263,7 +263,7 @@ def _frame_files(paths: Iterable[Path | str]) -> list[Path]:
 def _complete(
     fields: Mapping[FieldId, Mapping[str, Path]], bands: str
 ) -> tuple[dict[FieldId, dict[str, Path]], list[str]]:
-    """Part the fields that have every band needed from those that lack one."""
+    """Fields with every band needed, and a sentence for each that lacks one."""
     needed = [band for band in BANDS if band in bands or band == REFERENCE_BAND]
     whole, set_aside = {}, []
     for name, frames in fields.items():
@@ -305,7 +305,7 @@ def _refuse_forgotten(writer: StoreWriter, fields: Mapping[FieldId, object]) -> 
 def _run(
     function: Callable[[Any], Any], tasks: list[Any], processes: int | None, progress: Progress
 ) -> tuple[list[str], list[str]]:
-    """Make shards in children; a full disk ends it, any other trouble costs only its item."""
+    """Make shards in child processes; a full disk ends the run, other errors cost one item only."""
     names: list[str] = []
     failed: list[str] = []
     for done, outcome in enumerate(LocalExecutor(processes).run(function, tasks)):
@@ -348,7 +348,7 @@ def build_from_simulation(
     workers : int, optional
         Child processes; by default one a core.
     progress : callable
-        Told after every shard of 512 objects.
+        Called after every shard of 512 objects.
     form : str
         "flux" (nanomaggies) or "paper" (8-bit colour picture).
 
@@ -437,7 +437,7 @@ _BAND_DEG: Final = 0.5  # of declination about a field's centre in which its row
 def rows_by_field(
     catalog: Table, fields: Mapping[FieldId, Mapping[str, Path]]
 ) -> tuple[dict[FieldId, NDArray[np.int64]], list[str]]:
-    """Give every catalogue row to at most one field."""
+    """Assign every catalogue row to at most one field."""
     if all(name in catalog.colnames for name in tables.FIELD_COLUMNS):
         return _by_name(catalog, fields), []
     return _by_position(catalog, fields)
@@ -456,7 +456,7 @@ def _by_name(catalog: Table, fields: Iterable[FieldId]) -> dict[FieldId, NDArray
 def _by_position(
     catalog: Table, fields: Mapping[FieldId, Mapping[str, Path]]
 ) -> tuple[dict[FieldId, NDArray[np.int64]], list[str]]:
-    """Give a row to the field on which it lies farthest from the edge."""
+    """Assign a row to the field on which it lies farthest from the edge."""
     order = np.argsort(np.asarray(catalog["dec"]), kind="stable")
     ra, dec = (np.asarray(catalog[name])[order] for name in ("ra", "dec"))
     best = np.full(len(catalog), -np.inf)
@@ -499,7 +499,7 @@ CHUNK: Final = 512  # objects a shard: four fields
 
 @dataclass(frozen=True)
 class RenderTask:
-    """What one child needs to make one shard of simulated objects."""
+    """One shard of simulated objects to make."""
 
     store: Path  # the store's folder
     number: int  # of the shard
@@ -514,14 +514,14 @@ class RenderTask:
 
 
 def stretch_of(seed: int) -> int:
-    """Choose a stretch of the simulated sky, so that stores of two seeds show two skies."""
+    """First field of the simulated sky for a seed, so that two seeds show different skies."""
     return _OTHERS + 50 * int(
         np.random.SeedSequence(seed, spawn_key=(22,)).generate_state(1)[0] % 1200
     )
 
 
 def render_chunk(task: RenderTask) -> Shard:
-    """Render one shard, or find that it is there already; runs in a child."""
+    """Render one shard, or return it if it is complete already; runs in a child process."""
     name = f"simulated-{task.number:06d}"
     parts_of = [rows_hash(task.sources), task.bands, task.form, task.seed, name, renderer_hash()]
     source = files.hash_of(parts_of + [task.stretch] * (task.stretch > 0))

@@ -1,4 +1,4 @@
-"""Which detections are one object of the sky: friends of friends within 1 arcsec."""
+"""Which detections are the same object: friends of friends within 1 arcsec."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ MOST_KNOWN: Final = 0.05
 def sky_groups(
     ra: NDArray[np.float64], dec: NDArray[np.float64], radius_arcsec: float = SAME_OBJECT_ARCSEC
 ) -> NDArray[np.int64]:
-    """Number the objects of the sky; detections within the radius, in a chain, are one: (n,)
-    numbers from 0, in the order in which the objects first come.
+    """Number the objects, (n,) from 0 in order of appearance; detections linked within the radius
+    are the same object.
     """
     n = len(ra)
     if not n:
         return np.zeros(0, dtype=np.int64)
     a, d = np.radians(np.asarray(ra, dtype=np.float64)), np.radians(dec)
-    # Unit vectors know no seam at 0 h and no poles; a chord is 2 sin(angle / 2).
+    # Unit vectors have no seam at 0 h and no poles; a chord is 2 sin(angle / 2).
     points = np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=1)
     chord = 2 * np.sin(np.radians(radius_arcsec / 3600) / 2)
     pairs = cKDTree(points).query_pairs(chord, output_type="ndarray")
@@ -42,8 +42,8 @@ def sky_groups(
 
 
 def known_objects(known: Table, rows: Table) -> NDArray[np.bool_]:
-    """Tell which rows show an object that is known already: (rows,) bool: within 1 arcsec, in a
-    chain, of a known one; or within 5 of the one of the same objid.
+    """Whether each row shows a known object, (rows,): within 1 arcsec of it, in a chain, or within
+    5 arcsec of the one with the same objid.
     """
     ra, dec = (np.append(np.asarray(known[name]), np.asarray(rows[name])) for name in ("ra", "dec"))
     sky = sky_groups(ra, dec)
@@ -60,9 +60,7 @@ def known_objects(known: Table, rows: Table) -> NDArray[np.bool_]:
 
 
 def unknown_rows(known: Table, rows: Table, advice: str) -> NDArray[np.bool_]:
-    """Leave out the few rows that are known already; refuse where they are more than a few: (rows,)
-    bool: those to keep.
-    """
+    """Rows to keep, (rows,) bool: without the few known objects; more than a few are refused."""
     again = known_objects(known, rows)
     if again.mean() > MOST_KNOWN:
         raise IntegrityError(

@@ -1,4 +1,4 @@
-"""Who goes to which side: units that must stay whole, and shares that are to be met."""
+"""Splits into training, validation and test sets without leaks, and balanced classes. Paper 3.4."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from gqs.labels import QSO
 
 Counts = NDArray[np.int64]
 
-_EXHAUSTIVE: Final = 8  # units up to which every allotment is looked at: 3^8 = 6,561
+_EXHAUSTIVE: Final = 8  # units up to which every assignment is tried: 3^8 = 6,561
 _STARTS: Final = 4
-_EMPTY: Final = 100.0  # price of a side that lacks a class; a misfit of 100 % costs 10 to 20
+_EMPTY: Final = 100.0  # cost of a side that lacks a class; a misfit of 100 % costs 10 to 20
 
 
-def allot_at_random(
+def assign_at_random(
     kind: Counts, unit: Counts, fractions: Sequence[float], rng: np.random.Generator
 ) -> Counts:
-    """Allot units at random so that every class has its share on every side. Paper, Table 3: (n,)
-    side numbers.
+    """Assign units at random so that every class has its fraction on every side, (n,) side numbers.
+    Paper, Table 3.
 
     Every side but the first gets its fraction of each class rounded up, which is what Table 3 shows
     (11512 galaxies: 9208, 1152, 1152); exact as long as nearly all units are single objects.
@@ -62,16 +62,16 @@ def allot_at_random(
     return np.asarray(side_of[unit])
 
 
-def allot_groups(
+def assign_groups(
     kind: Counts, unit: Counts, fractions: Sequence[float], rng: np.random.Generator
 ) -> Counts:
-    """Allot whole groups so that every class comes as near to its shares as groups allow: (n,) side
-    numbers.
+    """Assign whole groups so that every class comes as near to its fractions as groups allow, (n,)
+    side numbers.
 
-    The price of an allotment is the sum over sides and classes of (count - share)^2 / share, each
+    The cost of an assignment is the sum over sides and classes of (count - share)^2 / share, each
     class counting alike, and much more where a side lacks a class. Few groups are tried in every
-    way; many are laid down from the largest, each where it lowers the price most, and then moved
-    and exchanged until nothing improves.
+    way; many are placed from the largest, each where it lowers the cost most, and then moved and
+    exchanged until nothing improves.
     """
     content = _content(kind, unit, int(kind.max()) + 1)
     shares = content / np.maximum(content.sum(axis=0), 1)  # each class sums to 1
@@ -82,9 +82,9 @@ def allot_groups(
         held = np.stack(
             [(every == s).astype(float) @ shares[units] for s in range(len(fractions))], axis=1
         )
-        best = every[int(_price(held, wanted).argmin())]
+        best = every[int(_cost(held, wanted).argmin())]
     else:
-        tries = [_laid_down(shares[units], wanted, rng) for _ in range(_STARTS)]
+        tries = [_place_largest_first(shares[units], wanted, rng) for _ in range(_STARTS)]
         best = min(tries, key=lambda found: found[0])[1]
     side_of = np.empty(len(units), dtype=np.int64)
     side_of[units] = best
@@ -98,13 +98,13 @@ def _content(kind: Counts, unit: Counts, classes: int) -> Counts:
     return content
 
 
-def _price(held: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Price allotments whose sides hold the shares (..., side, class)."""
+def _cost(held: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cost of assignments whose sides hold the fractions (..., side, class)."""
     misfit = ((held - wanted) ** 2 / wanted).sum(axis=(-2, -1))
     return np.asarray(misfit + _EMPTY * (held < 1e-12).sum(axis=(-2, -1)))
 
 
-def _laid_down(
+def _place_largest_first(
     shares: NDArray[np.float64], wanted: NDArray[np.float64], rng: np.random.Generator
 ) -> tuple[float, Counts]:
     sides = len(wanted)
@@ -115,7 +115,7 @@ def _laid_down(
     for number in np.argsort(-size):
         side[number] = int(_gap(held + here * shares[number], wanted).argmin())
         held[side[number]] += shares[number]
-    price = float(_price(held, wanted))
+    cost = float(_cost(held, wanted))
     stale = 0
     while stale < min(4 * len(shares) + 50, 4000):
         a, b = rng.integers(len(shares), size=2)
@@ -127,18 +127,18 @@ def _laid_down(
         if not move:
             changed[target] -= shares[b]
             changed[side[a]] += shares[b]
-        after = float(_price(changed, wanted))
-        if after < price - 1e-12:
+        after = float(_cost(changed, wanted))
+        if after < cost - 1e-12:
             if not move:
                 side[b] = side[a]
-            side[a], held, price, stale = target, changed, after, 0
+            side[a], held, cost, stale = target, changed, after, 0
         else:
             stale += 1
-    return price, side
+    return cost, side
 
 
 def _gap(held: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Price unfinished allotments: what is over a side's share, and what it still lacks."""
+    """Misfit of an unfinished assignment, summed over sides and classes."""
     return np.asarray(((held - wanted) ** 2 / wanted).sum(axis=(-2, -1)))
 
 
@@ -205,13 +205,13 @@ def make_split(
     sky = sky_groups(np.asarray(index["ra"]), np.asarray(index["dec"]))[kept]
     _, sky = np.unique(sky, return_inverse=True)
     if scheme == "paper":
-        side = allot_at_random(kind[kept], sky, FRACTIONS, rng)
+        side = assign_at_random(kind[kept], sky, FRACTIONS, rng)
         group = _first_objid(index["objid"][kept], sky)
         repeated = 0
     else:
         group = _group_names(index[kept], by)
         _, unit = np.unique(group, return_inverse=True)
-        side = allot_groups(kind[kept], unit, FRACTIONS, rng)
+        side = assign_groups(kind[kept], unit, FRACTIONS, rng)
         on_one = _on_one_side(side, sky)
         repeated = int((~on_one).sum())
         kept, side, group = kept[on_one], side[on_one], group[on_one]
