@@ -18,7 +18,7 @@ from astropy.table import Table, vstack
 
 from gqs import tables
 from gqs.cutouts.sky_groups import sky_groups
-from gqs.cutouts.split import SIDES, allot_groups
+from gqs.cutouts.split import SIDES, assign_groups
 from gqs.labels import CLASSES, QSO
 from gqs.surveys.sdss import BANDS
 
@@ -61,7 +61,7 @@ def _sides(every: Table) -> np.ndarray:
     known = run != NO_RUN
     _, unit = np.unique(run[known], return_inverse=True)
     rng = np.random.default_rng(SEED)
-    side[known] = allot_groups(kind[known], unit, FRACTIONS, rng)
+    side[known] = assign_groups(kind[known], unit, FRACTIONS, rng)
     free = np.flatnonzero(~known)
     side[free] = rng.choice(len(SIDES), len(free), p=FRACTIONS)
     side[source == "frame"] = SIDES.index("test")
