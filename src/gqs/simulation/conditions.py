@@ -22,7 +22,7 @@ Floats = NDArray[np.float32]
 SKY_SHAPE: Final = (192, 256)  # of the sky image in HDU 2
 NODE: Final = 95.0  # right ascension of the survey's ascending node, degrees
 
-# Sky noise a pixel, nanomaggies, from and to.
+# Range of sky noise, nanomaggies per pixel.
 _NOISE: Final = {
     "u": (0.0402, 0.0528),
     "g": (0.0162, 0.0238),
@@ -30,7 +30,7 @@ _NOISE: Final = {
     "i": (0.0372, 0.0508),
     "z": (0.1602, 0.1898),
 }
-# Nanomaggies a count, from and to: a CCD's sensitivity through its filter and the air.
+# Range of calibration, nanomaggies per count.
 _NMGY: Final = {
     "u": (0.0066, 0.0118),
     "g": (0.0035, 0.0041),
@@ -38,12 +38,12 @@ _NMGY: Final = {
     "i": (0.0064, 0.0070),
     "z": (0.0227, 0.0376),
 }
-# Faintest and brightest sky that a CCD may show, counts: with them noise and calibration agree.
+# Range of sky level, counts, for which noise and calibration are consistent.
 _SKY_COUNTS: Final = {"u": (6, 60), "g": (35, 110), "r": (70, 220), "i": (110, 300), "z": (45, 260)}
-# Seeing against that in r: it falls slowly with wavelength (Fried 1966: -0.2) and, in the blue,
-# grows by the optics.
+# Seeing relative to r: it decreases slowly with wavelength (Fried 1966: power -0.2), and the optics
+# increase it in the blue.
 _SEEING_RATIO: Final = {"u": 1.12, "g": 1.08, "r": 1.0, "i": 0.95, "z": 0.93}
-# Where the other bands' grids lie against r, pixels: middle and scatter in x, in y, and the limit.
+# Offset of each band's grid from r, pixels: mean and scatter in x, mean and scatter in y.
 _OFFSET: Final = {
     "u": (-1.0, 2.6, -6.3, 1.6),
     "g": (-0.8, 2.6, -10.3, 1.1),
@@ -56,7 +56,7 @@ _OFFSET_LIMIT: Final = (6.0, 12.0)
 
 @dataclass(frozen=True)
 class Pointing:
-    """Where on the sky a field lies: its scan's great circle and its place along it."""
+    """Position of a field: the great circle of its scan, and coordinates along it."""
 
     stripe: int  # number of the survey's stripe, 10 to 36
     strip: str  # N or S
@@ -71,7 +71,7 @@ class Pointing:
 
 @dataclass(frozen=True)
 class BandConditions:
-    """What one CCD saw of one field."""
+    """Observing conditions of one CCD."""
 
     band: str  # one of u g r i z
     psf: Psf  # point-spread function in the middle of the frame, pixel included
@@ -101,7 +101,7 @@ class BandConditions:
 
 @dataclass(frozen=True)
 class FieldConditions:
-    """What the camera saw of one field, in every band."""
+    """Observing conditions of one field in every band."""
 
     field: FieldId  # run, camera column and field
     pointing: Pointing  # where it lies
@@ -188,7 +188,7 @@ def _exposure(
         sky = electrons * ((noise / nmgy) ** 2 - dark)
         if faint < sky < bright:
             break
-    else:  # a CCD whose dark noise alone is at the limit: the sky is what it is
+    else:  # a CCD whose dark noise alone reaches the limit
         sky, noise = faint, _NOISE[band][1]
         nmgy = noise / math.sqrt(sky / electrons + dark)
     return noise, nmgy, sky
@@ -204,7 +204,7 @@ def _calibration(nmgy: float, columns: int, rng: np.random.Generator) -> Floats:
 
 
 def _sky(level: float, rng: np.random.Generator) -> Floats:
-    """Draw the smooth sky that the pipeline found, counts."""
+    """Draw the smooth sky that the pipeline subtracted, (192, 256) counts."""
     coefficients = rng.normal(0, 0.0008 * level, (5, 6)) / (1 + np.add.outer(range(5), range(6)))
     coefficients[0, 0] = level
     return smooth_surface(coefficients, SKY_SHAPE)

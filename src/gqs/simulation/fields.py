@@ -36,29 +36,26 @@ _CATALOG: Final = ("objid", "run", "camcol", "field", "ra", "dec", *"ugriz", "re
 
 @dataclass(frozen=True)
 class Survey:
-    """What decides every byte of a simulated survey."""
+    """Options that determine every byte of a simulated survey."""
 
-    seed: int  # of all chance
-    # which frames are written; the same pixels whether alone or with the others
-    bands: str = sdss.BANDS
-    mix: Mix = field(default_factory=Mix)  # who is on the sky
-    # after how many fields a new run begins, on another piece of sky
-    fields_a_run: int = FIELDS_A_RUN
+    seed: int
+    bands: str = sdss.BANDS  # of the frames that are written; pixels do not depend on this choice
+    mix: Mix = field(default_factory=Mix)  # densities of the sources
+    fields_a_run: int = FIELDS_A_RUN  # fields per run; each run is on another part of the sky
     trails: float = 0.02  # probability that a satellite crosses a frame
     shape: tuple[int, int] = FRAME_SHAPE  # (ny, nx) of a frame; SDSS's is (1489, 2048)
 
 
 @dataclass(frozen=True)
 class Simulated:
-    """What `simulate` leaves on disk."""
+    """Result of `simulate`."""
 
-    folder: Path  # the survey, and its catalogue
+    folder: Path
     catalog: Path
-    fields: list[FieldId]  # in the order in which they were planned
-    made: int  # how many of them this call made; the others were there and whole
+    fields: list[FieldId]
+    made: int  # fields that this call wrote; the others were complete before
     objects: dict[str, int]  # catalogue rows of each class
-    # A sentence for each row of one's own catalogue, or field, that could not be made
-    set_aside: list[str]
+    set_aside: list[str]  # a sentence for each catalogue row or field that could not be simulated
 
 
 def simulate(
@@ -74,42 +71,42 @@ def simulate(
 ) -> Simulated:
     """Write a survey: frames of each field, catalog.csv and simulation.json.
 
-    Beside them lies sources/RUN-CAMCOL-FIELD.csv, every source drawn onto the field with its
-    place on the r frame, catalogued or not.
+    Also writes sources/RUN-CAMCOL-FIELD.csv with every source of the field and its position on the
+    r frame, whether or not it is in the catalogue.
 
     Parameters
     ----------
     out : Path
-        Folder; made if absent. One that holds a part of the same survey is completed.
+        Folder, created if missing. If it contains a part of the same survey, that is completed.
     n_fields : int or None
-        How many fields; None with a catalogue: as many as it fills at `catalog_density`.
+        Number of fields. With None, as many as the catalogue fills at `catalog_density`.
     seed : int
-        The same seed and options, the same bytes, whatever the number of workers.
+        Equal seeds and options give equal files, for any number of workers.
     mix : Mix, optional
-        Who is on the sky; by default the sky as it is.
+        Densities of the sources; by default those of the real sky.
     catalog : Table, optional
-        One's own photometry (class, u, g, r, i, z and, if known, redshift): these rows alone are
-        in the catalogue, spread evenly over the fields; the mix gives their neighbours.
+        Photometry of sources to simulate (class, u, g, r, i, z and optionally redshift). Only these
+        are in the output catalogue, spread evenly over the fields; the mix gives their neighbours.
     bands : str
-        Which frames are written.
+        Bands of the frames that are written.
     workers : int, optional
-        Child processes; by default one a core.
+        Number of child processes; by default one per core.
     progress : callable
-        Told after every field.
+        Called after every field with the number of finished fields, their total and a note.
     **options
-        `fields_a_run`, `trails`, `shape` of `Survey`; `catalog_density`, objects a field.
+        `fields_a_run`, `trails` and `shape` of `Survey`; `catalog_density`, objects per field.
 
     Returns
     -------
     Simulated
-        What lies there now.
+        The complete survey in the folder.
 
     Raises
     ------
     UsageError
-        If the folder holds another survey, or an option cannot be met.
+        If the folder contains another survey, or an option is invalid.
     ResourceError
-        If the disk is full or forbidden, or another process writes there.
+        If the disk is full or not writable, or another process writes to the folder.
     """
     out = Path(out)
     density = int(options.pop("catalog_density", CATALOG_DENSITY))
@@ -117,7 +114,7 @@ def simulate(
     own, set_aside = _own_sources(catalog, seed)
     if n_fields is None:
         if own is None:
-            raise UsageError("Say how many fields to simulate: one's own catalogue is not given.")
+            raise UsageError("Give the number of fields, or a catalogue.")
         n_fields = max(1, -(-len(own) // density))
     fields = plan(n_fields, survey.fields_a_run)
     options_hash = files.hash_of({"survey": asdict(survey), "own": _fingerprint(own)})
@@ -143,7 +140,7 @@ def simulate(
 
 @dataclass(frozen=True)
 class _Task:
-    """One field to be made, small enough to be sent to a child process."""
+    """One field to simulate in a child process."""
 
     survey: Survey
     index: int
@@ -187,7 +184,7 @@ def _make_field(task: _Task, options_hash: str) -> None:
         }
         for band, own in conditions.bands.items()
     }
-    # Written last: a field is whole when this file names the hashes of all its others.
+    # Written last: a field is complete when this file lists the hashes of all its other files.
     value = {"survey": options_hash, "sha256": hashes, "conditions": seen}
     files.write_json(task.out / "sources" / f"{task.field}.json", value)
 
@@ -202,7 +199,7 @@ def _own_sources(catalog: Table | None, seed: int) -> tuple[Table | None, list[s
 
 
 def _share(own: Table | None, index: int, n_fields: int) -> Table | None:
-    """Deal one's own rows out like cards, so that classes in blocks spread over all fields."""
+    """A field's rows of the catalogue: every n-th, so that blocks of one class are spread."""
     return None if own is None else own[index::n_fields]
 
 
@@ -213,7 +210,7 @@ def _fingerprint(own: Table | None) -> str | None:
 
 
 def _claim(out: Path, survey: Survey, options_hash: str, n_fields: int, own: bool) -> None:
-    """Write what the folder will hold, or refuse one that holds another survey."""
+    """Write the survey's description, or refuse a folder that contains another survey."""
     path = out / "simulation.json"
     if path.exists():
         try:
@@ -222,8 +219,8 @@ def _claim(out: Path, survey: Survey, options_hash: str, n_fields: int, own: boo
             known = None
         if known != options_hash:
             raise UsageError(
-                f"{out}: holds a survey of another seed or other options. "
-                "Name another folder, or delete this one."
+                f"{out}: contains a survey with another seed or other options. "
+                "Use another folder, or delete this one."
             )
     files.write_json(path, _described(survey, options_hash, n_fields, own))
 
@@ -251,7 +248,7 @@ def _described(survey: Survey, options_hash: str, n_fields: int, own: bool) -> d
 
 
 def _whole(out: Path, one: FieldId, bands: str, options_hash: str) -> bool:
-    """Whether all files of a field are there, of this survey, and unharmed."""
+    """Whether all files of a field exist, belong to this survey and match their hashes."""
     try:
         known = json.loads((out / "sources" / f"{one}.json").read_text())
         if known["survey"] != options_hash:
@@ -283,9 +280,9 @@ def _finish(
         names = [*_CATALOG, *(name for name in ("row",) if name in table.colnames)]
         parts.append(table[chosen][names])
     if not parts:
-        raise BadInputError(f"{out}: no field could be made. " + " ".join(set_aside[:1]))
+        raise BadInputError(f"{out}: no field could be simulated. " + " ".join(set_aside[:1]))
     rows = vstack(parts, metadata_conflicts="silent")
-    for band in sdss.BANDS:  # the catalogue speaks SDSS's asinh magnitudes
+    for band in sdss.BANDS:  # the catalogue has SDSS's asinh magnitudes
         flux = 10 ** (-0.4 * (np.asarray(rows[band], np.float64) - sdss.ZERO_POINT))
         rows[band] = np.round(sdss.asinh_magnitude(flux, band), 5)
     catalog = tables.write(rows, out / "catalog.csv")

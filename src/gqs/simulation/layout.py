@@ -15,18 +15,17 @@ from gqs.simulation.population import Mix
 from gqs.surveys import sdss
 from gqs.surveys.sdss import PIXEL_SCALE, FieldId
 
-FIRST_RUN: Final = 60001  # no run of the survey's own has such a number; the last is 8162
+FIRST_RUN: Final = 60001  # beyond SDSS's runs, the last of which is 8162
 FIRST_FIELD: Final = 11
 FIELDS_A_RUN: Final = 12  # by default: two in each camera column
 ROWS_A_FIELD: Final = 1361  # by which a run's fields follow each other; frames overlap by 128
-_MARGIN: Final = 60  # pixels around the frame whose sources may still shine onto it
+_MARGIN: Final = 60  # pixels around the frame whose sources still contribute light
 
 
 def plan(n_fields: int, fields_a_run: int = FIELDS_A_RUN) -> list[FieldId]:
-    """Name a survey's fields: runs on stripes of their own, six camera columns, every other field.
+    """Names of a survey's fields: each run on its own stripe, six columns, every other field.
 
-    Consecutive fields of a column share 128 rows of sky, so that every other one is used: no piece
-    of sky is on two frames.
+    Consecutive fields of a column overlap by 128 rows, so only every other one is used.
     """
     if n_fields < 1 or not 1 <= fields_a_run <= 400:
         raise UsageError(
@@ -34,8 +33,8 @@ def plan(n_fields: int, fields_a_run: int = FIELDS_A_RUN) -> list[FieldId]:
         )
     if n_fields > 27 * 5 * fields_a_run:
         raise UsageError(
-            f"{n_fields} fields at {fields_a_run} a run: the survey's 27 stripes have room for "
-            f"{27 * 5 * fields_a_run}. Put more fields into a run."
+            f"{n_fields} fields at {fields_a_run} a run: at most "
+            f"{27 * 5 * fields_a_run} fit on the survey's 27 stripes. Use more fields per run."
         )
     fields = []
     for index in range(n_fields):
@@ -46,16 +45,16 @@ def plan(n_fields: int, fields_a_run: int = FIELDS_A_RUN) -> list[FieldId]:
 
 
 def place(field: FieldId) -> Pointing:
-    """Place a field on the sky: each run on its own stripe, no two fields on one piece of sky."""
+    """Position of a field on the sky; fields do not overlap."""
     run = field.run - FIRST_RUN
-    stripe = 10 + (7 * run) % 27  # 7 and 27 share no factor: every stripe comes
+    stripe = 10 + (7 * run) % 27  # 7 and 27 share no factor, so every stripe is used
     nu = (field.camcol - 3.5) * 0.4197 + 0.1029
     mu = 140.0 + 12.0 * (run // 27) + field.field * ROWS_A_FIELD * PIXEL_SCALE / 3600
     return Pointing(stripe, "N", mu, nu)
 
 
 def stream(seed: int, index: int, what: int) -> np.random.Generator:
-    """Return the source of chance for one thing about one field, whoever asks and when."""
+    """Random generator for one purpose (`what`) in one field, independent of all others."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, what)))
 
 
@@ -67,7 +66,7 @@ def scatter(
     who: np.random.Generator,
     where: np.random.Generator,
 ) -> Table:
-    """Draw a field's sources and their places: on the r frame and around it."""
+    """Draw a field's sources and their positions on the r frame and around it."""
     ny, nx = conditions.shape
     area = (ny + 2 * _MARGIN) * (nx + 2 * _MARGIN) * (PIXEL_SCALE / 3600) ** 2
     sources = population.sky(area, who, mix)
@@ -93,6 +92,6 @@ def scatter(
 def band_positions(
     conditions: FieldConditions, sources: Table, bands: str
 ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Where sources fall on each band's own grid."""
+    """Pixel positions (x, y) of sources on each band's own grid."""
     ra, dec = np.asarray(sources["ra"]), np.asarray(sources["dec"])
     return {b: tuple(conditions.bands[b].wcs.all_world2pix(ra, dec, 0)) for b in bands}

@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 BRIGHT: Final = 13.1  # r magnitudes between which sources belong to the catalogue (paper 3.1)
 FAINT: Final = 23.2
 _SKY_LIMITS: Final = (10.5, 24.0)  # brighter stars are rarer than one in 50 fields
-_DIMMEST: Final = 28.0  # a band in which the source gives no light to speak of
+_DIMMEST: Final = 28.0  # magnitude of a band without measurable flux
 _REDDEST_UG: Final = 2.8  # no old population is redder (Eisenstein et al. 2001, AJ 122, 2267)
 _SHAPE_COLUMNS: Final = ("bulge_fraction", "bulge_radius", "disc_radius", "axis_ratio", "angle")
 _FIELD_DEG2: Final = 2048 * 1489 * (sdss.PIXEL_SCALE / 3600) ** 2  # 0.0369, a whole frame
@@ -34,17 +34,17 @@ _FIELD_DEG2: Final = 2048 * 1489 * (sdss.PIXEL_SCALE / 3600) ** 2  # 0.0369, a w
 
 @dataclass(frozen=True)
 class Mix:
-    """How much of what is on the sky."""
+    """Densities of the simulated sources."""
 
-    galaxies: float = 1.0  # factors on the sky's own number counts
+    galaxies: float = 1.0  # factors on the observed number counts
     quasars: float = 1.0
     stars: float = 1.0
-    # sources a square degree that are added in each class, by `draw`'s magnitudes
+    # sources per square degree added in each class, with the magnitudes of `draw`
     enriched: float = 0.0
-    # share of the added stars and galaxies with the sky's colours; the others have those of the
+    # fraction of the added stars and galaxies with colours of the sky; the others have those of
     # spectroscopic targets
     like_sky: float = 0.5
-    # whether the sky's own sources are in the catalogue, or only those added
+    # whether the sky's sources are in the catalogue, or only the added ones
     catalogue_sky: bool = True
 
     def __post_init__(self) -> None:
@@ -52,22 +52,22 @@ class Mix:
         if not all(np.isfinite(value) and value >= 0 for value in densities):
             raise UsageError(f"Densities {densities}: give numbers that are not negative.")
         if not 0 <= self.like_sky <= 1:
-            raise UsageError(f"like_sky is {self.like_sky}: give a share between 0 and 1.")
+            raise UsageError(f"like_sky is {self.like_sky}: give a fraction between 0 and 1.")
 
     @classmethod
     def as_is(cls) -> Mix:
-        """Return the sky at a middle galactic latitude: 1 quasar a field to r = 20.5."""
+        """The sky at a middle galactic latitude: 1 quasar per field to r = 20.5."""
         return cls()
 
     @classmethod
     def enriched_with(cls, per_field: int = 300) -> Mix:
-        """Return a mix with quasars, stars and galaxies in about equal numbers, for training."""
+        """A mix with quasars, stars and galaxies in about equal numbers, for training."""
         half = 0.5
         return cls(half, half, half, enriched=per_field / _FIELD_DEG2, catalogue_sky=False)
 
 
 def sky(area_deg2: float, rng: np.random.Generator, mix: Mix | None = None) -> Table:
-    """Draw all sources of a piece of sky, to r = 24. Number counts: table `counts.ecsv`."""
+    """Draw all sources of an area to r = 24. Number counts: table `counts.ecsv`."""
     if not (np.isfinite(area_deg2) and area_deg2 >= 0):
         raise UsageError(f"An area of {area_deg2} square degrees: give one that is not negative.")
     mix = mix or Mix.as_is()
@@ -84,7 +84,7 @@ def sky(area_deg2: float, rng: np.random.Generator, mix: Mix | None = None) -> T
 
 
 def _added(mix: Mix, counts: NDArray[np.int64], rng: np.random.Generator) -> list[Table]:
-    """Draw what an enriched sky has more of: so many galaxies, quasars and stars."""
+    """Draw the additional galaxies, quasars and stars of an enriched sky."""
     targets = dict(zip(labels.CLASSES, counts.tolist(), strict=True))
     parts = []
     for name in (GALAXY, STAR):
@@ -101,7 +101,7 @@ def draw(
     faint_alike: bool = True,
     like_sky: bool = False,
 ) -> Table:
-    """Draw sources as a spectroscopic survey has them: so many of each class."""
+    """Draw a number of sources of each class, distributed as in a spectroscopic survey."""
     parts = []
     for name, n in counts.items():
         if name not in labels.CLASSES:
@@ -120,7 +120,7 @@ def draw(
 
 
 def from_catalog(table: Table, rng: np.random.Generator) -> tuple[Table, list[str]]:
-    """Take class and magnitudes from real photometry, row by row; draw only the shapes."""
+    """Sources with the classes and magnitudes of a catalogue; only their shapes are drawn."""
     missing = [name for name in ("class", *sdss.BANDS) if name not in table.colnames]
     if missing:
         raise UsageError(
@@ -145,7 +145,7 @@ def from_catalog(table: Table, rng: np.random.Generator) -> tuple[Table, list[st
 
 
 def _reason(name: str, asinh: Floats) -> str | None:
-    """Say why a row of real photometry cannot be drawn, or None."""
+    """Why a catalogue row cannot be simulated, or None."""
     if name not in labels.CLASSES:
         return f"class {name!r} is none of {', '.join(labels.CLASSES)}; set aside."
     for band, value in zip(sdss.BANDS, asinh, strict=True):
@@ -179,7 +179,7 @@ def _counted(name: str, rng: np.random.Generator) -> tuple[float, Callable[[int]
 def _drawn_magnitudes(
     name: str, n: int, rng: np.random.Generator, faint_alike: bool = True
 ) -> Floats:
-    """Draw r as spectroscopic surveys have it, or, where these are rarer, as of the quasars."""
+    """Draw r as in spectroscopic surveys; faint stars and galaxies as often as quasars."""
     table = read_table("magnitudes")
     edges = np.arange(BRIGHT, FAINT + 0.05, 0.1)
     share = np.diff(np.interp(edges, table[name.lower()], table["share"]))
@@ -193,7 +193,7 @@ def _drawn_magnitudes(
 
 
 def _sky_sources(name: str, r: Floats, rng: np.random.Generator) -> Table:
-    """Colours and shapes of the sky's own sources, their r being known."""
+    """Draw colours and shapes of sources of the sky with given r."""
     known: dict[str, Floats]
     if name == QSO:
         known = {"r": np.clip(r, 15.5, 22.0), "lnz": np.log1p(_quasar_redshifts(len(r), rng))}
@@ -229,12 +229,12 @@ def _unfolded(name: str, values: Floats) -> tuple[Floats, Floats]:
 
 
 def _asinh(r: Floats) -> Floats:
-    """Asinh magnitudes of Pogson's in r: the mixtures are of what catalogues print."""
+    """Asinh from Pogson magnitudes in r; the mixtures were fitted to asinh magnitudes."""
     return sdss.asinh_magnitude(10 ** (-0.4 * (r - sdss.ZERO_POINT)), "r")
 
 
 def _pogson(asinh: Floats) -> Floats:
-    """Pogson magnitudes (n, 5) of asinh magnitudes; 28 where there is less light than that."""
+    """Pogson from asinh magnitudes, (n, 5), 28 at the faintest."""
     dimmest = 10 ** (-0.4 * (_DIMMEST - sdss.ZERO_POINT))
     columns = [sdss.flux_of_asinh_magnitude(asinh[:, k], band) for k, band in enumerate(sdss.BANDS)]
     flux = np.maximum(np.stack(columns, axis=1), dimmest)
@@ -242,7 +242,7 @@ def _pogson(asinh: Floats) -> Floats:
 
 
 def _sources(name: str, mag: Floats, redshift: Floats, rng: np.random.Generator) -> Table:
-    """Put a class's magnitudes and redshifts into a table and give them their shapes."""
+    """Table of a class's magnitudes and redshifts, with drawn shapes."""
     n = len(mag)
     table = Table({"class": np.full(n, name, dtype="U6"), "redshift": redshift})
     for k, band in enumerate(sdss.BANDS):
