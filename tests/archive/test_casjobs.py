@@ -175,7 +175,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "no JSON": ({"kind": "body", "body": b"?"}, "CasJobs"),
     "token in JSON": ({"kind": "body", "body": json.dumps({"Status": TOKEN}).encode()}, "CasJobs"),
     "drop": ({"kind": "drop"}, "broke the connection off"),
-    "stall": ({"kind": "stall", "seconds": 20}, "fell silent"),
+    "stall": ({"kind": "stall", "seconds": 20}, "stopped in the middle"),
     "redirect": ({"kind": "redirect", "target": "http://example.org/"}, "the token is not taken"),
     "404": ({"kind": "status", "status": 404, "body": b"gone"}, "refuses (HTTP 404: gone)"),
 }  # fmt: skip

@@ -33,8 +33,8 @@ def test_what_was_exported_is_read_exactly(tmp_path: Path, first_line: str, mark
     ("body", "code", "said"),
     [
         (GOOD[:-60], 7, "last row is cut"),
-        (GOOD.replace(str(ROWS[0][0]).encode(), b"1.2376E+18"), 7, "no whole number"),
-        (GOOD + GOOD.split(b"\n", 2)[2], 7, "come more than once"),
+        (GOOD.replace(str(ROWS[0][0]).encode(), b"1.2376E+18"), 7, "not a whole number"),
+        (GOOD + GOOD.split(b"\n", 2)[2], 7, "are repeated"),
         (b"objid,ra\n" + b"1,2\n" * ROW_LIMIT, 7, "exactly 500,000 rows"),
         (b"<html>try later</html>", 3, "is a web page instead of a table"),
         (b"error_message\nquery timed out\n", 3, "holds an error"),

@@ -55,8 +55,8 @@ LASTING: list[tuple[str, dict[str, Any], type[GqsError] | int, str]] = [
     ("html", {}, 3, "web page"),
     ("body", {"body": b""}, 3, "is empty"),
     ("body", {"body": b"BZh91AY&SY not really"}, 3, "damaged"),
-    ("instead", {"target": "BAND"}, 7, "its header says g band of field 003918-3-0012, not r"),
-    ("instead", {"target": "FIELD"}, 7, "its header says r band of field 003918-3-0099"),
+    ("instead", {"target": "BAND"}, 7, "its header is of band g of field 003918-3-0012"),
+    ("instead", {"target": "FIELD"}, 7, "its header is of band r of field 003918-3-0099"),
 ]
 
 
@@ -219,7 +219,7 @@ def test_a_wrong_frame_keeps_its_code_where_the_server_then_goes_away(
                 patience=QUICK, connections=1, progress=gone,
             )  # fmt: skip
     assert "refuses the connection" in str(raised.value)
-    assert "Besides: " in str(raised.value) and "its header says" in str(raised.value)
+    assert "Besides: " in str(raised.value) and "its header is of" in str(raised.value)
     with (tmp_path / "set_aside.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 2
 
@@ -264,7 +264,7 @@ def test_a_full_disk_ends_it_and_leaves_no_trace(
         pass
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (90_000, hard))
-        with pytest.raises(ResourceError, match="limit on file sizes"):
+        with pytest.raises(ResourceError, match="file size limit"):
             fetched(server, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -276,7 +276,7 @@ def test_a_full_disk_ends_it_and_leaves_no_trace(
 
 def test_a_folder_that_cannot_be_written_is_said(server: LoopbackServer, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ResourceError, match="a file lies where a folder should be") as raised:
+    with pytest.raises(ResourceError, match="a file is where a folder should be") as raised:
         fetched(server, tmp_path / "file" / "frames")
     assert raised.value.__cause__.errno == errno.ENOTDIR  # type: ignore[union-attr]
 

@@ -149,14 +149,14 @@ BAD_DAYS: dict[str, tuple[dict[str, Any], str, int]] = {
     "reset before a byte": ({"kind": "drop"}, "broke the connection off", 4),
     "reset in mid-body": ({"kind": "reset"}, "broke the connection off", 4),
     "body shorter than said": ({"kind": "short"}, "ended its answer before it was whole", 4),
-    "stall": ({"kind": "stall", "seconds": 30.0}, "fell silent", 4),
-    "a byte now and then": ({"kind": "slow", "seconds": 0.1}, "fell silent", 4),
+    "stall": ({"kind": "stall", "seconds": 30.0}, "stopped in the middle", 4),
+    "a byte now and then": ({"kind": "slow", "seconds": 0.1}, "stopped in the middle", 4),
     "HTML with 200": ({"kind": "html"}, "a web page instead of a table", 4),
     "429": ({"kind": "status", "status": 429}, "busy (HTTP 429)", 4),
     "503": ({"kind": "status", "status": 503}, "busy (HTTP 503)", 4),
     "503 for an hour": (
         {"kind": "status", "status": 503, "headers": {"Retry-After": "3600"}}, "60 minutes", 4),
-    "404": ({"kind": "status", "status": 404}, "answers no SQL for DR16 (HTTP 404)", 4),
+    "404": ({"kind": "status", "status": 404}, "does not accept SQL for DR16 (HTTP 404)", 4),
     "empty": ({"kind": "body", "body": b""}, "empty answer", 4),
     "error text with 200": (
         {"kind": "body", "body": b"error_message\n\"Incorrect syntax near 'x'.\"\n"},
@@ -173,7 +173,7 @@ BAD_DAYS: dict[str, tuple[dict[str, Any], str, int]] = {
     "header alone": ({"kind": "body", "body": page()}, "sent 0 rows where", 7),
     "a float objid": (
         {"kind": "body", "body": page(ROWS[0], objid="1.237E+18", row_end="1.237E+18")},
-        "objid '1.237E+18' is no whole number", 7),
+        "objid '1.237E+18' is not a whole number", 7),
     "no UTF-8": ({"kind": "body", "body": "objid\n1\n".encode("utf-16")}, "no UTF-8", 7),
     "an open quote": ({"kind": "body", "body": page(ROWS[0]) + b'"1,2\n'}, "cut", 7),
 }  # fmt: skip
@@ -288,8 +288,8 @@ def test_the_same_spectrum_twice_is_refused(sky: SkyServer) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [({"class": "quasar"}, "'quasar' is none of"), ({"class": ""}, "'' is none of"),
-     ({"ra": "NaN"}, "no position"), ({"dec": "null"}, "no position"),
-     ({"ra": 400}, "no position")],
+     ({"ra": "NaN"}, "not a valid position"), ({"dec": "null"}, "not a valid position"),
+     ({"ra": 400}, "not a valid position")],
 )  # fmt: skip
 def test_rows_without_class_or_position_are_set_aside(
     sky: SkyServer, changes: dict[str, Any], said: str
@@ -326,7 +326,7 @@ def test_a_redirect_on_the_same_host_is_followed(sky: SkyServer) -> None:
 
 def test_a_query_too_long_for_an_address_is_refused(sky: SkyServer) -> None:
     request = Spectroscopic(runs=tuple(range(1000, 1400)))
-    with pytest.raises(UsageError, match="Name fewer runs"):
+    with pytest.raises(UsageError, match="Use fewer runs"):
         skyserver.pull(request, server=sky.server.url)
     assert not sky.server.log
 

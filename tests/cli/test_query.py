@@ -136,7 +136,7 @@ def test_casjobs_gives_the_same_rows_and_shows_no_token(sky: SkyServer, tmp_path
 FAULTS: dict[str, tuple[dict[str, Any], int, str]] = {
     "error with 200": (
         {"kind": "body", "body": b"error_message\nInvalid object name 'x'\n"}, 4, "refuses the"),
-    "404": ({"kind": "status", "status": 404}, 4, "answers no SQL"),
+    "404": ({"kind": "status", "status": 404}, 4, "does not accept SQL"),
     "columns missing": ({"kind": "body", "body": b"objid\n1\n"}, 7, "lacks the columns"),
     "come back in an hour": (
         {"kind": "status", "status": 429, "headers": {"Retry-After": "3600"}}, 4, "60 minutes"),
@@ -282,7 +282,7 @@ def test_every_format_that_can_tells_where_its_rows_come_from(
     typed(*words, "--magnitudes", "psf")  # the same again is no harm
     before = out.read_bytes()
     said = typed(*words, code=2)
-    assert f"{out}: the result of another query" in said and out.read_bytes() == before
+    assert f"{out}: contains the result of another query" in said and out.read_bytes() == before
 
 
 def test_a_file_that_does_not_tell_its_query_is_not_written_over(tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ def test_a_query_that_nothing_fits_writes_nothing(
     exported = tmp_path / "none.csv"
     exported.write_bytes(csv(names, []))
     out = tmp_path / "out.parquet"
-    assert "holds no objects" in typed(
+    assert "contains no objects" in typed(
         "query", "--csv", exported, "--release", 16, "--out", out, code=3
     )
     assert not out.exists()

@@ -1,7 +1,7 @@
-"""One request, listened to in a thread of its own: no name server and no slow body can hold us.
+"""One request in a thread of its own, which neither a name server nor a slow body can block.
 
-A database may think for minutes before it answers; once it answers, it must go on. requests and
-httpx know only one limit for both, and none for the finding of a name.
+A database may take minutes before it responds, but must then keep sending. httpx has the same
+limit for both, and none for the resolution of names.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from gqs.archive import http
 from gqs.errors import NetworkError
 
 ANSWER_S: Final = 610.0  # SkyServer itself ends a query after 600 s
-MAX_BYTES: Final = 1 << 30  # of one answer
-CHUNK: Final = 4096  # small, so that a slow line is seen to move
+MAX_BYTES: Final = 1 << 30  # of one response
+CHUNK: Final = 4096  # small, so that a slow transfer is seen to proceed
 _LOOK_S: Final = 0.02
 
 
 @dataclass
 class Reply:
-    """An answer whose body is still to be read."""
+    """A response whose body is still to be read."""
 
     status: int
     headers: Mapping[str, str]
@@ -36,27 +37,27 @@ class Reply:
 def listen(
     line: http.Line, address: str, send: Callable[[], Reply]
 ) -> tuple[int, Mapping[str, str], bytes]:
-    """Send a request and wait for its answer, as long as it comes at all."""
-    errand = _Errand(address, send)
-    errand.start()
+    """Send a request and read the response: status, headers and body."""
+    request = _Request(address, send)
+    request.start()
     try:
-        _watch(errand, line)
+        _watch(request, line)
     finally:
-        errand.given_up = True
-    error, errand.error = errand.error, None
+        request.given_up = True
+    error, request.error = request.error, None
     if isinstance(error, NetworkError):
         raise error
     if error is not None:
-        # Not raised from it: a library's error holds the request, and that may hold a token.
+        # Not raised from it: the library's error contains the request, which may contain a token.
         words, reached = http.why(error)
         raise http.Failure(words, reached=reached)
-    if errand.size > MAX_BYTES:
+    if request.size > MAX_BYTES:
         raise http.Failure(f"sends more than {MAX_BYTES >> 20} MiB", again=False)
-    assert errand.reply is not None
-    return errand.reply.status, errand.reply.headers, b"".join(errand.parts)
+    assert request.reply is not None
+    return request.reply.status, request.reply.headers, b"".join(request.parts)
 
 
-class _Errand(threading.Thread):
+class _Request(threading.Thread):
     def __init__(self, address: str, send: Callable[[], Reply]) -> None:
         super().__init__(daemon=True)
         self.address, self.send = address, send
@@ -74,10 +75,9 @@ class _Errand(threading.Thread):
             self.error = error
 
     def _fetch(self) -> None:
-        from requests.utils import get_environ_proxies
-
-        if not get_environ_proxies(self.address):  # a proxy finds names itself
-            parts = urlsplit(self.address)
+        parts = urlsplit(self.address)
+        host = parts.hostname or ""
+        if parts.scheme not in getproxies() or proxy_bypass(host):  # a proxy resolves names itself
             socket.getaddrinfo(parts.hostname, parts.port or parts.scheme)
         self.found = True
         self.reply = self.send()
@@ -91,24 +91,24 @@ class _Errand(threading.Thread):
             self.reply.close()
 
 
-def _watch(errand: _Errand, line: http.Line) -> None:
-    """Return when the errand has ended; raise where waiting longer has no use."""
+def _watch(request: _Request, line: http.Line) -> None:
+    """Wait until the request has ended; raise an error if waiting longer is pointless."""
     patience = line.patience
     asked = mark = time.monotonic()
     at = 0
-    while errand.is_alive():
-        errand.join(_LOOK_S)
+    while request.is_alive():
+        request.join(_LOOK_S)
         now = time.monotonic()
         if line.stop.is_set():
             raise http.Stopped
-        if not errand.found and now - asked > patience.unreachable_s:
+        if not request.found and now - asked > patience.unreachable_s:
             raise line.unreachable("cannot be found (no name server answers)")
-        if errand.reply is None:
+        if request.reply is None:
             mark = now
             if now - asked > ANSWER_S + patience.connect_s:
-                raise http.Failure("gave no answer")
+                raise http.Failure("gave no response")
         elif now - mark > patience.low_speed_s:
-            slow = errand.size - at < patience.low_speed * patience.low_speed_s
-            if slow and errand.is_alive():
-                raise http.Failure("fell silent in the middle of its answer")
-            mark, at = now, errand.size
+            slow = request.size - at < patience.low_speed * patience.low_speed_s
+            if slow and request.is_alive():
+                raise http.Failure("stopped in the middle of its response")
+            mark, at = now, request.size

@@ -1,7 +1,6 @@
-"""SQL on SkyServer, through astroquery.sdss: at most a query a second, resumed page by page.
+"""SQL queries to SkyServer, page by page, at most one per second.
 
-astroquery's own habits are put aside: nothing is cached, no redirect is followed but to the same
-host, and no answer is waited for without end. Limits: SkyServer's help page on query limits.
+Redirects are followed to the same host only. Limits: SkyServer's help page on query limits.
 """
 
 from __future__ import annotations
@@ -10,12 +9,14 @@ import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode, urlsplit
 
+import httpx
 import numpy as np
 from astropy.table import Table
 
+from gqs import __version__
 from gqs.archive import csv_response, http, paging, query
 from gqs.archive.listening import ANSWER_S, CHUNK, Reply, listen
 from gqs.archive.releases import DEFAULT, Release, checked_address, find
@@ -23,14 +24,14 @@ from gqs.errors import NetworkError, UsageError
 from gqs.executors import Progress, no_progress
 from gqs.surveys.sdss import FRAME_SHAPE, FieldId
 
-PAUSE_S: Final = 1.0  # 60 queries a minute from one client
-# ASP.NET's default for a query string, which SkyServer enforces (astroquery's issue 2211).
+PAUSE_S: Final = 1.0  # SkyServer allows 60 queries per minute and client
+# ASP.NET's default for a query string, which SkyServer enforces (issue 2211 of astroquery).
 MAX_ADDRESS: Final = 2048
 FIELD_RADIUS: Final = 9.0  # arcmin; half a field's diagonal is 8.4
 
 
 class Server:
-    """SkyServer as one release's database sees it."""
+    """SkyServer for one data release."""
 
     def __init__(
         self,
@@ -42,29 +43,32 @@ class Server:
         self.address = checked_address(server or self.release.sky_server)
         self.host = urlsplit(self.address).netloc
         self.line = http.Line(self.host, patience)
+        self._client = httpx.Client(
+            timeout=httpx.Timeout(ANSWER_S, connect=self.line.patience.connect_s),
+            headers={"User-Agent": f"gqs/{__version__}"},
+            follow_redirects=False,
+        )
 
     def ask(self, sql: str) -> bytes:
-        """Run a query."""
-        length = len(urlencode({"cmd": sql, "format": "csv", "searchtool": "SQL"}))
-        if length > MAX_ADDRESS:
+        """Run a query; returns the CSV response."""
+        query_string = _query_string(sql, self.release.number)
+        if len(query_string) > MAX_ADDRESS:
             raise UsageError(
-                f"The query takes {length} characters as a web address, SkyServer reads "
-                f"{MAX_ADDRESS}. Name fewer runs at a time, or use --via casjobs."
+                f"The query takes {len(query_string)} characters as a web address; SkyServer "
+                f"reads {MAX_ADDRESS}. Use fewer runs at a time, or --via casjobs."
             )
-        return self.line.persist(lambda: self._try(sql))
+        return self.line.persist(lambda: self._try(query_string))
 
-    def _try(self, sql: str) -> bytes:
+    def _try(self, query_string: str) -> bytes:
         self.line.pause(PAUSE_S)
-        status, headers, body = listen(
-            self.line, self.address, lambda: _through_astroquery(self, sql)
-        )
+        status, headers, body = listen(self.line, self.address, lambda: self._send(query_string))
         if status in http.PASSING:
             wait = http.retry_after(headers.get("Retry-After"))
             raise http.Failure(f"is busy (HTTP {status})", after_s=wait)
         if status != 200:
             raise NetworkError(
-                f"{self.host}: answers no SQL for {self.release} (HTTP {status}). "
-                "Name another --release or --server."
+                f"{self.host}: does not accept SQL for {self.release} (HTTP {status}). "
+                "Use another --release or --server."
             )
         try:
             csv_response.refuse_errors(body[:8000].decode("utf-8", "replace"), self.host)
@@ -74,31 +78,36 @@ class Server:
             raise http.Failure(error.why) from error
         return body
 
+    def _send(self, query_string: str) -> Reply:
+        """Send a query, following redirects to the same host; the body is not yet read."""
+        url = f"{self.address}{_path(self.release.number)}?{query_string}"
+        for _ in range(http.MAX_REDIRECTS):
+            response = self._client.send(self._client.build_request("GET", url), stream=True)
+            if response.status_code not in http.REDIRECTS:
+                return Reply(
+                    response.status_code,
+                    response.headers,
+                    response.iter_bytes(CHUNK),
+                    response.close,
+                )
+            response.close()
+            url = http.redirected(url, response.headers.get("Location", ""), ())
+        raise NetworkError(f"{self.host}: redirects in a circle. Try again later.")
 
-def _through_astroquery(server: Server, sql: str) -> Reply:
-    """Send a query as astroquery.sdss does; the answer is not yet read."""
-    from astroquery.sdss import SDSSClass, conf
 
-    class Archive(SDSSClass):  # type: ignore[misc]
-        """SkyServer through astroquery, with neither cache nor unlisted redirects."""
+def _path(release: int) -> str:
+    """Path of the SQL form of a release, as in astroquery.sdss 0.4.11 (`_get_query_url`)."""
+    page = "x_sql.asp" if release < 10 else "x_sql.aspx" if release == 10 else "x_results.aspx"
+    return f"/dr{release}/en/tools/search/{page}"
 
-        def _request(self, method: str, url: str, **details: Any) -> Any:
-            wait = (server.line.patience.connect_s, ANSWER_S)
-            details |= {"cache": False, "stream": True, "allow_redirects": False, "timeout": wait}
-            for _ in range(http.MAX_REDIRECTS):
-                response = super()._request(method, url, **details)
-                if response.status_code not in http.REDIRECTS:
-                    return response
-                response.close()
-                url = http.redirected(response.url, response.headers.get("Location", ""), ())
-                details["params"] = None  # the new address has them
-            raise NetworkError(f"{server.host}: redirects in a circle. Try again later.")
 
-    with conf.set_temp("skyserver_baseurl", server.address):
-        got = Archive().query_sql_async(
-            sql, data_release=server.release.number, cache=False, timeout=ANSWER_S
-        )
-    return Reply(got.status_code, got.headers, got.iter_content(CHUNK), got.close)
+def _query_string(sql: str, release: int) -> str:
+    """The query on one line without comments, and the parameters of the form."""
+    line = "".join(f" {line.split('--')[0]}" for line in sql.split("\n"))
+    values = {"cmd": line, "format": "csv"}
+    if release > 11:
+        values["searchtool"] = "SQL"
+    return urlencode(values)
 
 
 def pull(
@@ -111,29 +120,29 @@ def pull(
     progress: Progress = no_progress,
     patience: http.Patience | None = None,
 ) -> Table:
-    """Pull a catalogue: counted first, then page by page.
+    """Query a catalogue: rows are counted first and then read page by page.
 
     Parameters
     ----------
     request : Spectroscopic
-        What to ask.
+        The query.
     release : int or str or Release
         Data release.
     server : str, optional
-        Takes the place of SkyServer's address.
+        Address to use instead of SkyServer's.
     folder : Path, optional
-        Where pages are kept, for the same call to go on from; else nothing is kept.
+        Folder that keeps pages, so that an interrupted query is continued.
     page_rows : int
-        Rows of a page.
+        Rows per page.
     progress : callable
-        Told rows here, rows in all, and a note.
+        Called with rows read, rows in total, and a note.
     patience : Patience, optional
-        How long and how often to try.
+        Time limits and number of tries.
 
     Returns
     -------
     Table
-        A Catalogue; `meta` has sql, release, server, magnitudes, retrieved, rows, repeats and
+        The catalogue; `meta` has sql, release, server, magnitudes, retrieved, rows, repeats and
         set_aside.
 
     Raises
@@ -141,7 +150,7 @@ def pull(
     NetworkError
         If the server cannot be reached or refuses.
     IntegrityError
-        If answers are cut, or pages belong to another query or release.
+        If responses are truncated, or pages belong to another query or release.
     """
     asked = Server(release, server, patience)
     meta = {
@@ -162,11 +171,11 @@ def pull(
 
 
 def keep(folder: Path | None, work: Callable[[Path], Table]) -> Table:
-    """Work in a folder that stays, or in one that goes."""
+    """Run in a folder that is kept, or in a temporary one."""
     if folder is not None:
         return work(folder)
-    with tempfile.TemporaryDirectory(prefix="gqs-") as passing:
-        return work(Path(passing))
+    with tempfile.TemporaryDirectory(prefix="gqs-") as temporary:
+        return work(Path(temporary))
 
 
 def count(
@@ -176,7 +185,7 @@ def count(
     server: str | None = None,
     patience: http.Patience | None = None,
 ) -> int:
-    """Ask how many rows a query has."""
+    """Number of rows of a query."""
     asked = Server(release, server, patience)
     return csv_response.count(asked.ask(request.count_sql()), asked.host)
 
@@ -188,7 +197,7 @@ def fields_at(
     server: str | None = None,
     patience: http.Patience | None = None,
 ) -> list[FieldId]:
-    """Find the fields that a position lies on, by the r band's astrometry."""
+    """Fields that contain a position by the r band's astrometry, the most central first."""
     if not (0 <= ra < 360 and -90 <= dec <= 90):
         raise UsageError(f"Position {ra}, {dec}: ra is 0 to 360, dec -90 to 90 degrees.")
     values = {"ra": float(ra), "dec": float(dec), "radius": FIELD_RADIUS, "rows": 2000}
@@ -206,7 +215,7 @@ def fields_at(
 
 
 def _pixel(ra: float, dec: float, terms: dict[str, float]) -> tuple[float, float]:
-    """Row and column of a position, by the great-circle system of a run (schema of Frame)."""
+    """Row and column of a position in a run's great-circle coordinates (table Frame)."""
     a, d, tilt = (math.radians(x) for x in (ra - terms["node"], dec, terms["incl"]))
     x, y, z = math.cos(d) * math.cos(a), math.cos(d) * math.sin(a), math.sin(d)
     along = y * math.cos(tilt) + z * math.sin(tilt)
