@@ -179,7 +179,7 @@ def test_no_hub_and_nobody_there(tmp_path: Path, hub: Path, catalogue: Table) ->
     refused(gqs("send", path, HOME=str(tmp_path), SAMP_HUB=""), 4, "No SAMP hub is running")
     lock = tmp_path / ".samp"
     lock.write_text("<html>")
-    with pytest.raises(NetworkError, match="no lock file of a SAMP hub"):
+    with pytest.raises(NetworkError, match="not a SAMP hub's lock file"):
         samp.send(path, hub=str(lock))
     with socket.socket() as taken:  # a hub that died: nobody listens at its port
         taken.bind(("127.0.0.1", 0))

@@ -80,7 +80,12 @@ def faultless(
     ("kind", "details", "code", "said"),
     [
         ("status", {"status": 404}, 3, "set aside: http://"),
-        ("instead", {"target": "OTHER"}, 7, "its header says g band of field 003918-3-0012, not r"),
+        (
+            "instead",
+            {"target": "OTHER"},
+            7,
+            "its header is of band g of field 003918-3-0012, not of band r",
+        ),
         ("redirect", {"target": "file:///etc/passwd"}, 4, "redirects to 'file:///etc/passwd'"),
         ("drop", {}, 4, "broke the connection off, 6 times in a row"),
         ("status", {"status": 503, "headers": {"Retry-After": "1"}, "times": 1}, 0, ""),
@@ -201,7 +206,7 @@ def test_what_cannot_be_asked_is_refused(tmp_path: Path) -> None:
         ((), 2, "Choose the frames by one of"),
         (("--ra", "1"), 2, "--ra and --dec"),
         ((*FIELD, "--server", "http://a"), 2, "--server needs --ra"),
-        (("--field", "3918-7-11"), 2, "is no field"),
+        (("--field", "3918-7-11"), 2, "is not a field"),
         (("--catalog", lacking), 2, "has no column run, camcol, field"),
         (("--catalog", table), 3, "name no field"),
     ):

@@ -52,8 +52,8 @@ def work(survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_help_lists_the_verbs_in_the_order_of_the_work() -> None:
     shown = gqs("--help").stdout
-    verbs = ["query", "fetch", "dataset", "simulate", "cutouts", "split", "networks", "train"]
-    verbs += ["calibrate", "evaluate", "reproduce", "classify", "demo"]
+    verbs = ["query", "fetch", "dataset", "simulate", "cutouts", "split", "demo", "networks"]
+    verbs += ["train", "calibrate", "evaluate", "reproduce", "classify", "explain", "export"]
     places = [shown.index(f"│ {verb} ") for verb in verbs]
     assert places == sorted(places)
     for verb in verbs:
@@ -111,7 +111,11 @@ def test_a_model_is_not_appraised_on_what_it_learned_from(work: Path, survey: Pa
     done = gqs("evaluate", work / "model", work / "cutouts", "--out", work / "r", "--split", other)
     refused(done, 7, "learned from")
     to = ("--out", work / "calibrated")
-    refused(gqs("calibrate", work / "model", work / "cutouts", "--split", other, *to), 7, "surer")
+    refused(
+        gqs("calibrate", work / "model", work / "cutouts", "--split", other, *to),
+        7,
+        "overconfident",
+    )
     done = gqs("calibrate", work / "model", work / "cutouts", "--side", "test", *to, "--json")
     assert done.returncode == 0 and json.loads(done.stdout)["objects"] > 0
     again = work / "again"

@@ -178,7 +178,7 @@ class TestRefusals:
     def test_same_object_twice(self):
         table, truth = sample(20)
         table["objid"][3] = table["objid"][4]
-        with pytest.raises(IntegrityError, match="more than once"):
+        with pytest.raises(IntegrityError, match="are repeated"):
             evaluate(table, truth)
 
     def test_float_identifiers(self):

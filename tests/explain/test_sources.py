@@ -39,7 +39,7 @@ def test_every_flag_has_words() -> None:
 def with_examples(bare: Classifier) -> Classifier:
     """The same model with its two optional files, of drawn stars."""
     images, classes = stars(60), np.arange(60) % 3
-    embedding = embed(bare.network, Preprocessing("flux", "ugriz", "linear")(images))[1]
+    embedding = embed(bare.network, Preprocessing("flux", "ugriz", "linear").to_channels(images))[1]
     values = embedding.detach().double().numpy()
     found = novelty.fit(values, classes, values)
     pictures = np.random.default_rng(1).integers(0, 255, (60, 50, 50, 3)).astype(np.uint8)
@@ -112,9 +112,9 @@ def test_a_source_is_the_same_by_name_position_and_pixel(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--ra", "10", "--out", "why.html"], "--ra goes with --dec"),
+        (["--ra", "10", "--out", "why.html"], "--ra is needed with --dec"),
         (["--objid", "1", "--x", "1", "--y", "2", "--out", "why.html"], "Name sources by one of"),
-        (["--objid", "1", "--out", "why.pdf"], "pages end in"),
+        (["--objid", "1", "--out", "why.pdf"], "a page must end in"),
         (["--objid", "1", "--out", "why.html"], "Name frames, or fields to fetch"),
     ],
 )

@@ -124,7 +124,7 @@ def test_a_missing_band_is_flagged_and_a_missing_r_refused(
     with fits.open(next(p for p in frames(survey, 0) if "frame-u" in p.name)) as opened:
         opened[0].data[:] = 0
         opened.writeto(blank)
-    with pytest.warns(UserWarning, match=r"frame-u\.fits: shows no signal"):
+    with pytest.warns(UserWarning, match=r"frame-u\.fits: has no signal"):
         again = classifier.classify_field([*without, blank])
     for name in ("objid", "flags"):
         np.testing.assert_array_equal(np.asarray(again[name]), np.asarray(found[name]))

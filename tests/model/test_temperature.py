@@ -93,5 +93,5 @@ def test_json_gives_the_same_back_and_nonsense_is_refused() -> None:
     assert Temperature.from_json(made.to_json()) == made
     for wrong in ({}, {**made.to_json(), "overall": -1}, {**made.to_json(), "knots": [20, 15]},
                   {**made.to_json(), "at_knots": [1.0]}):  # fmt: skip
-        with pytest.raises(ValueError, match=r"lacks|positive|rise"):
+        with pytest.raises(ValueError, match=r"lacks|positive|increase"):
             Temperature.from_json(wrong)

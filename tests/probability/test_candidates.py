@@ -179,5 +179,5 @@ def test_nonsense_is_refused(name: str, purity: float, said: str) -> None:
 
 
 def test_a_class_that_was_not_held_out_is_refused() -> None:
-    with pytest.raises(UsageError, match="No QSO was held out"):
+    with pytest.raises(UsageError, match="There is no QSO among the validation objects"):
         mixed(np.array([0, 2, 2]), np.array([18.0, 19.0, 20.0]))

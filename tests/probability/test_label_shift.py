@@ -74,5 +74,5 @@ def test_without_a_magnitude_or_a_judgement_nothing_is_weighed() -> None:
     ],
 )
 def test_nonsense_is_refused(wrong: dict[str, list[float]]) -> None:
-    with pytest.raises(ValueError, match=r"lacks|rise|positive"):
+    with pytest.raises(ValueError, match=r"lacks|increase|positive"):
         ClassFractions.from_json(wrong)

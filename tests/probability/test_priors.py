@@ -91,7 +91,7 @@ def test_a_catalogue_is_weighed_by_bayes_rule_and_its_class_follows() -> None:
     assert after["flags"].tolist() == [0, 1, 0, 2 | int(Flag.NO_PRIOR), 128]
     assert after.meta["prior"] == "sky"
     assert before["class"].tolist() == ["QSO"] * 4 + [""]
-    with pytest.raises(UsageError, match="hold for the prior 'sky' already"):
+    with pytest.raises(UsageError, match="are for the prior 'sky' already"):
         with_prior(after, sky, LEARNED, "model")
 
 
@@ -103,7 +103,7 @@ def test_balanced_takes_out_what_was_learned_and_needs_no_magnitudes() -> None:
         [found[name][3] for name in labels.PROBABILITY_COLUMNS], odds / odds.sum()
     )
     assert not (found["flags"] & int(Flag.NO_PRIOR)).any()
-    with pytest.raises(UsageError, match="model: learned from pictures without magnitudes"):
+    with pytest.raises(UsageError, match="model: was trained on pictures without magnitudes"):
         with_prior(catalogue(), find_prior("sky"), flat, "model")
 
 
@@ -129,7 +129,7 @@ def test_a_prior_that_is_none_is_refused_row_by_row(tmp_path: Path) -> None:
         find_prior(path)
     told = str(refusal.value)
     assert "row 2: qso is not a number of 0 or more" in told
-    assert "row 3: r = nan is no magnitude" in told
+    assert "row 3: r = nan is not a" in told
     assert "row 4: r = 15 comes twice; and 2 more rows" in told
     (tmp_path / "short.csv").write_text("r,galaxy,star\n15,1,1\n")
     with pytest.raises(UsageError, match="has no column qso"):
@@ -144,7 +144,7 @@ def test_a_prior_that_is_none_is_refused_row_by_row(tmp_path: Path) -> None:
         ("r,galaxy,qso,star\n15,30,10,60\n16,40,10,50\n", "percentages: row 1 sums to 100"),
         ("r,galaxy,qso,star\n15,.3,.1,.6\n16,.4,.2,.6\n17,.4,.1,.5\n", "row 2 sums to 1.2"),
         ("r,galaxy,qso,star\n15,.2,.1,.4\n", "shares: row 1 sums to 0.7"),
-        ("r galaxy qso star\n15 1 1 1\n", "not parted by commas"),
+        ("r galaxy qso star\n15 1 1 1\n", "not separated by commas"),
         ("r,R,galaxy,qso,star\n15,15,3,1,3\n", "has the columns r and R"),
     ],
 )

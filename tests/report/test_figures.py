@@ -188,7 +188,7 @@ class TestPictures:
         table = predictions(np.tile([0.8, 0.1, 0.1], (7, 1)))
         alone = judge(table, truth_of(table, np.zeros(7, dtype=int)))
         said = words(pictures.mistakes(fluxes[:0], "ugriz", alone, pictures.worst(alone)))
-        assert "Not one object was told wrong" in said
+        assert "No object is misclassified" in said
 
     def test_classified_field_counts_every_source(self):
         table, _ = sample(30)

@@ -67,4 +67,4 @@ def test_simulated_objects_have_no_link_and_no_mistake_is_said(tmp_path: Path) -
     truth["class"] = predictions["class"]
     right = judge(predictions, truth)
     page = write_mistakes(tmp_path, right, images, "gri", flags=nothing, positions=where)
-    assert "Not one object was told wrong" in page.read_text()
+    assert "No object is misclassified" in page.read_text()

@@ -100,7 +100,7 @@ def test_a_former_catalogue_is_replaced_and_nothing_else(tmp_path: Path) -> None
     with pytest.raises(UsageError, match="not a HATS catalogue"):
         tables.write(table, own)
     assert (own / "notes.txt").read_text() == "mine"
-    with pytest.raises(UsageError, match="no empty"):
+    with pytest.raises(UsageError, match="cannot store an empty"):
         tables.write(table[7:8], tmp_path / "none.hats")
 
 

@@ -161,13 +161,13 @@ def _wait(
             return
         if state in (CANCELED, FAILED):
             forget()
-            told = f"{asked.host}: CasJobs job {job} {STATES[state]}"
-            told += f" ({message})" if message else ""
+            status = f"{asked.host}: CasJobs job {job} {STATES[state]}"
+            status += f" ({message})" if message else ""
             if state == FAILED:  # by its SQL, or by a limit that it met
                 raise UsageError(
-                    f"{told}. See the SQL with --show-sql; ask for less, or otherwise."
+                    f"{status}. See the SQL with --show-sql; ask for less, or otherwise."
                 )
-            raise NetworkError(f"{told}. The same command submits it again.")
+            raise NetworkError(f"{status}. The same command submits it again.")
         waited = time.monotonic() - begin
         if waited + pause > wait_s:
             raise NetworkError(

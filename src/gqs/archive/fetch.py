@@ -43,7 +43,7 @@ class Plan:
     wanted: int  # frames asked for, and how many of them the folder has
     here: int
     bytes: int  # to come; a part that is here already counts as fetched
-    # files whose size the archive told; the others count as the mean of these, or of twenty real
+    # files whose size the archive gave; the others count as the mean of these, or of twenty real
     # frames
     asked: int
     # frames that the archive did not have when it was last asked. A fetch asks once more, but
@@ -94,14 +94,14 @@ def plan(
     ):
         try:
             found = list(pool.map(size, asked))
-        finally:  # however it ends, nobody waits for a pause, nor asks for the next
+        finally:  # however it ends, no thread goes on waiting for a pause or starts another file
             line.stop.set()
             pool.shutdown(cancel_futures=True)
     gone = found.count(_ABSENT)
-    told = [size for size in found if size is not None and size != _ABSENT]
-    mean = round(sum(told) / len(told)) if told else MEAN_BYTES
-    total = sum(told) + mean * (len(missing) - len(told) - gone)
-    return Plan(len(jobs), here, total, len(told), absent + gone)
+    known = [size for size in found if size is not None and size != _ABSENT]
+    mean = round(sum(known) / len(known)) if known else MEAN_BYTES
+    total = sum(known) + mean * (len(missing) - len(known) - gone)
+    return Plan(len(jobs), here, total, len(known), absent + gone)
 
 
 def fetch(
@@ -136,7 +136,7 @@ def fetch(
     patience : Patience, optional
         How long to wait and how often to try again.
     progress : callable
-        Told frames done, frames in all, and a note with bytes and speed.
+        Called with frames done, frames in all, and a note with bytes and speed.
 
     Returns
     -------
@@ -239,7 +239,7 @@ def _collect(
 ) -> list[GqsError]:
     """Note results until all are in; return why frames are missing."""
     missing: list[GqsError] = []
-    begin, told, in_a_row = time.monotonic(), 0.0, 0
+    begin, reported, in_a_row = time.monotonic(), 0.0, 0
     while crew.left:
         try:
             batch = crew.take()
@@ -265,8 +265,8 @@ def _collect(
         if in_a_row >= _GIVEN_UP and crew.left:
             break
         now = time.monotonic()
-        if now - told >= _TELL_S or not crew.left:
-            told = now
+        if now - reported >= _TELL_S or not crew.left:
+            reported = now
             speed = crew.bytes / max(now - begin, 1e-3) / 1e6
             aside = f", {len(report.set_aside)} set aside" if report.set_aside else ""
             note = f"{crew.bytes / 1e6:,.1f} MB, {speed:,.1f} MB/s{aside}"

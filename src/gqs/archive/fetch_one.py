@@ -50,10 +50,10 @@ class Errand:
         line: http.Line,
         hosts: tuple[str, ...],
         check: Check,
-        told: Callable[[int], None],
+        received: Callable[[int], None],
     ) -> None:
         self._client, self._line, self._hosts = client, line, hosts
-        self._check, self._told = check, told
+        self._check, self._received = check, received
         # A check holds a whole frame in memory; more of them than cores would only wait.
         self._at_check = threading.Semaphore(cpu_count())
 
@@ -105,7 +105,7 @@ class Errand:
         return self._aside(job, wrong, f"{job.row.url}: {said.removeprefix(f'{job.row.url}: ')}")
 
     def _pull(self, job: Job, part: Part) -> None:
-        transfer.pull(self._client, job.row.url, part, self._line, self._hosts, self._told)
+        transfer.pull(self._client, job.row.url, part, self._line, self._hosts, self._received)
 
     def _here(self, job: Job, digest: str, fetched: bool) -> Result:
         state = job.final.stat()

@@ -22,7 +22,7 @@ def fields_in(table: Table, where: object) -> list[FieldId]:
         return [FieldId.parse("-".join(map(str, row))) for row in whole.tolist()]
     except (ValueError, TypeError, UsageError) as error:
         raise BadInputError(
-            f"{where}: a row's run, camcol and field name no field ({str(error)[:80]}). Mend it."
+            f"{where}: a row's run, camcol and field name no field ({str(error)[:80]}). Correct it."
         ) from error
 
 

@@ -182,7 +182,7 @@ class Line:
         self._asked, self._ever = None, True
 
     def pause(self, seconds: float) -> None:
-        """Let nobody ask before so many seconds have passed."""
+        """Allow no request to this host for so many seconds."""
         with self._lock:
             self._not_before = max(self._not_before, time.monotonic() + seconds)
 
@@ -200,7 +200,7 @@ class Line:
         return not self._ever and self._silence() > late
 
     def _silence(self) -> float:
-        """Seconds since somebody began to call in vain; 0 where nobody calls."""
+        """Seconds since requests to this host began to fail; 0 if none fail."""
         asked = self._asked
         return 0.0 if asked is None else time.monotonic() - asked
 

@@ -22,7 +22,7 @@ from gqs.files import write_bytes
 
 NAME: Final = "manifest.sqlite"
 SET_ASIDE: Final = "set_aside.csv"
-ABSENT: Final = "absent upstream"  # with these words ends the reason of a file that nobody has
+ABSENT: Final = "absent upstream"  # the reason ends so for a file that no server has
 _WAIT_S: Final = 30.0  # for another process's commit
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS files (

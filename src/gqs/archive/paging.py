@@ -82,7 +82,7 @@ class _Kept:
         fresh = cls(folder, pin, total, [])
         try:
             found = json.loads((folder / "pages.json").read_text("utf-8"))
-            told, ours, pages = int(found["total"]), str(found["pin"]), found["pages"]
+            counted, ours, pages = int(found["total"]), str(found["pin"]), found["pages"]
             pages = [{key: page[key] for key in ("sha256", "rows", "next")} for page in pages]
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return fresh
@@ -91,9 +91,9 @@ class _Kept:
                 f"{folder}: holds pages of another query, release or server. "
                 "Delete it, or name another --out."
             )
-        if told != total:
+        if counted != total:
             raise IntegrityError(
-                f"{folder}: the archive counted {told} rows when these pages came and {total} "
+                f"{folder}: the archive counted {counted} rows when these pages came and {total} "
                 "now, so it has changed between. Delete the folder and begin again."
             )
         for page in pages:
@@ -117,8 +117,8 @@ class _Kept:
         """Keep a page: first the page, then that it is there."""
         path = tables.write(page, self._path(len(self.pages)))
         self.pages.append({"sha256": sha256(path), "rows": len(page), "next": following})
-        told = {"pin": self.pin, "total": self.total, "pages": self.pages}
-        write_json(self.folder / "pages.json", told)
+        state = {"pin": self.pin, "total": self.total, "pages": self.pages}
+        write_json(self.folder / "pages.json", state)
 
     def read(self) -> list[Table]:
         """Return all pages."""

@@ -1,4 +1,4 @@
-"""A file on its way: a hidden part beside its final name, locked by whoever fetches it.
+"""A partial file: hidden, beside its final name, and locked by the process that fetches it.
 
 The lock goes with its process, however that ends; what it had fetched stays, and the next one goes
 on from there.
@@ -127,7 +127,7 @@ def _part_path(final: Path) -> Path:
 
 
 def sweep(folder: Path) -> int:
-    """Remove parts of this user's that nobody has touched for a week and nobody holds."""
+    """Remove this user's partial files that are unlocked and unchanged for a week."""
     removed = 0
     for path in folder.rglob(f".*{_PART}"):
         with contextlib.suppress(OSError):

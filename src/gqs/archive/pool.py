@@ -57,7 +57,7 @@ class Crew:
                 self._results.put(result)
             except http.Stopped:
                 return
-            except BaseException as error:  # told to the main loop, which alone raises
+            except BaseException as error:  # passed to the main loop, which raises it
                 self._results.put(error)
                 return
 

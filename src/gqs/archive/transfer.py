@@ -75,7 +75,7 @@ def pull(
     part: Part,
     line: http.Line,
     hosts: tuple[str, ...],
-    told: Callable[[int], None],
+    received: Callable[[int], None],
 ) -> None:
     """Try once to bring a part to its end."""
     validator, at = part.validator(), part.size
@@ -99,7 +99,7 @@ def pull(
             for piece in _pieces(response, line):
                 part.add(piece)
                 got += len(piece)
-                told(len(piece))
+                received(len(piece))
                 _check_size(url, at + got)
     except http.Failure as failure:
         # Without a validator, or from the beginning again, nothing has been won.

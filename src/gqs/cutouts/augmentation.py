@@ -65,7 +65,7 @@ class Augmentation:
     # filled with black, as torchvision's RandomRotation does
     rotation: float = 0.0
     flip: float = 0.0  # probability of a flip left to right, and again up to down (the paper: 0.5)
-    blind: float = 0.0  # probability that an image's seeing is not told, where a network is told it
+    blind: float = 0.0  # probability of withholding an image's seeing from a network that takes it
     # probability that only the bands of the paper's picture, g, r and i, are left of an image;
     # which planes these are the caller says
     narrow: float = 0.0
@@ -100,8 +100,8 @@ class Augmentation:
         if not constant.shape[1]:
             return x
         if self.blind:
-            told = to_device((draws.uniform(len(x)) >= self.blind).to(x.dtype), x.device)
-            constant = constant * told[:, None, None, None]
+            given = to_device((draws.uniform(len(x)) >= self.blind).to(x.dtype), x.device)
+            constant = constant * given[:, None, None, None]
         return torch.cat([x, constant], dim=1)
 
 

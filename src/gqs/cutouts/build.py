@@ -529,7 +529,7 @@ def render_chunk(task: RenderTask) -> Shard:
     if there is not None:
         return there
     # Fields are numbered through the whole store, and each has its own stream of chance, so that
-    # a shard is the same whoever renders it and when.
+    # a shard does not depend on which process renders it.
     first = task.stretch + task.number * CHUNK // OBJECTS_A_FIELD
     parts = list(render_cutouts(task.sources, task.seed, task.bands, first_field=first))
     images = np.concatenate([part for part, _ in parts])

@@ -1,7 +1,7 @@
 """One shard of a store: images in an .npy file, their rows and hashes in the mark beside it.
 
 The images are written first and the mark last, so that a shard with a mark is whole; a mark whose
-hashes do not fit is no commit, and the shard is made again.
+hashes do not match is no commit, and the shard is rebuilt.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ COLUMNS: Final = {
     "class": np.str_,
     "flags": np.int32,
 }
-# Where the catalogue has them; photo's type. And the seeing, where the frames' stars told it.
+# Where the catalogue has them; photo's type. The seeing, if the frames have stars for it.
 OPTIONAL: Final = ("redshift", "type", *"ugriz", *seeing.COLUMNS)
 # Where a store mixes several: "simulated", "painted" or "real" pixels. The renderer's shards do not
 # say, and are simulated beside others that do.
@@ -149,7 +149,7 @@ def read_mark(folder: Path, name: str) -> tuple[Shard, Table]:
 
 
 def damaged(folder: Path, name: str, part: str) -> IntegrityError:
-    """Say which part of a shard is damaged, and what mends it."""
+    """Explain which part of a shard is damaged, and how to rebuild it."""
     return IntegrityError(
         f"Shard {name} of {folder}: its {part} are not what their hash says, so the file is "
         "damaged. Run the command that made the store again: it rebuilds this shard."

@@ -179,7 +179,7 @@ def make_split(
     Table
         `objid`, `split` (train, validation or test), `group` (the field, the run, or the first
         objid of the object of the sky), in the order of the index; objects that were dropped
-        have no row. `meta` tells request, counts and what was dropped.
+        have no row. `meta` has the request, counts and what was dropped.
 
     Raises
     ------
@@ -320,7 +320,7 @@ def split_store(
     seed: int = 0,
     balance: bool = False,
 ) -> Table:
-    """Split a store once: a split that is there is returned, never made again."""
+    """Split a store once: an existing split is returned unchanged."""
     path = Path(path)
     if not path.exists():
         split = make_split(store.index, scheme, by, seed, balance)

@@ -47,7 +47,7 @@ class Judged:
         columns = ("objid", "truth", "decided", "probability", "r", "redshift", "place")
         return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
-    def told(self, probability: NDArray[np.float64]) -> Judged:
+    def with_probability(self, probability: NDArray[np.float64]) -> Judged:
         """Judge the same objects by other probabilities."""
         return replace(self, probability=probability, decided=probability.argmax(axis=1))
 

@@ -38,9 +38,9 @@ def without_each_band(
             found[band] = classifier.predict_cutouts(less, bands, mag_r, seeing)
             continue
         others = [k for k in range(len(bands)) if k != i]
-        told = None if seeing is None else seeing[:, others]
+        widths = None if seeing is None else seeing[:, others]
         left = bands.replace(band, "")
-        found[band] = classifier.predict_cutouts(images[:, others], left, mag_r, told)
+        found[band] = classifier.predict_cutouts(images[:, others], left, mag_r, widths)
     return found
 
 

@@ -151,9 +151,9 @@ def _magnitudes(one: Explained) -> tuple[list[str], list[list[str]]]:
     for name, mag, err in (("aperture", "mag", "magerr"), ("PSF", "psf_mag", "psf_mag_err")):
         of = {band: float(one.row[f"{mag}_{band}"]) for band in here}
         errors = (float(one.row[f"{err}_{band}"]) for band in here)
-        told = [_with_error(*both) for both in zip(of.values(), errors, strict=True)]
+        measured = [_with_error(*both) for both in zip(of.values(), errors, strict=True)]
         colours = (_number(of[blue] - of[red]) for blue, red in pairwise(here))
-        rows.append([name, *(f"{value} ± {error}" for value, error in told), *colours])
+        rows.append([name, *(f"{value} ± {error}" for value, error in measured), *colours])
     return columns, rows
 
 

@@ -119,7 +119,7 @@ def metadata(classifier: Classifier) -> dict[str, str]:
 def _label(model: ModelProto, metadata_values: dict[str, Any]) -> None:
     """Add the metadata to the file, and remove those of the machine that wrote it."""
     model.producer_name, model.producer_version = "gqs", __version__
-    model.domain, model.doc_string = "", "Tells galaxies, quasars and stars apart."
+    model.domain, model.doc_string = "", "Classifies galaxies, quasars and stars."
     for key, value in metadata_values.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value

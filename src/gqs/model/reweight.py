@@ -177,7 +177,7 @@ def list_candidates(
 
     Parameters
     ----------
-    weighed : Table
+    weighted : Table
         The catalogue, with this prior applied.
     classifier : Classifier
         The model.

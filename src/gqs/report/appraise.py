@@ -89,8 +89,8 @@ def predict_rows(
     for start in range(0, len(rows), CHUNK):
         images = store.images(rows[start : start + CHUNK])
         magnitudes.append(classifier.preprocessing.magnitudes(images, store.bands))
-        told = seeing.seeing_columns(store.index[rows[start : start + CHUNK]], store.bands)
-        some, far = classifier.examine_cutouts(images, store.bands, magnitudes[-1], told)
+        widths = seeing.seeing_columns(store.index[rows[start : start + CHUNK]], store.bands)
+        some, far = classifier.examine_cutouts(images, store.bands, magnitudes[-1], widths)
         parts.append(some)
         distances.append(far)
         progress(min(start + CHUNK, len(rows)), len(rows), "cutouts")
@@ -151,7 +151,7 @@ def appraise(
     reproduce : mapping, optional
         How to make this again.
     progress : callable
-        Told as the work goes on.
+        Called as the work goes on.
 
     Returns
     -------
@@ -251,7 +251,7 @@ def _unseen(
 def _probabilities(
     classifier: Classifier, bands: str, found: Table, judged: Judged, metrics: Metrics
 ) -> Findings | None:
-    """Measure calibration, sets and candidates; None where the model tells too little for it."""
+    """Measure calibration, sets and candidates; None if the model has too little for it."""
     try:
         calibration = calibration_of(classifier, "the report")
         kept = validation_logits_of(classifier, "the report")

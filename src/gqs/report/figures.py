@@ -238,12 +238,12 @@ def _trend(parts: Sequence[Bin], quantity: str, only: str | None) -> str:
     def size(part: Bin) -> int:
         return part.count if only is None else part.counts[only]
 
-    told = [part for part in parts if size(part) >= ENOUGH]
+    large = [part for part in parts if size(part) >= ENOUGH]
     what = "Accuracy" if only is None else f"Recall of {only}"
-    if len(told) < 2:
+    if len(large) < 2:
         return f"{what} by {quantity}"
     shown = []
-    for part in (told[0], told[-1]):
+    for part in (large[0], large[-1]):
         value = part.right.value if only is None else part.recall[only].value
         shown.append(f"{100 * value:.0f} % at {part.low:g} to {part.high:g}")
     return f"{what} by {quantity}: {shown[0]}, {shown[1]}"

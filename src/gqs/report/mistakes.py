@@ -96,7 +96,7 @@ def _page(
 ) -> Iterator[str]:
     wrong = int((~judged.correct).sum())
     title = "The worst mistakes"
-    lead = f"{wrong:,} of {len(judged):,} objects were told wrong; the most confident are here."
+    lead = f"{wrong:,} of {len(judged):,} objects are misclassified; the most confident are here."
     rules = "".join(
         f"#by-{name}:checked ~ section .card {{ order: var(--{name}); }}\n" for name in _ORDERS
     )
@@ -126,7 +126,7 @@ def _page(
                 yield _card(judged, row, strip, int(flags[row]), positions[row], orders[row])
         yield "</div></section>\n"
     if not groups:
-        yield "<p>Not one object was told wrong.</p>\n"
+        yield "<p>No object is misclassified.</p>\n"
     yield "</main>\n<footer>Made by gqs. This page runs no script.</footer>\n</body>\n</html>\n"
 
 

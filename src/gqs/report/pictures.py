@@ -142,11 +142,11 @@ def mistakes(
     rows: NDArray[np.int64],
     columns: int = 6,
 ) -> Figure:
-    """Draw cutouts that were told wrong, with what they are and what they were taken for."""
+    """Draw misclassified cutouts with their true and their predicted class."""
     if not len(rows):
         figure, (ax,) = axes(6.0, 1.2)
         ax.set_axis_off()
-        ax.text(0, 0.5, "Not one object was told wrong.", va="center", size=12)
+        ax.text(0, 0.5, "No object is misclassified.", va="center", size=12)
         return figure
     lines = -(-len(rows) // columns)
     figure = Figure(figsize=(1.5 * columns, 2.06 * lines + 0.4), layout="constrained")

@@ -82,7 +82,9 @@ def _calibration(
     wanted = matching_fractions(judged.truth, mag_r, calibration.learned).at(mag_r)
     learned = calibration.learned.at(mag_r)
     plain = calibration.temperature.undone(judged.probability, mag_r)
-    before, after = (judged.told(reweight(p, wanted, learned)) for p in (plain, judged.probability))
+    before, after = (
+        judged.with_probability(reweight(p, wanted, learned)) for p in (plain, judged.probability)
+    )
     found = {
         when: measured.measures(one, groups) for when, one in (("before", before), ("after", after))
     }

@@ -37,9 +37,11 @@ def write_documents(results: Results, out: Path) -> Path:
             files[id(shown)] = name
         return files[id(shown)]
 
-    told = [Section("Before you read on", [Listing(notes)]), *body]
-    write_bytes(out / MARKDOWN, markup.write(markup.Markdown(), TITLE, lead, told, named).encode())
-    write_bytes(out / LATEX, markup.write(markup.Latex(), TITLE, lead, told, named).encode())
+    chapters = [Section("Before you read on", [Listing(notes)]), *body]
+    write_bytes(
+        out / MARKDOWN, markup.write(markup.Markdown(), TITLE, lead, chapters, named).encode()
+    )
+    write_bytes(out / LATEX, markup.write(markup.Latex(), TITLE, lead, chapters, named).encode())
     write_json(out / NUMBERS, results.to_json())
     clocked = timing.costs(results)
     write_json(out / COSTS, clocked)
@@ -188,8 +190,8 @@ def _paper_figures(first: SplitResults) -> list[Block]:
         if runs
         else "Figures 14 and 15 wait for ResNet50-GQS, which is not trained yet."
     )
-    told = Paragraph(f"All on the {split} split. {which}", note=True)
-    return [told, *comparison_figures.paper_blocks(first)]
+    note = Paragraph(f"All on the {split} split. {which}", note=True)
+    return [note, *comparison_figures.paper_blocks(first)]
 
 
 def _trained(results: Results) -> list[Block]:

@@ -128,7 +128,7 @@ def test_fewer_bits_cost_what_the_verdict_says(subject: select.Model, seen: Prob
         assert verdict.flips == (own.argmax(1) != logits.argmax(1)).sum()
         right = (own.argmax(1) == seen.truth).mean() - (logits.argmax(1) == seen.truth).mean()
         assert verdict.accuracy == pytest.approx(right)
-        assert verdict.probability > 1e-4 or choice.precision == "fp32"
+        assert verdict.probability > 1e-5 or choice.precision == "fp32"
 
 
 class Drifting:
@@ -166,7 +166,7 @@ def test_a_refused_engine_is_not_opened_and_auto_goes_on_without_it(
     with pytest.raises(ModelError, match="onnx is refused"):
         select.opened("onnx", subject, 1)
     assert select.opened("auto", subject, 1, told.append).name == "torch"
-    assert len([sentence for sentence in told if "passed over" in sentence]) == 2
+    assert len([sentence for sentence in told if "is not used" in sentence]) == 2
     for path in subject.folder.glob("*-fp32-*.json"):
         path.unlink()
 

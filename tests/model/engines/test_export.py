@@ -163,7 +163,7 @@ def test_what_cannot_be_exported_is_refused_with_a_sentence(
     )
     with pytest.raises(ModelError, match="cannot be written as ONNX"):
         export(wandering, tmp_path / "model.onnx")
-    with pytest.raises(UsageError, match=r"ends in \.onnx"):
+    with pytest.raises(UsageError, match=r"must end in \.onnx"):
         export(pictures, tmp_path / "model.pt")
     with pytest.raises(UsageError, match="Opset 9"):
         export(pictures, tmp_path / "model.onnx", opset=9)

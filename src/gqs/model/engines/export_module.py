@@ -50,8 +50,8 @@ class LogitModel(nn.Module):
             flux = torch.asinh(flux)
         planes = [flux, valid.float()]
         if seeing is not None:
-            told = torch.where(seeing.abs() < FAR, seeing, 0.0)
-            planes.append(told[:, :, None, None].expand_as(flux))
+            known = torch.where(seeing.abs() < FAR, seeing, 0.0)
+            planes.append(known[:, :, None, None].expand_as(flux))
         return torch.cat(planes, dim=1)
 
     def example(self, n: int = 2) -> tuple[Tensor, ...]:

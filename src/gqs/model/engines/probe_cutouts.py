@@ -57,16 +57,16 @@ def specimens(
     parts = list(render_cutouts(sources, seed, BANDS))
     images = np.concatenate([part for part, _ in parts])
     truth = np.array([labels.index(str(name)) for name in sources["class"]], dtype=np.int64)
-    told = np.concatenate([seeing.seeing_columns(rows, preprocessing.bands) for _, rows in parts])
+    widths = np.concatenate([seeing.seeing_columns(rows, preprocessing.bands) for _, rows in parts])
     if preprocessing.form == "paper":
-        return ProbeCutouts(colour_cutouts(images, BANDS), told, truth)
+        return ProbeCutouts(colour_cutouts(images, BANDS), widths, truth)
     images = images[:, [BANDS.index(band) for band in preprocessing.bands]]
     if harmed:
-        _harm(images, told, preprocessing.bands)
-    return ProbeCutouts(images, told, truth)
+        _harm(images, widths, preprocessing.bands)
+    return ProbeCutouts(images, widths, truth)
 
 
-def _harm(images: NDArray[np.float32], told: NDArray[np.float64], bands: str) -> None:
+def _harm(images: NDArray[np.float32], widths: NDArray[np.float64], bands: str) -> None:
     """Mask parts of some cutouts in place, but never the centre of r or half of the pixels."""
     away = [i for i, band in enumerate(bands) if band != "r"]
     for i in range(3, len(images), EVERY):
@@ -78,4 +78,4 @@ def _harm(images: NDArray[np.float32], told: NDArray[np.float64], bands: str) ->
         if i + 3 < len(images) and away:
             images[i + 3, away[i % len(away)], 22:28, 22:28] = np.nan  # a saturated core
         if i + 4 < len(images):
-            told[i + 4] = np.nan
+            widths[i + 4] = np.nan

@@ -239,8 +239,8 @@ def _kept(path: Path, make: Callable[[], ModelProto]) -> ModelProto:
 def _whole(path: Path) -> ModelProto | None:
     with contextlib.suppress(OSError):
         data = path.read_bytes()
-        told = path.with_suffix(".sha256").read_text("ascii").strip()
-        if told == hashlib.sha256(data).hexdigest():
+        stored = path.with_suffix(".sha256").read_text("ascii").strip()
+        if stored == hashlib.sha256(data).hexdigest():
             found: ModelProto = import_module("onnx").load_model_from_string(data)
             return found
     return None
@@ -251,8 +251,8 @@ def processor() -> str:
     """Name of the processor, if it can be found."""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-        told = [line for line in lines if line.startswith(("model name", "flags", "Features"))]
-        return " ".join(sorted(set(told)))
+        found = [line for line in lines if line.startswith(("model name", "flags", "Features"))]
+        return " ".join(sorted(set(found)))
     return f"{platform.machine()} {platform.processor()}"
 
 
