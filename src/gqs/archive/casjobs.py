@@ -180,7 +180,7 @@ def _wait(
 
 
 def _after(seconds: float) -> str:
-    """Say how long somebody has waited, where it is worth saying."""
+    """Report how long the job has waited, if that is long."""
     for size, unit in ((3600, "hours"), (60, "minutes"), (1, "seconds")):
         if seconds >= 2 * size:
             return f" after {seconds / size:.0f} {unit}"

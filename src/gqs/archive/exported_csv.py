@@ -1,4 +1,4 @@
-"""A CSV that somebody exported by hand, from SkyServer's or CasJobs' page, as a Catalogue."""
+"""Read a CSV exported from SkyServer's or CasJobs' web page as a catalogue."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ def fetch(
             manifest.list_set_aside()
         except ResourceError as error:
             crew.close()
-            for job in todo:  # give the disk its room back
+            for job in todo:  # free the disk space
                 discard(job.final)
             if report.code == IntegrityError.exit_code:
                 raise report.wrong(error) from error
@@ -211,7 +211,7 @@ def _jobs(
 
 
 def _unchanged(path: Path, row: Row, mtime: int | None, ours: bool) -> bool:
-    """Whether a file is the one in the manifest; the errand looks closer at those of ours."""
+    """Whether a file is the one in the manifest; files that gqs wrote are checked more closely."""
     try:
         state = path.stat()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""How the doors to the network behave: patient, polite, and never led to a host not listed.
+"""Rules for network access: retries, rate limits, and redirects to listed hosts only.
 
 One `Line` stands for one server. Everybody who talks to it in this process shares the pauses that
 it asks for, and the knowledge whether it can be reached at all. Waiting times grow exponentially
@@ -54,7 +54,7 @@ class UnreachableError(NetworkError):
     """A host that cannot be found or connected to: nothing else need be tried."""
 
 
-class Stopped(Exception):  # noqa: N818 -- no error: somebody asked for it
+class Stopped(Exception):  # noqa: N818 -- not an error: it was requested
     """Waiting was cut short, since the work is to end."""
 
 

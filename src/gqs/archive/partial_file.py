@@ -115,7 +115,7 @@ def begun(final: Path) -> int:
 
 
 def discard(final: Path) -> None:
-    """Remove what an earlier transfer left, unless somebody is at it."""
+    """Remove what an earlier transfer left, unless another process is writing it."""
     if begun(final):
         with contextlib.suppress(OSError), part_of(final) as part:
             if part is not None:
