@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from drawn import stars
 from gqs.cli.app import app
+from gqs.cutouts.channels import to_channels
 from gqs.cutouts.preprocessing import Preprocessing
 from gqs.errors import UsageError
 from gqs.explain.sources import WORDS, Wanted, explain
@@ -39,7 +40,9 @@ def test_every_flag_has_words() -> None:
 def with_examples(bare: Classifier) -> Classifier:
     """The same model with its two optional files, of drawn stars."""
     images, classes = stars(60), np.arange(60) % 3
-    embedding = embed(bare.network, Preprocessing("flux", "ugriz", "linear").to_channels(images))[1]
+    embedding = embed(bare.network, to_channels(Preprocessing("flux", "ugriz", "linear"), images))[
+        1
+    ]
     values = embedding.detach().double().numpy()
     found = novelty.fit(values, classes, values)
     pictures = np.random.default_rng(1).integers(0, 255, (60, 50, 50, 3)).astype(np.uint8)

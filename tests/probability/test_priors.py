@@ -130,7 +130,7 @@ def test_a_prior_that_is_none_is_refused_row_by_row(tmp_path: Path) -> None:
     told = str(refusal.value)
     assert "row 2: qso is not a number of 0 or more" in told
     assert "row 3: r = nan is not a" in told
-    assert "row 4: r = 15 comes twice; and 2 more rows" in told
+    assert "row 4: r = 15 is repeated; and 2 more rows" in told
     (tmp_path / "short.csv").write_text("r,galaxy,star\n15,1,1\n")
     with pytest.raises(UsageError, match="has no column qso"):
         find_prior(tmp_path / "short.csv")
