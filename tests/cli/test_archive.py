@@ -126,3 +126,4 @@ def test_a_positions_field_is_named(server: LoopbackServer, tmp_path: Path) -> N
     assert done.exit_code == 0, done.stderr
     assert f"ra {center['ra']}, dec {center['dec']} is on field 3918-3-11." in done.stderr
     assert "lie on" not in done.stdout
+    assert "SkyServer is asked" in " ".join(fetch(server, "--help").stdout.replace("│", "").split())

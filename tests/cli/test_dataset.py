@@ -89,7 +89,7 @@ def test_one_command_makes_the_papers_data_set(
     asked = len(archive.log)
     refused(gqs(*paper(archive, tmp_path / "z", "")), 2, "at least one run")
     no_r = ("--form", "flux", "--bands", "giz")
-    refused(gqs(*paper(archive, tmp_path / "z", run, *no_r)), 2, "r must be among them")
+    refused(gqs(*paper(archive, tmp_path / "z", run, *no_r)), 2, "r must be one of them")
     assert len(archive.log) == asked  # not one query
 
 
@@ -103,7 +103,7 @@ def test_frames_that_the_archive_lacks_cost_only_their_objects(
     store, chosen = CutoutStore.open(out / "cutouts"), tables.read(out / "catalog.parquet")
     assert FAR_RUN not in store.index["run"] and FAR_RUN in chosen["run"]
     lost = len(chosen) - len(store)
-    assert f"{lost} of the {len(chosen)} " in made.stdout
+    assert f"{lost} of the {len(chosen)} chosen objects are missing" in made.stdout
 
 
 def test_stopped_at_any_point_it_goes_on(

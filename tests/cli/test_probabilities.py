@@ -98,6 +98,8 @@ def test_prior_sets_and_candidates_in_one_go(
                "--workers", 1)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "Probabilities hold for the prior sky: published counts" in done.stdout
+    assert "contain the true class of 90 % of the objects of each class" in done.stdout
+    assert "valid for objects like the model's validation objects" in done.stdout
     found, before = tables.read(out), tables.read(catalogue)
     assert found.meta["prior"] == "sky"
     assert found.meta["coverage"] == 0.9
@@ -123,7 +125,7 @@ def test_prior_sets_and_candidates_in_one_go(
     assert not np.asarray(listed["flags"]).any()
     flagged = np.asarray(found["flags"]) & ~int(Flag.NO_PRIOR) > 0
     left = int((flagged & (np.asarray(found["p_galaxy"]) >= told["threshold"])).sum())
-    assert left and f"{left} object" in done.stdout
+    assert left and f"{left} object{'s'[: left != 1]} not listed because of flags" in done.stdout
 
 
 def test_python_gives_what_the_command_gives(model: Path, catalogue: Path) -> None:

@@ -291,7 +291,10 @@ class FetchOptions:
     ] = None
     ra: Annotated[
         float | None,
-        option("Right ascension in degrees, with --dec; fetch the field there.", panel=INPUT),
+        option(
+            "Right ascension in degrees, with --dec; SkyServer is asked for the field there.",
+            panel=INPUT,
+        ),
     ] = None
     dec: Annotated[float | None, option("Declination in degrees.", panel=INPUT)] = None
     bands: Annotated[str, option("Bands as one word, such as gri.")] = "ugriz"

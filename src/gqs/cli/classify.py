@@ -151,9 +151,6 @@ class ClassifyOptions(ModelChoice, FrameSource):
                 )
         if self.workers is not None and self.scheduler not in (None, LOCAL):
             raise UsageError("--workers is for a local cluster; a running one has its own workers.")
-        if self.out.is_dir():
-            with only_writer(self.out):
-                pass  # the lock is taken again when the survey starts
 
 
 @verb(panel=CLASSIFICATION)
@@ -186,6 +183,9 @@ def classify(options: ClassifyOptions) -> None:
     options.check()
     # Wrong file names are reported before the model is loaded, which takes seconds.
     frames = None if options.to_fetch else gather_frames(options, "")
+    if options.is_survey and options.out.is_dir():
+        with only_writer(options.out):
+            pass  # the lock is taken again when the survey starts
     engine = options.engine
     if options.is_survey and engine == "auto":
         from gqs.runs.run_store import RunStore

@@ -81,7 +81,10 @@ class FrameSource:
     ] = None
     ra: Annotated[
         float | None,
-        option("Right ascension in degrees, with --dec; fetch the field there.", panel=ARCHIVE),
+        option(
+            "Right ascension in degrees, with --dec; SkyServer is asked for the field there.",
+            panel=ARCHIVE,
+        ),
     ] = None
     dec: Annotated[float | None, option("Declination in degrees.", panel=ARCHIVE)] = None
     release: Release = "16"

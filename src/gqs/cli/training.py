@@ -95,11 +95,19 @@ class TrainOptions:
         ),
     ] = None
     clip: Annotated[
-        float | None, option(f"Largest norm of the gradient; 0: no clipping.{OF_RECIPE}", min=0)
+        float | None,
+        option(
+            "Largest norm of the gradient, so that one unusual batch cannot undo many; 0: no "
+            f"clipping.{OF_RECIPE}",
+            min=0,
+        ),
     ] = None
     early_stop: Annotated[
         int | None,
-        option(f"Stop after this many epochs without improvement; 0: never.{OF_RECIPE}", min=0),
+        option(
+            f"To save time, stop after this many epochs without improvement; 0: never.{OF_RECIPE}",
+            min=0,
+        ),
     ] = None
     threads: Annotated[
         int | None, option("Threads of torch; weights are reproducible for equal threads.", min=1)

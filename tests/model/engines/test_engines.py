@@ -21,6 +21,7 @@ from gqs.model.engines import graph, parity, select
 from gqs.model.engines.backends import Choice, Graph, Torch, installed
 from gqs.model.engines.probe_cutouts import ProbeCutouts, specimens
 from gqs.model.folder import Card, load_model
+from gqs.training.machine import precision_of
 
 OTHERS = [name for name in ("onnx", "openvino") if installed(name)]
 pytestmark = pytest.mark.timeout(1200)  # drawing a graph takes half a minute of processor time
@@ -128,7 +129,9 @@ def test_fewer_bits_cost_what_the_verdict_says(subject: select.Model, seen: Prob
         assert verdict.flips == (own.argmax(1) != logits.argmax(1)).sum()
         right = (own.argmax(1) == seen.truth).mean() - (logits.argmax(1) == seen.truth).mean()
         assert verdict.accuracy == pytest.approx(right)
-        assert verdict.probability > 1e-5 or choice.precision == "fp32"
+        # A processor without bf16 computes openvino:bf16 in fp32.
+        if choice.precision != "bf16" or precision_of("auto", torch.device("cpu")) == "bf16":
+            assert verdict.probability > 1e-4
 
 
 class Drifting:
