@@ -16,6 +16,7 @@ from gqs.cli.app import TRAINING, print_result, verb
 from gqs.cli.options import OUTPUT, AsJson, Device, Seed, SplitFile, Store, option
 from gqs.cli.progress import progress_bar
 from gqs.errors import UsageError
+from gqs.formatting import percent
 
 MODEL_FOLDER = "Model folder that `gqs train` wrote, or `package` for the model in the package."
 OF_RECIPE = "  \\[default: the recipe's]"
@@ -174,7 +175,7 @@ def train(options: TrainOptions) -> None:
     best = result.metrics
     lines = [
         f"{recipe.network}, {len(result.history)} epochs; best on validation: epoch "
-        f"{best['epoch']}, accuracy {100 * best['accuracy']:.1f} % of {best['objects']} objects.",
+        f"{best['epoch']}, accuracy {percent(best['accuracy'])} of {best['objects']} objects.",
         f"Model: {options.out} (history.csv and history.svg list every epoch)",
         f"Next: gqs evaluate {options.out} {options.store} --out report",
     ]
