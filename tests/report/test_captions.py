@@ -2,7 +2,7 @@
 
 from drawn import from_confusion, sample
 from gqs import labels
-from gqs.evaluation.matched import judge
+from gqs.evaluation.matched import match
 from gqs.evaluation.metrics import measure
 from gqs.report.captions import data_plates, history_plate, result_plates
 
@@ -10,19 +10,19 @@ PAPER = [[1117, 27, 8], [36, 914, 54], [18, 98, 905]]
 
 
 def test_every_plate_says_its_numbers():
-    judged = judge(*sample(300))
+    judged = match(*sample(300))
     metrics = measure(judged, resamples=5)
     shown = result_plates(judged, metrics)
     assert len(shown) == 5
     assert f"{metrics.confusion[2][1]:,} as QSO" in shown[0].alt
     assert f"STAR {metrics.classes['STAR']['auc'].value:.4f}" in shown[1].alt
     part = metrics.by_r[2]
-    assert f"{part.low:g} to {part.high:g} {100 * part.right.value:.0f} %" in shown[2].alt
+    assert f"{part.low:g} to {part.high:g} {100 * part.accuracy.value:.0f} %" in shown[2].alt
     assert all(plate.caption for plate in shown)
 
 
 def test_no_magnitudes_no_such_plates():
-    judged = judge(*from_confusion(PAPER))
+    judged = match(*from_confusion(PAPER))
     shown = result_plates(judged, measure(judged, resamples=5))
     assert len(shown) == 3
     assert "of 1,152 GALAXY 1,117 as GALAXY, 27 as QSO, 8 as STAR" in shown[0].alt

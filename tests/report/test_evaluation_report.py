@@ -11,8 +11,9 @@ import pytest
 from drawn import predictions, sample, truth_of
 from gqs import labels
 from gqs.errors import ResourceError
-from gqs.evaluation.matched import judge
-from gqs.evaluation.metrics import compare, measure
+from gqs.evaluation.comparison import compare
+from gqs.evaluation.matched import match
+from gqs.evaluation.metrics import measure
 from gqs.recipes import published
 from gqs.report import figures
 from gqs.report.blocks import Grid, Listing, Paragraph, Section, Shown
@@ -51,7 +52,7 @@ def found():
         table[column][:3] = np.nan
     table["class"][:3] = ""
     other, _ = sample(300, skill=0.7)
-    first, second = judge(table, truth), judge(other, truth)
+    first, second = match(table, truth), match(other, truth)
     return (
         first,
         measure(first, resamples=50),
@@ -150,7 +151,7 @@ def test_long_lists_are_cut_on_the_page_and_whole_in_the_json(tmp_path, found):
 
 def test_single_class_and_no_baseline(tmp_path):
     table = predictions(np.tile([0.8, 0.1, 0.1], (7, 1)))
-    alone = measure(judge(table, truth_of(table, np.zeros(7, dtype=int))), resamples=5)
+    alone = measure(match(table, truth_of(table, np.zeros(7, dtype=int))), resamples=5)
     write_report(tmp_path, "One class", metrics=alone)
     text = Page((tmp_path / "report.html").read_text()).text
     assert not re.search(r"\bnan", text)
@@ -160,7 +161,7 @@ def test_single_class_and_no_baseline(tmp_path):
 def test_one_field_has_no_interval_and_says_so(tmp_path):
     table, truth = sample(60)
     table["field"] = 5
-    metrics = measure(judge(table, truth), group="field", resamples=5)
+    metrics = measure(match(table, truth), group="field", resamples=5)
     write_report(tmp_path, "One field", metrics=metrics)
     text = Page((tmp_path / "report.html").read_text()).text
     assert not re.search(r"\bnan", text)

@@ -12,7 +12,7 @@ from matplotlib.text import Text
 from drawn import predictions, sample, truth_of
 from gqs import labels
 from gqs.evaluation.intervals import Estimate
-from gqs.evaluation.matched import judge
+from gqs.evaluation.matched import match
 from gqs.evaluation.metrics import measure
 from gqs.imaging.composite import SCALES, STRETCH, Q
 from gqs.report import figures, pictures
@@ -39,7 +39,7 @@ def plane(turn: float, dec: float, parity: int) -> WCS:
 
 @pytest.fixture(scope="module")
 def judged():
-    return judge(*sample(400))
+    return match(*sample(400))
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_accuracies_name_the_leader():
 
 def test_single_class_stops_no_figure():
     table = predictions(np.tile([0.8, 0.1, 0.1], (7, 1)))
-    alone = judge(table, truth_of(table, np.zeros(7, dtype=int)))
+    alone = match(table, truth_of(table, np.zeros(7, dtype=int)))
     for figure in (figures.roc_curves(alone), figures.reliability_diagram(alone)):
         rendered(figure, "svg")
     rendered(figures.by_magnitude(measure(alone, resamples=5).by_r), "svg")
@@ -186,7 +186,7 @@ class TestPictures:
 
     def test_no_mistakes(self, fluxes):
         table = predictions(np.tile([0.8, 0.1, 0.1], (7, 1)))
-        alone = judge(table, truth_of(table, np.zeros(7, dtype=int)))
+        alone = match(table, truth_of(table, np.zeros(7, dtype=int)))
         said = words(pictures.mistakes(fluxes[:0], "ugriz", alone, pictures.worst(alone)))
         assert "Not one object was told wrong" in said
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from drawn import sample
-from gqs.evaluation.matched import judge
+from gqs.evaluation.matched import match
 from gqs.report.mistakes import AT_ONCE, pairs, write_mistakes
 from gqs.tables import Flag
 
 
 def test_each_pair_has_its_most_confident_mistakes_first(tmp_path: Path) -> None:
     predictions, truth = sample(900, seed=3)
-    judged = judge(predictions, truth)
+    judged = match(predictions, truth)
     said = judged.probability.max(axis=1)
     found = list(pairs(judged, most=20))
     wrong = np.flatnonzero(~judged.correct)
@@ -55,7 +55,7 @@ def test_each_pair_has_its_most_confident_mistakes_first(tmp_path: Path) -> None
 def test_simulated_objects_have_no_link_and_no_mistake_is_said(tmp_path: Path) -> None:
     predictions, truth = sample(300, seed=4)
     predictions["run"] = 60001
-    judged = judge(predictions, truth)
+    judged = match(predictions, truth)
     nothing = np.zeros(len(judged), dtype=np.int32)
     where = np.zeros((len(judged), 2))
 
@@ -65,6 +65,6 @@ def test_simulated_objects_have_no_link_and_no_mistake_is_said(tmp_path: Path) -
     page = write_mistakes(tmp_path, judged, images, "gri", flags=nothing, positions=where)
     assert "explore" not in page.read_text()
     truth["class"] = predictions["class"]
-    right = judge(predictions, truth)
+    right = match(predictions, truth)
     page = write_mistakes(tmp_path, right, images, "gri", flags=nothing, positions=where)
     assert "Not one object was told wrong" in page.read_text()

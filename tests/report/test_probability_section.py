@@ -8,8 +8,8 @@ from scipy.special import softmax
 
 from drawn import predictions, truth_of
 from gqs import labels
-from gqs.evaluation.matched import judge
-from gqs.evaluation.reliability import measures
+from gqs.evaluation.matched import match
+from gqs.evaluation.reliability import calibration_measures
 from gqs.model.calibration import Calibration, ValidationLogits, calibrate
 from gqs.probability.label_shift import training_fractions
 from gqs.report.blocks import Grid
@@ -37,7 +37,7 @@ def findings() -> object:
     assert calibration is not None
     p = calibration.temperature.probabilities(test.logits, test.mag_r)
     table = predictions(p)
-    judged = judge(table, truth_of(table, test.truth))
+    judged = match(table, truth_of(table, test.truth))
     rare = np.array([1.0, 0.02, 1.0])
     skies = {
         "balanced": Sky(lambda r: np.ones((len(r), 3)), absolute=False),
@@ -64,9 +64,9 @@ def test_probabilities_are_measured_at_the_mix_of_the_objects_judged() -> None:
     kept = (test.truth != 1) | (test.mag_r < 19) | (rng.uniform(size=6000) < 0.1)
     p = calibration.temperature.probabilities(test.logits, test.mag_r)[kept]
     table = predictions(p)
-    judged, mag_r = judge(table, truth_of(table, test.truth[kept])), test.mag_r[kept]
+    judged, mag_r = match(table, truth_of(table, test.truth[kept])), test.mag_r[kept]
     found = examine(judged, mag_r, calibration, held_out, {}).numbers["calibration"]
-    as_learned = measures(judged, resamples=2)["log_loss"].value
+    as_learned = calibration_measures(judged, resamples=2)["log_loss"].value
     assert found["after"]["log_loss"]["value"] < as_learned - 0.03
     assert found["after"]["ece"]["low"] < 0.02
     for part in found["ece_by_magnitude"]:

@@ -92,9 +92,8 @@ class ProbabilityOptions:
 
     def _prior_lines(self, table: Table) -> list[str]:
         """The mix of classes that the probabilities are for."""
-        from gqs.evaluation.matched import numbers
         from gqs.probability.priors import holds_for, near_plane
-        from gqs.tables import Flag
+        from gqs.tables import Flag, float_column
 
         lines = [holds_for(self.prior)]
         if self.prior is None:
@@ -105,7 +104,7 @@ class ProbabilityOptions:
                 f"{plural(missed, 'object')} without an r magnitude: the prior is not applied "
                 "(flag NO_PRIOR)."
             )
-        low = near_plane(numbers(table, "ra"), numbers(table, "dec"))
+        low = near_plane(float_column(table, "ra"), float_column(table, "dec"))
         if self.prior.name == "sky" and low:
             lines.append(
                 f"{plural(low, 'object')} within 20 degrees of the galactic plane, where the star "

@@ -18,7 +18,6 @@ from gqs import labels
 from gqs.cutouts.channels import to_channels
 from gqs.cutouts.field import FieldCutouts, cut_field
 from gqs.errors import BadInputError, UsageError
-from gqs.evaluation.matched import numbers
 from gqs.explain.attribution import evidence, without_each_band
 from gqs.imaging.frames import group_fields, read_frame
 from gqs.imaging.seeing import seeing_columns
@@ -32,7 +31,7 @@ from gqs.probability.label_shift import reweight
 from gqs.probability.priors import Prior
 from gqs.report.pictures import colours
 from gqs.surveys.sdss import PIXEL_SCALE, REFERENCE_BAND
-from gqs.tables import Flag
+from gqs.tables import Flag, float_column
 
 REACH: Final = 5.0  # pixels (2 arcsec) within which a position means the source that is there
 SHOWN: Final = 8  # nearest training objects
@@ -237,7 +236,7 @@ def _explained(
     widths = seeing_columns(some.objects, bands)
     without = without_each_band(classifier, some.images, bands, widths)
     if prior is not None:
-        r, ra, dec = (numbers(table, name) for name in ("mag_r", "ra", "dec"))
+        r, ra, dec = (float_column(table, name) for name in ("mag_r", "ra", "dec"))
         learned = calibration_of(classifier, "a prior").learned.at(r)
         expected = prior.density(r, ra, dec)
         without = {band: reweight(p, expected, learned) for band, p in without.items()}

@@ -17,7 +17,7 @@ from gqs.cutouts.store import CutoutStore
 from gqs.errors import UsageError
 from gqs.evaluation.baseline import boosted_trees
 from gqs.evaluation.comparison import Comparison, compare
-from gqs.evaluation.matched import Judged, judge, numbers
+from gqs.evaluation.matched import MatchedPredictions, match
 from gqs.evaluation.metrics import Metrics, measure
 from gqs.executors import Progress, no_progress
 from gqs.files import check_hash
@@ -35,6 +35,7 @@ from gqs.report.captions import data_plates, history_plate, result_plates
 from gqs.report.evaluation_report import write_report
 from gqs.report.mistakes import write_mistakes
 from gqs.report.probability_section import Findings, Sky, examine
+from gqs.tables import float_column
 
 CHUNK = 2048  # cutouts in memory at a time
 SHOWN = 6  # cutouts of each class in the figure
@@ -174,12 +175,12 @@ def appraise(
     found = predict_rows(classifier, store, rows, progress)
     tables.write(found, out / "predictions.parquet")
     truth = store.index[rows]
-    judged = judge(found, truth)
+    judged = match(found, truth)
     group = split.meta["by"] if split.meta["by"] != "object" else None
     metrics = measure(judged, group=drawable(judged, group), seed=seed)
     baseline, comparison = None, None
     if trees and store.form == "flux":
-        other = judge(boosted_trees(store, split, side=side, seed=seed, progress=progress), truth)
+        other = match(boosted_trees(store, split, side=side, seed=seed, progress=progress), truth)
         baseline = measure(other, group=drawable(other, group), seed=seed)
         comparison = compare(judged, other, group=drawable(judged, group), seed=seed)
     shown = [*more, *_figures(store, split, rows, judged, metrics, history)]
@@ -210,7 +211,7 @@ def appraise(
     return Appraisal(metrics, baseline, comparison, found, page, seen)
 
 
-def _mistakes(out: Path, store: CutoutStore, found: Table, judged: Judged) -> Link:
+def _mistakes(out: Path, store: CutoutStore, found: Table, judged: MatchedPredictions) -> Link:
     """Write the page of the worst mistakes, and return the link to it."""
     of = {objid: row for row, objid in enumerate(found["objid"].tolist())}
     mine = found[[of[objid] for objid in judged.objid.tolist()]]
@@ -249,7 +250,7 @@ def _unseen(
 
 
 def _probabilities(
-    classifier: Classifier, bands: str, found: Table, judged: Judged, metrics: Metrics
+    classifier: Classifier, bands: str, found: Table, judged: MatchedPredictions, metrics: Metrics
 ) -> Findings | None:
     """Measure calibration, sets and candidates; None where the model tells too little for it."""
     try:
@@ -261,7 +262,7 @@ def _probabilities(
         return None
     place = {objid: row for row, objid in enumerate(found["objid"].tolist())}
     mine = found[[place[objid] for objid in judged.objid.tolist()]]
-    ra, dec = numbers(mine, "ra"), numbers(mine, "dec")
+    ra, dec = float_column(mine, "ra"), float_column(mine, "dec")
     priors = [find_prior(name) for name in PRIORS]
     skies = {
         prior.name: Sky(prior.around(ra, dec), prior.absolute)
@@ -270,10 +271,10 @@ def _probabilities(
     }
     groups = judged.groups(metrics.bootstrap["group"])
     calibration = replace(calibration, temperature=calibration.at(bands))
-    return examine(judged, numbers(mine, "mag_r"), calibration, held_out, skies, groups)
+    return examine(judged, float_column(mine, "mag_r"), calibration, held_out, skies, groups)
 
 
-def drawable(judged: Judged, group: str | None) -> str | None:
+def drawable(judged: MatchedPredictions, group: str | None) -> str | None:
     """Draw whole groups in the bootstrap where there are enough of them for a spread."""
     groups = judged.groups(group)
     return group if groups is not None and groups.max() + 1 >= ENOUGH_GROUPS else None
@@ -283,7 +284,7 @@ def _figures(
     store: CutoutStore,
     split: Table,
     rows: NDArray[np.int64],
-    judged: Judged,
+    judged: MatchedPredictions,
     metrics: Metrics,
     history: Table | None,
 ) -> list[Shown]:

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from gqs import labels
 from gqs.evaluation.binning import Bin
-from gqs.evaluation.matched import Judged
+from gqs.evaluation.matched import MatchedPredictions
 from gqs.evaluation.metrics import Metrics
 from gqs.evaluation.reliability import reliability
 from gqs.report import figures
@@ -32,7 +32,7 @@ def data_plates(counts: Mapping[str, int], split: Mapping[str, Mapping[str, int]
     ]
 
 
-def result_plates(judged: Judged, metrics: Metrics) -> list[Shown]:
+def result_plates(judged: MatchedPredictions, metrics: Metrics) -> list[Shown]:
     """Figures 14 and 15 of the paper, then by magnitude, redshift and confidence."""
     rows = [
         f"of {metrics.counts[name]:,} {name} "
@@ -74,7 +74,7 @@ def result_plates(judged: Judged, metrics: Metrics) -> list[Shown]:
         )
     confidence = reliability(judged.probability.max(axis=1), judged.correct, 10)
     said = ", ".join(
-        f"{100 * part.confidence:.0f} % sure, {100 * part.right.value:.0f} % right"
+        f"{100 * part.confidence:.0f} % sure, {100 * part.correct.value:.0f} % right"
         for part in confidence
     )
     caption = (
@@ -96,7 +96,7 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 
 def _by_bin(parts: Sequence[Bin], only: str | None = None) -> str:
-    shares = [part.right if only is None else part.recall[only] for part in parts]
+    shares = [part.accuracy if only is None else part.recall[only] for part in parts]
     return ", ".join(
         f"{part.low:g} to {part.high:g} {100 * share.value:.0f} %"
         for part, share in zip(parts, shares, strict=True)

@@ -118,7 +118,7 @@ def _p_value(p: float) -> str:
 def _keys(metrics: Metrics, baseline: Metrics | None, comparison: Comparison | None) -> list[Key]:
     accuracy = metrics.accuracy
     area = metrics.overall["auc"].value
-    lost = sum(metrics.not_judged.values())
+    lost = sum(metrics.unclassified.values())
     judged = "every one judged" if not lost else f"{lost:,} more could not be judged"
     keys = [
         Key("Accuracy", f"{100 * accuracy.value:.1f} %", _interval(accuracy)),
@@ -221,7 +221,7 @@ def _bins(metrics: Metrics) -> list[Block]:
             [
                 f"{part.low:g} to {part.high:g}",
                 f"{part.count:,}",
-                shown("accuracy", part.right),
+                shown("accuracy", part.accuracy),
                 *(_recall(part, name) for name in labels.CLASSES),
             ]
             for part in metrics.by_r
@@ -247,9 +247,11 @@ def _recall(part: Bin, name: str) -> Cell:
 
 
 def _left_out(metrics: Metrics, set_aside: Sequence[str]) -> list[Block]:
-    lost = sum(metrics.not_judged.values())
-    by_class = ", ".join(f"{count:,} {name}" for name, count in metrics.not_judged.items() if count)
-    flags = ", ".join(f"{name} {count:,}" for name, count in metrics.not_judged_flags.items())
+    lost = sum(metrics.unclassified.values())
+    by_class = ", ".join(
+        f"{count:,} {name}" for name, count in metrics.unclassified.items() if count
+    )
+    flags = ", ".join(f"{name} {count:,}" for name, count in metrics.unclassified_flags.items())
     sentences = [
         f"Not judged, since the cutout does not show them: {lost:,}"
         + (f" ({by_class}; flags: {flags or 'none'})." if lost else ".")

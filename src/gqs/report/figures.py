@@ -15,10 +15,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from gqs import labels
-from gqs.evaluation import roc
+from gqs.evaluation import metrics as roc
 from gqs.evaluation.binning import Bin
 from gqs.evaluation.intervals import Estimate
-from gqs.evaluation.matched import Judged
+from gqs.evaluation.matched import MatchedPredictions
 from gqs.evaluation.reliability import expected_calibration_error, reliability
 from gqs.report.palette import FAINT, INK, LINES, MARKERS, RULE, axes, percent, styled, thousands
 
@@ -104,9 +104,9 @@ def _commonest_mistake(matrix: Any) -> str:
 
 
 @styled
-def roc_curves(judged: Judged) -> Figure:
+def roc_curves(judged: MatchedPredictions) -> Figure:
     """Draw one curve a class, against the rest, and their mean. Paper, Figure 15."""
-    found = roc.curves(judged)
+    found = roc.roc_curves(judged)
     figure, (ax,) = axes(5.8, 5.2)
     inset = ax.inset_axes((0.40, 0.34, 0.57, 0.42))
     for each in (ax, inset):
@@ -132,7 +132,7 @@ def roc_curves(judged: Judged) -> Figure:
     return figure
 
 
-def _roc_title(found: Mapping[str, roc.Curve]) -> str:
+def _roc_title(found: Mapping[str, roc.RocCurve]) -> str:
     areas = {name: found[name].auc for name in labels.CLASSES if name in found}
     if not areas:
         return "One class only: there is no curve"
@@ -181,7 +181,7 @@ def by_magnitude(
     widths = np.array([part.high - part.low for part in parts])
     if only is None:
         many = np.array([part.count >= FEW for part in parts])
-        _with_intervals(ax, middles, [part.right for part in parts], INK, "s", "-", "all", many)
+        _with_intervals(ax, middles, [part.accuracy for part in parts], INK, "s", "-", "all", many)
     base = np.zeros(len(parts))
     for i, name in enumerate(names):
         shift = (i - 1) * 0.09 * widths if only is None else 0 * widths
@@ -244,13 +244,13 @@ def _trend(parts: Sequence[Bin], quantity: str, only: str | None) -> str:
         return f"{what} by {quantity}"
     shown = []
     for part in (told[0], told[-1]):
-        value = part.right.value if only is None else part.recall[only].value
+        value = part.accuracy.value if only is None else part.recall[only].value
         shown.append(f"{100 * value:.0f} % at {part.low:g} to {part.high:g}")
     return f"{what} by {quantity}: {shown[0]}, {shown[1]}"
 
 
 @styled
-def reliability_diagram(judged: Judged, bins: int = 10) -> Figure:
+def reliability_diagram(judged: MatchedPredictions, bins: int = 10) -> Figure:
     """Draw how often what was said with a confidence was true, class by class."""
     figure = Figure(figsize=(5.8, 6.0), layout="constrained")
     ax, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
@@ -259,7 +259,7 @@ def reliability_diagram(judged: Judged, bins: int = 10) -> Figure:
         score = judged.probability[:, i]
         parts = reliability(score, judged.truth == i, bins)
         x = np.array([part.confidence for part in parts])
-        right = [part.right for part in parts]
+        right = [part.correct for part in parts]
         _with_intervals(ax, x, right, labels.COLOURS[name], MARKERS[name], LINES[name], name)
         edges = np.linspace(0, 1, bins + 1)
         heights = np.histogram(score, edges)[0]

@@ -18,7 +18,7 @@ from PIL import Image
 
 from gqs import labels
 from gqs.archive.explore import explore_url
-from gqs.evaluation.matched import Judged
+from gqs.evaluation.matched import MatchedPredictions
 from gqs.files import write_atomically
 from gqs.report.blocks import CSS, POLICY
 from gqs.report.pictures import colours
@@ -45,7 +45,7 @@ _CSS: Final = """
 
 def write_mistakes(
     out: Path,
-    judged: Judged,
+    judged: MatchedPredictions,
     images: Callable[[NDArray[np.int64]], NDArray[Any]],
     bands: str,
     *,
@@ -64,7 +64,9 @@ def write_mistakes(
     return write_atomically(Path(out) / PAGE, write)
 
 
-def pairs(judged: Judged, most: int = MOST) -> Iterator[tuple[str, str, int, NDArray[np.int64]]]:
+def pairs(
+    judged: MatchedPredictions, most: int = MOST
+) -> Iterator[tuple[str, str, int, NDArray[np.int64]]]:
     """Group mistakes by true and judged class."""
     said = judged.probability[np.arange(len(judged)), judged.decided]
     for i, true in enumerate(labels.CLASSES):
@@ -74,7 +76,7 @@ def pairs(judged: Judged, most: int = MOST) -> Iterator[tuple[str, str, int, NDA
                 yield true, taken, len(rows), rows[np.argsort(-said[rows], kind="stable")][:most]
 
 
-def _ranks(judged: Judged, rows: NDArray[np.int64]) -> dict[int, dict[str, int]]:
+def _ranks(judged: MatchedPredictions, rows: NDArray[np.int64]) -> dict[int, dict[str, int]]:
     """Place of each row in each order; what has no magnitude or redshift comes last."""
     said = judged.probability[np.arange(len(judged)), judged.decided]
     keys = {"sure": -said, "bright": judged.r, "far": -judged.redshift}
@@ -86,7 +88,7 @@ def _ranks(judged: Judged, rows: NDArray[np.int64]) -> dict[int, dict[str, int]]
 
 
 def _page(
-    judged: Judged,
+    judged: MatchedPredictions,
     groups: Sequence[tuple[str, str, int, NDArray[np.int64]]],
     images: Callable[[NDArray[np.int64]], NDArray[Any]],
     bands: str,
@@ -131,7 +133,7 @@ def _page(
 
 
 def _card(
-    judged: Judged,
+    judged: MatchedPredictions,
     row: int,
     strip: str,
     flags: int,
@@ -146,7 +148,7 @@ def _card(
     facts += [f"z = {z:.3f}"] if np.isfinite(z) else []
     names = [str(flag.name) for flag in Flag if flags & flag]
     name = str(objid)
-    if judged.place[row, 0] < FIRST_RUN and np.isfinite(position).all():  # of the real sky
+    if judged.field_id[row, 0] < FIRST_RUN and np.isfinite(position).all():  # of the real sky
         name = f'<a href="{escape(explore_url(*position.tolist()))}">{objid}</a>'
     style = "; ".join(f"--{key}: {place}" for key, place in order.items())
     true, taken = (labels.CLASSES[i] for i in (judged.truth[row], judged.decided[row]))

@@ -18,11 +18,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from gqs import labels
-from gqs.evaluation.matched import Judged, numbers
+from gqs.evaluation.matched import MatchedPredictions
 from gqs.evaluation.reliability import log_losses
 from gqs.imaging.composite import NONLINEARITY, SCALES
 from gqs.report.palette import FAINT, INK, MARKERS, TEXT, axes, styled
 from gqs.surveys import sdss
+from gqs.tables import float_column
 
 EVEN: Final = 0.19  # in which u and z show as much noise as g, r and i do in SDSS's pictures
 INVALID: Final = (120, 124, 132)  # pixels without data: grey, never black sky
@@ -73,9 +74,9 @@ def classified_field(
 ) -> Figure:
     """Draw one field with every source marked by its class, in colour and in shape."""
     figure, ax = _frame(picture, 10.0, wcs)
-    x, y = numbers(predictions, "x"), numbers(predictions, "y")
+    x, y = float_column(predictions, "x"), float_column(predictions, "y")
     names = np.char.strip(np.asarray(predictions["class"]).astype(str))
-    best = np.stack([numbers(predictions, c) for c in labels.PROBABILITY_COLUMNS]).max(axis=0)
+    best = np.stack([float_column(predictions, c) for c in labels.PROBABILITY_COLUMNS]).max(axis=0)
     for name in labels.CLASSES:
         chosen = names == name
         for mask, alpha in ((chosen & (best >= sure), 0.95), (chosen & (best < sure), 0.35)):
@@ -128,7 +129,7 @@ def cutouts_by_class(
     return figure
 
 
-def worst(judged: Judged, count: int = 18) -> NDArray[np.int64]:
+def worst(judged: MatchedPredictions, count: int = 18) -> NDArray[np.int64]:
     """Find the mistakes that were made with the highest confidence."""
     wrong = np.flatnonzero(~judged.correct)
     return np.asarray(wrong[np.argsort(-log_losses(judged)[wrong], kind="stable")][:count])
@@ -138,7 +139,7 @@ def worst(judged: Judged, count: int = 18) -> NDArray[np.int64]:
 def mistakes(
     images: NDArray[np.float32] | NDArray[np.uint8],
     bands: str,
-    judged: Judged,
+    judged: MatchedPredictions,
     rows: NDArray[np.int64],
     columns: int = 6,
 ) -> Figure:

@@ -14,7 +14,7 @@ from gqs import labels
 from gqs.evaluation import reliability as measured
 from gqs.evaluation.binning import merged_edges
 from gqs.evaluation.intervals import Estimate
-from gqs.evaluation.matched import Judged
+from gqs.evaluation.matched import MatchedPredictions
 from gqs.model.calibration import Calibration, ValidationLogits
 from gqs.probability import conformal
 from gqs.probability.candidates import threshold, worth
@@ -51,7 +51,7 @@ class Findings:
 
 
 def examine(
-    judged: Judged,
+    judged: MatchedPredictions,
     mag_r: Array,
     calibration: Calibration,
     held_out: ValidationLogits,
@@ -76,15 +76,21 @@ def examine(
 
 
 def _calibration(
-    judged: Judged, mag_r: Array, calibration: Calibration, groups: NDArray[np.int64] | None
+    judged: MatchedPredictions,
+    mag_r: Array,
+    calibration: Calibration,
+    groups: NDArray[np.int64] | None,
 ) -> tuple[list[Block], dict[str, Any]]:
     """Hold probabilities against the truth, both at the mix of the objects that are judged."""
     wanted = matching_fractions(judged.truth, mag_r, calibration.learned).at(mag_r)
     learned = calibration.learned.at(mag_r)
     plain = calibration.temperature.undone(judged.probability, mag_r)
-    before, after = (judged.told(reweight(p, wanted, learned)) for p in (plain, judged.probability))
+    before, after = (
+        judged.with_probabilities(reweight(p, wanted, learned)) for p in (plain, judged.probability)
+    )
     found = {
-        when: measured.measures(one, groups) for when, one in (("before", before), ("after", after))
+        when: measured.calibration_measures(one, groups)
+        for when, one in (("before", before), ("after", after))
     }
     rows: list[list[str | Cell]] = [
         [NAMES[name], *(shown(name, one[name]) for one in found.values())]
@@ -117,13 +123,13 @@ def _calibration(
 
 
 def _by_magnitude(
-    judged: Judged, mag_r: Array, groups: NDArray[np.int64] | None
+    judged: MatchedPredictions, mag_r: Array, groups: NDArray[np.int64] | None
 ) -> list[tuple[float, float, int, Estimate]]:
     found = []
     for low, high in pairwise(_edges(judged.truth, mag_r).tolist()):
         inside = (mag_r >= low) & (mag_r < high)
         own = None if groups is None else np.unique(groups[inside], return_inverse=True)[1]
-        error = measured.measures(judged.some(inside), own)["ece"]
+        error = measured.calibration_measures(judged.select(inside), own)["ece"]
         found.append((low, high, int(inside.sum()), error))
     return found
 
@@ -136,7 +142,7 @@ def _edges(truth: NDArray[np.int64], mag_r: Array) -> Array:
 
 
 def _sets(
-    judged: Judged, mag_r: Array, calibration: Calibration, held_out: ValidationLogits
+    judged: MatchedPredictions, mag_r: Array, calibration: Calibration, held_out: ValidationLogits
 ) -> tuple[list[Block], dict[str, Any]]:
     known = calibration.temperature.probabilities(held_out.logits, held_out.mag_r)
     edges = _edges(judged.truth, mag_r)

@@ -137,7 +137,7 @@ def _magnitudes_table(results: SplitResults) -> Grid:
         count = max(part.count for part in parts if part)
         if count < FEW:
             continue
-        cells = [_one_decimal(part.right) if part else Cell(DASH) for part in parts]
+        cells = [_one_decimal(part.accuracy) if part else Cell(DASH) for part in parts]
         rows.append([f"{low:g} to {high:g}", f"{count:,}", *cells])
     caption = (
         "Accuracy (%) by r magnitude, first seed; small: Wilson's 95 % intervals. Ranges of fewer "
