@@ -27,8 +27,8 @@ def test_exact_p_value():
 
 
 def test_a_network_against_itself():
-    judged = match(*sample(50))
-    found = compare(judged, judged)
+    matched = match(*sample(50))
+    found = compare(matched, matched)
     assert (found.p_value, found.difference.value) == (1.0, 0.0)
 
 

@@ -37,9 +37,9 @@ def test_paper_confusion_through_tables():
 
 def test_everything_as_scikit_learn_has_it():
     table, truth = sample(700)
-    judged = match(table, truth)
-    measured = measure(judged, resamples=20)
-    p, t, d = judged.probability, judged.truth, judged.decided
+    matched = match(table, truth)
+    measured = measure(matched, resamples=20)
+    p, t, d = matched.probability, matched.truth, matched.decided
     expected = {
         "accuracy": oracle.accuracy_score(t, d),
         "precision": oracle.precision_score(t, d, average="macro"),

@@ -288,7 +288,7 @@ def evaluate(options: EvaluateOptions) -> None:
     from gqs.cutouts.split import load
     from gqs.cutouts.store import CutoutStore
     from gqs.model.classifier import load_classifier
-    from gqs.report.appraise import appraise
+    from gqs.report.appraise import AppraiseOptions, appraise
 
     folder, store = model_folder(options.model), CutoutStore.open(options.store)
     history = folder / "history.csv"
@@ -298,13 +298,15 @@ def evaluate(options: EvaluateOptions) -> None:
             store,
             load(options.split or options.store / "split.parquet"),
             options.out,
-            side=options.side,
-            trees=options.trees,
-            seed=options.seed,
-            history=tables.read(history) if history.is_file() else None,
-            title=f"{folder.name} on the {options.side} side of {options.store.name}",
-            reproduce={"command": shlex.join(["gqs", *sys.argv[1:]])},
-            progress=progress,
+            AppraiseOptions(
+                side=options.side,
+                trees=options.trees,
+                seed=options.seed,
+                history=tables.read(history) if history.is_file() else None,
+                title=f"{folder.name} on the {options.side} side of {options.store.name}",
+                reproduce={"command": shlex.join(["gqs", *sys.argv[1:]])},
+            ),
+            progress,
         )
     values = {"report": evaluation.report, "metrics": evaluation.metrics.to_json()}
     values["baseline"] = evaluation.baseline.to_json() if evaluation.baseline else None
