@@ -29,7 +29,7 @@ from gqs import labels, tables
 from gqs.cutouts.store import CutoutStore
 from gqs.evaluation import baseline
 from gqs.evaluation.comparison import compare
-from gqs.evaluation.matched import Judged, judge
+from gqs.evaluation.matched import MatchedPredictions, match
 from gqs.evaluation.metrics import measure
 from gqs.files import write_bytes
 from gqs.report.appraise import predict_rows
@@ -90,7 +90,7 @@ def main() -> None:
     for bands in ("gri", "ugriz"):
         seen = f"flux in {' '.join(bands)}, and seeing"
         rungs.append(network(options.model, Narrowed(store, bands), rows, seen))
-    ours = judge(rungs[-1].predictions, truth)
+    ours = match(rungs[-1].predictions, truth)
     results = [measured(rung, truth, ours) for rung in rungs]
     save("ladder", SEED, {"objects": len(rows), "store": store.hash, "rungs": results})
     write_bytes(RESULTS / "ladder.md", markdown(results).encode())
@@ -176,9 +176,9 @@ def network(
     return Rung(classifier.card["network"], sees, found, cost)
 
 
-def measured(rung: Rung, truth: Table, ours: Judged) -> dict[str, Any]:
+def measured(rung: Rung, truth: Table, ours: MatchedPredictions) -> dict[str, Any]:
     """Measure one rung, and how far the package's model is ahead."""
-    judged = judge(rung.predictions, truth)
+    judged = match(rung.predictions, truth)
     metrics = measure(judged, group="field", seed=SEED)
     confusion = np.array(metrics.confusion)
     r = judged.r

@@ -26,7 +26,7 @@ import gqs
 from gqs import labels, tables
 from gqs.cutouts.store import CutoutStore
 from gqs.evaluation import reliability
-from gqs.evaluation.matched import Judged, judge, numbers
+from gqs.evaluation.matched import MatchedPredictions, match
 from gqs.evaluation.metrics import measure
 from gqs.model.held_out import calibration_of, validation_logits_of, with_bands
 from gqs.probability import conformal
@@ -34,6 +34,7 @@ from gqs.probability.label_shift import matching_fractions, reweight
 from gqs.probability.poststratify import mixed
 from gqs.probability.priors import find_prior
 from gqs.report.appraise import predict_rows
+from gqs.tables import float_column
 from ladder import SEED, Narrowed
 from measured import save
 
@@ -67,10 +68,12 @@ def examined(path: Path | None, store: CutoutStore, rows: np.ndarray) -> dict[st
     found: dict[str, Any] = {"model": classifier.hash, "bands": {}}
     for bands in validation_logits_of(classifier, "sets"):
         predictions = predict_rows(classifier, Narrowed(store, bands), rows)
-        judged = judge(predictions, truth)
+        judged = match(predictions, truth)
         metrics = measure(judged, group="field", seed=SEED)
         place = {objid: row for row, objid in enumerate(predictions["objid"].tolist())}
-        mag_r = numbers(predictions, "mag_r")[[place[objid] for objid in judged.objid.tolist()]]
+        mag_r = float_column(predictions, "mag_r")[
+            [place[objid] for objid in judged.objid.tolist()]
+        ]
         found["bands"][bands] = {
             "accuracy": metrics.overall["accuracy"].to_json(),
             "as_learned": {name: metrics.overall[name].to_json() for name in ("log_loss", "ece")},
@@ -84,28 +87,32 @@ def examined(path: Path | None, store: CutoutStore, rows: np.ndarray) -> dict[st
     return found
 
 
-def held_to_truth(judged: Judged, weight: np.ndarray | None = None) -> dict[str, Any]:
+def held_to_truth(judged: MatchedPredictions, weight: np.ndarray | None = None) -> dict[str, Any]:
     """Log loss and calibration error, whole fields drawn again."""
-    found = reliability.measures(judged, judged.groups("field"), seed=SEED, weight=weight)
+    found = reliability.calibration_measures(
+        judged, judged.groups("field"), seed=SEED, weight=weight
+    )
     return {name: found[name].to_json() for name in ("log_loss", "ece")}
 
 
-def at_own_mix(classifier: gqs.Classifier, judged: Judged, mag_r: np.ndarray) -> dict[str, Any]:
+def at_own_mix(
+    classifier: gqs.Classifier, judged: MatchedPredictions, mag_r: np.ndarray
+) -> dict[str, Any]:
     """Hold probabilities against the truth for the mix of classes that the objects are of."""
     learned = calibration_of(classifier, "a calibration error").learned
     own = matching_fractions(judged.truth, mag_r, learned)
-    here = judged.told(reweight(judged.probability, own.at(mag_r), learned.at(mag_r)))
+    here = judged.with_probabilities(reweight(judged.probability, own.at(mag_r), learned.at(mag_r)))
     ranges = []
     for low, high in pairwise(EDGES.tolist()):
         inside = (mag_r >= low) & (mag_r < high)
         if inside.any():
             of = {"r": [low, high], "of": int(inside.sum())}
-            ranges.append(of | held_to_truth(here.some(inside)))
+            ranges.append(of | held_to_truth(here.select(inside)))
     return {**held_to_truth(here), "by_magnitude": ranges}
 
 
 def coverage(
-    classifier: gqs.Classifier, judged: Judged, mag_r: np.ndarray, bands: str
+    classifier: gqs.Classifier, judged: MatchedPredictions, mag_r: np.ndarray, bands: str
 ) -> dict[str, Any]:
     """Count how often sets hold the true class, by class and by range of magnitude."""
     held_out = with_bands(validation_logits_of(classifier, "sets"), bands, classifier, "sets")
@@ -141,7 +148,7 @@ def skies() -> dict[str, tuple[Callable[[np.ndarray], np.ndarray], bool]]:
 
 def shifted(
     classifier: gqs.Classifier,
-    judged: Judged,
+    judged: MatchedPredictions,
     mag_r: np.ndarray,
     sky: tuple[Callable[[np.ndarray], np.ndarray], bool],
 ) -> dict[str, Any]:
@@ -158,7 +165,7 @@ def shifted(
         "quasars_in_sky": weight[mix.truth == quasar].sum() / weight.sum(),
     }
     for name, p in (("without_prior", plain), ("with_prior", told)):
-        here = judged.some(used).told(p)
+        here = judged.select(used).with_probabilities(p)
         found[name] = {
             "accuracy": np.average(here.correct, weights=weight),
             **held_to_truth(here, weight),

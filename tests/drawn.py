@@ -1,4 +1,4 @@
-"""Predictions and truths drawn from known distributions, for the tests of this room."""
+"""Predictions, truths and sources drawn from known distributions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAMES = np.array(labels.CLASSES)
 
 
 def predictions(probability: np.ndarray, fields: int = 7, **columns: np.ndarray) -> Table:
-    """A Predictions table with the given probabilities (n, 3); rows of NaN are not judged."""
+    """A Predictions table with the given probabilities (n, 3); rows of NaN have no class."""
     n = len(probability)
     judged = np.isfinite(probability).all(axis=1)
     table = Table({"objid": np.arange(n, dtype=np.uint64) + np.uint64(2**60 + 1)})

@@ -21,8 +21,8 @@ from gqs.imaging.align import align
 from gqs.imaging.composite import colour_picture
 from gqs.imaging.frames import group_fields, read_frame
 from gqs.model.classifier import Classifier, load_classifier
-from gqs.report.appraise import Appraisal, appraise
-from gqs.report.blocks import Shown
+from gqs.report.appraise import Appraisal, AppraiseOptions, appraise
+from gqs.report.blocks import CaptionedFigure
 from gqs.report.palette import rendered
 from gqs.report.pictures import classified_field
 from gqs.runs.local import classify_fields
@@ -103,24 +103,26 @@ def run_demo(out: Path, *, seed: int, workers: int | None, bar: Bar, fields: int
             store,
             split,
             out / "report",
-            seed=seed,
-            title="gqs demo: fields that the network never saw",
-            notes=[
-                f"The sky is simulated. Quasars are enriched: {PER_FIELD} objects of each class "
-                "are added to every field, where a real one holds about one quasar to r = 20.5. "
-                "Numbers on this page are of this sky, not of SDSS."
-            ],
-            more=[figure],
-            history=trained.history,
-            reproduce={"command": f"gqs demo --seed {seed}", "fields": fields},
-            progress=progress,
+            AppraiseOptions(
+                seed=seed,
+                title="gqs demo: fields that the network never saw",
+                notes=[
+                    f"The sky is simulated. Quasars are enriched: {PER_FIELD} objects of each "
+                    "class are added to every field, where a real one holds about one quasar to "
+                    "r = 20.5. Numbers on this page are of this sky, not of SDSS."
+                ],
+                figures=[figure],
+                history=trained.history,
+                reproduce={"command": f"gqs demo --seed {seed}", "fields": fields},
+            ),
+            progress,
         )
     return Demo(appraisal, catalogue, picture, len(found), cutouts, model, time.monotonic() - begin)
 
 
 def _classified(
     classifier: Classifier, sky: Path, split: Table, workers: int | None, progress: Progress
-) -> tuple[Table, Shown]:
+) -> tuple[Table, CaptionedFigure]:
     """Detect and classify the sources of one field of the test side."""
     group = sorted(set(split["group"][split["split"] == "test"].tolist()))[0]
     fields, _ = group_fields(sorted((sky / "frames" / group).iterdir()))
@@ -130,4 +132,4 @@ def _classified(
     stack = align({band: read_frame(files[band]) for band in "gri"}, "gri")
     figure = classified_field(colour_picture(stack), found, f"Field {name}", wcs=stack.wcs)
     caption = f"One held-out field, {len(found)} detected sources classified by the network."
-    return found, Shown(figure, caption, caption, "jpg")
+    return found, CaptionedFigure(figure, caption, caption, "jpg")

@@ -67,7 +67,7 @@ def test_one_command_makes_the_papers_data_set(
 
     made = gqs(*paper(archive, out, run))
     assert made.returncode in (0, 3), made.stderr
-    assert " GB, " in made.stderr and " at 5 MB/s" in made.stderr  # said beforehand
+    assert "To fetch: " in made.stderr and " at 5 MB/s" in made.stderr  # said beforehand
     assert "Table 3" in made.stdout and " 9,208 " in made.stdout
     store = CutoutStore.open(out / "cutouts")
     assert (store.form, store.edge, store.bands) == ("paper", "paper", "gri")

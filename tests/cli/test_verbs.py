@@ -104,7 +104,7 @@ def test_evaluate_writes_a_report_and_its_numbers(work: Path) -> None:
     assert numbers["metrics"]["overall"]["accuracy"]["value"] == pytest.approx(right)
 
 
-def test_a_model_is_not_appraised_on_what_it_learned_from(work: Path, survey: Path) -> None:
+def test_a_model_is_not_evaluated_on_its_training_objects(work: Path, survey: Path) -> None:
     """Neither by another split nor through another store of the same sky; nor calibrated."""
     other = work / "other.parquet"
     gqs("split", work / "cutouts", "--scheme", "paper", "--seed", 2, "--out", other)
@@ -133,14 +133,14 @@ def test_the_packages_model_is_judged_on_any_simulated_sky(tmp_path: Path) -> No
     assert "With 8 whole fields the ratio is" in gqs("split", store).stdout
     done = gqs("evaluate", "package", store, "--out", tmp_path / "report", "--no-trees")
     assert done.returncode == 0, done.stderr
-    assert "never seen before" in done.stdout
+    assert "not seen before" in done.stdout
 
 
 def test_the_answer_names_the_side_that_was_judged(work: Path) -> None:
     words = ("evaluate", work / "model", work / "cutouts", "--out", work / "r", "--no-trees")
     assert "that it was trained on" in gqs(*words, "--side", "train").stdout
     assert "that chose its epoch" in gqs(*words, "--side", "validation").stdout
-    assert "never seen before" in gqs(*words).stdout
+    assert "not seen before" in gqs(*words).stdout
 
 
 def test_options_that_would_do_nothing_are_refused(work: Path, tmp_path: Path) -> None:

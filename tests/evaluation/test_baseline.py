@@ -1,4 +1,4 @@
-"""Boosted trees: right where the answer is known, tuned on the validation side alone."""
+"""Boosted trees: correct where the answer is known, tuned on the validation side alone."""
 
 import os
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from gqs import labels
 from gqs.errors import UsageError
-from gqs.evaluation.baseline import Options, _free_cores, boosted_trees, fit, measured
-from gqs.evaluation.matched import judge
+from gqs.evaluation.baseline import Options, _free_cores, boosted_trees, cutout_features, fit
+from gqs.evaluation.matched import match
 from gqs.tables import read
 
 NAMES = np.array(labels.CLASSES)
@@ -27,7 +27,7 @@ def blobs(n: int, seed: int, spread: float = 1.0):
 
 
 def test_near_the_best_that_can_be():
-    """Gaussian blobs: Bayes' rule is the nearest centre, right in Phi(sqrt(8)) and more."""
+    """Gaussian blobs: Bayes' rule is the nearest centre, accuracy Phi(sqrt(8)) and more."""
     features, classes, _ = blobs(1500, 0, 1.6)
     check, check_classes, _ = blobs(500, 1, 1.6)
     new, _, truth = blobs(2000, 2, 1.6)
@@ -105,7 +105,7 @@ def test_one_class_is_refused():
 
 @dataclass
 class Rendered:
-    """Gaussian sources in memory, as a store would give them."""
+    """Gaussian sources in memory."""
 
     index: Table
     pixels: np.ndarray
@@ -149,12 +149,12 @@ def test_from_cutouts_to_predictions():
     found = boosted_trees(store, split, grid=QUICK, progress=lambda *said: notes.append(said))
     test = np.asarray(split["split"]) == "test"
     assert found["objid"].tolist() == store.index["objid"][test].tolist()
-    assert judge(found, store.index).correct.mean() > 0.93
+    assert match(found, store.index).correct.mean() > 0.93
     assert notes[-1][:2] == (1, 1)
 
 
-def test_the_judged_side_teaches_nothing():
-    """With shuffled labels on the test side the trees say exactly the same."""
+def test_labels_of_the_test_side_have_no_influence():
+    """With shuffled labels on the test side the probabilities are the same."""
     store, other = rendered(), rendered()
     split = split_of(store)
     test = np.flatnonzero(np.asarray(split["split"]) == "test")
@@ -165,12 +165,12 @@ def test_the_judged_side_teaches_nothing():
 
 def test_pieces_join_in_order(monkeypatch):
     store = rendered(40)
-    whole = measured(store, np.arange(40))
-    monkeypatch.setattr("gqs.evaluation.baseline.AT_ONCE", 7)
-    np.testing.assert_array_equal(measured(store, np.arange(40)), whole)
+    whole = cutout_features(store, np.arange(40))
+    monkeypatch.setattr("gqs.evaluation.baseline.CHUNK", 7)
+    np.testing.assert_array_equal(cutout_features(store, np.arange(40)), whole)
 
 
-def test_masked_cutout_is_not_judged():
+def test_masked_cutout_has_no_class():
     store = rendered()
     split = split_of(store)
     row = int(np.flatnonzero(np.asarray(split["split"]) == "test")[2])

@@ -1,4 +1,4 @@
-"""Intervals: do they hold the truth as often as they say?"""
+"""Intervals contain the true value as often as their level says."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,8 @@ from sklearn.metrics import roc_auc_score
 
 from drawn import predictions, sample, truth_of
 from gqs.evaluation.intervals import bootstrap, resamplings, wilson
-from gqs.evaluation.matched import judge
-from gqs.evaluation.metrics import evaluate
-from gqs.evaluation.roc import Ranking, curves
+from gqs.evaluation.matched import match
+from gqs.evaluation.metrics import RankedScores, evaluate, roc_curves
 
 
 def share(hits):
@@ -36,7 +35,7 @@ def test_bootstrap_covers_a_known_binomial():
     assert 0.90 <= held / 300 <= 0.98  # 95 % +- 3 sigma of 300 trials, a little under as it is
 
 
-def test_grouped_bootstrap_sees_what_objects_of_a_field_share():
+def test_grouped_bootstrap_widens_for_correlated_objects_of_a_field():
     """Fields of wholly right and wholly wrong objects: the sample is 40 fields, not 1,600."""
     groups = np.repeat(np.arange(40), 40)
     hits = (np.random.default_rng(2).uniform(size=40) < 0.7).astype(float)[groups]
@@ -81,7 +80,7 @@ def test_weighted_area_is_scikit_learns():
     rng = np.random.default_rng(0)
     positive, score = rng.uniform(size=211) < 0.3, rng.integers(0, 9, 211) / 8  # many ties
     weights = np.concatenate(list(resamplings(211, None, 17, 0)))
-    found = Ranking(positive, score).area(weights)
+    found = RankedScores(positive, score).area(weights)
     expected = [roc_auc_score(positive, score, sample_weight=row) for row in weights]
     assert found.tolist() == pytest.approx(expected, abs=1e-12)
 
@@ -89,19 +88,19 @@ def test_weighted_area_is_scikit_learns():
 def test_area_of_separable_reversed_equal_and_random_scores():
     positive = np.repeat([True, False], [40, 25])
     once = np.ones((1, 65))
-    assert Ranking(positive, positive * 1.0).area(once)[0] == 1
-    assert Ranking(positive, ~positive * 1.0).area(once)[0] == 0
-    assert Ranking(positive, np.full(65, 0.5)).area(once)[0] == 0.5
+    assert RankedScores(positive, positive * 1.0).area(once)[0] == 1
+    assert RankedScores(positive, ~positive * 1.0).area(once)[0] == 0
+    assert RankedScores(positive, np.full(65, 0.5)).area(once)[0] == 0.5
     rng = np.random.default_rng(3)
     big = rng.uniform(size=20001) < 0.5
-    area = Ranking(big, rng.uniform(size=20001)).area(np.ones((1, 20001)))[0]
+    area = RankedScores(big, rng.uniform(size=20001)).area(np.ones((1, 20001)))[0]
     assert area == pytest.approx(0.5, abs=0.013)  # 3 sigma of 1 / sqrt(12 n / 4)
-    assert np.isnan(Ranking(np.ones(9, dtype=bool), np.arange(9.0)).area(np.ones((1, 9)))[0])
+    assert np.isnan(RankedScores(np.ones(9, dtype=bool), np.arange(9.0)).area(np.ones((1, 9)))[0])
 
 
 def test_curves_rise_from_corner_to_corner():
     table, truth = sample(300)
-    found = curves(judge(table, truth))
+    found = roc_curves(match(table, truth))
     assert list(found) == ["GALAXY", "QSO", "STAR", "macro", "micro"]
     for curve in found.values():
         assert (curve.fpr[0], curve.tpr[0], curve.fpr[-1], curve.tpr[-1]) == (0, 0, 1, 1)
@@ -113,4 +112,4 @@ def test_curves_rise_from_corner_to_corner():
 
 def test_no_curve_without_both_sides():
     table = predictions(np.tile([0.8, 0.1, 0.1], (6, 1)))
-    assert curves(judge(table, truth_of(table, np.zeros(6, dtype=int)))) == {}
+    assert roc_curves(match(table, truth_of(table, np.zeros(6, dtype=int)))) == {}

@@ -1,4 +1,4 @@
-"""What the page on a source says and draws, of sources whose numbers are given."""
+"""Texts and figures of the page about a source with given numbers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from astropy.table import Row, Table
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from gqs import labels
-from gqs.explain import figures
-from gqs.explain.page import _keys, _lead, _magnitudes
-from gqs.explain.sources import Explained
+from gqs.explain import panels
+from gqs.explain.page import _headline_numbers, _lead, _magnitudes
+from gqs.explain.sources import Explanation
 
 
 def row(**others: float) -> Row:
@@ -21,12 +21,12 @@ def row(**others: float) -> Row:
     return Table([values | others])[0]
 
 
-def source(one: Row, without: dict[str, float] | None = None, turn: float = 0.0) -> Explained:
+def source(one: Row, without: dict[str, float] | None = None, turn: float = 0.0) -> Explanation:
     north, east = (np.sin(turn), np.cos(turn)), (-np.cos(turn), np.sin(turn))
     left_out = {band: np.array([p, 0.0, 1 - p]) for band, p in (without or {}).items()}
     image, parts = np.zeros((2, 50, 50), np.float32), np.zeros((2, 50, 50), np.float32)
     picture = np.zeros((50, 50, 3), np.uint8)
-    return Explained(one, image, "gr", picture, north, east, left_out, parts, 1.0, [])
+    return Explanation(one, image, "gr", picture, north, east, left_out, parts, 1.0, [])
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def source(one: Row, without: dict[str, float] | None = None, turn: float = 0.0)
     ],
 )
 def test_a_band_is_named_where_it_changes_something(without: dict[str, float], said: str) -> None:
-    assert _lead(source(row(), without)) == f"Judged as GALAXY with a probability of {said}"
+    assert _lead(source(row(), without)) == f"Classified as GALAXY with a probability of {said}"
 
 
 def test_an_error_that_two_decimals_cannot_show_has_more() -> None:
@@ -52,13 +52,13 @@ def test_an_error_that_two_decimals_cannot_show_has_more() -> None:
     assert columns == ["", "g", "r", "g−r"]
     assert aperture == ["aperture", "15.258 ± 0.002", "14.50 ± 0.01", "0.76"]
     assert point == ["PSF", "15.900 ± 0.004", "– ± –", "–"]
-    (key,) = (key for key in _keys(source(row(magerr_r=0.0004))) if key.name == "r")
+    (key,) = (key for key in _headline_numbers(source(row(magerr_r=0.0004))) if key.name == "r")
     assert (key.value, key.note) == ("14.5012", "± 0.0004 mag")
 
 
 @pytest.mark.parametrize("degrees", range(0, 360, 30))
 def test_the_letters_of_the_compass_are_inside_the_picture(degrees: int) -> None:
-    figure = figures.bands(source(row(), turn=np.radians(degrees)))
+    figure = panels.band_panels(source(row(), turn=np.radians(degrees)))
     FigureCanvasAgg(figure).draw()
     ax = figure.axes[0]
     frame = ax.get_window_extent()

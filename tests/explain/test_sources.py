@@ -1,4 +1,4 @@
-"""Sources found on frames, and the page that says why; through the verb as well."""
+"""Sources selected on frames and explained, also by the command line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gqs.cli.app import app
 from gqs.cutouts.channels import to_channels
 from gqs.cutouts.preprocessing import Preprocessing
 from gqs.errors import UsageError
-from gqs.explain.sources import WORDS, Wanted, explain
+from gqs.explain.sources import FLAG_WORDS, SourceSelection, explain
 from gqs.files import sha256
 from gqs.labels import PROBABILITY_COLUMNS
 from gqs.model import novelty
@@ -34,11 +34,11 @@ def frames(survey: Path) -> list[Path]:
 
 
 def test_every_flag_has_words() -> None:
-    assert list(WORDS) == list(Flag)
+    assert list(FLAG_WORDS) == list(Flag)
 
 
 def with_examples(bare: Classifier) -> Classifier:
-    """The same model with its two optional files, of drawn stars."""
+    """The same model with novelty distances and examples, from drawn stars."""
     images, classes = stars(60), np.arange(60) % 3
     embedding = embed(bare.network, to_channels(Preprocessing("flux", "ugriz", "linear"), images))[
         1
@@ -70,9 +70,9 @@ def test_a_source_is_the_same_by_name_position_and_pixel(
     table = full.classify_field(frames(survey))
     row = table[table["class"] != ""][5]
     objid, ra, dec = int(row["objid"]), float(row["ra"]), float(row["dec"])
-    (one,) = explain(full, frames(survey), Wanted(objid=[objid]))
-    (two,) = explain(full, frames(survey), Wanted(radec=(ra, dec)))
-    (three,) = explain(full, frames(survey), Wanted(xy=(row["x"] + 1, row["y"] - 1)))
+    (one,) = explain(full, frames(survey), SourceSelection(objid=[objid]))
+    (two,) = explain(full, frames(survey), SourceSelection(radec=(ra, dec)))
+    (three,) = explain(full, frames(survey), SourceSelection(xy=(row["x"] + 1, row["y"] - 1)))
     for found in (one, two, three):
         assert int(found.row["objid"]) == objid
         np.testing.assert_allclose(found.probabilities, [row["p_galaxy"], row["p_qso"],
@@ -83,9 +83,9 @@ def test_a_source_is_the_same_by_name_position_and_pixel(
         pytest.approx(0, abs=1e-3)
     )
     with pytest.raises(UsageError, match="is none of the"):
-        explain(full, frames(survey), Wanted(objid=[7]))
-    with pytest.raises(UsageError, match="lies on none of the frames"):
-        explain(full, frames(survey), Wanted(radec=((ra + 90) % 360, dec)))
+        explain(full, frames(survey), SourceSelection(objid=[7]))
+    with pytest.raises(UsageError, match="outside the frames"):
+        explain(full, frames(survey), SourceSelection(radec=((ra + 90) % 360, dec)))
 
     out = tmp_path / "why.html"
     words = ["explain", *map(str, frames(survey)), "--model", str(full.folder), "--json"]
@@ -115,12 +115,12 @@ def test_a_source_is_the_same_by_name_position_and_pixel(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--ra", "10", "--out", "why.html"], "--ra is needed with --dec"),
-        (["--objid", "1", "--x", "1", "--y", "2", "--out", "why.html"], "Name sources by one of"),
-        (["--objid", "1", "--out", "why.pdf"], "a page must end in"),
-        (["--objid", "1", "--out", "why.html"], "Name frames, or fields to fetch"),
+        (["--ra", "10", "--out", "why.html"], "--dec"),
+        (["--objid", "1", "--x", "1", "--y", "2", "--out", "why.html"], "one of --objid"),
+        (["--objid", "1", "--out", "why.pdf"], "why.pdf"),
+        (["--objid", "1", "--out", "why.html"], "frames"),
     ],
 )
-def test_what_cannot_be_asked_is_refused(words: list[str], said: str) -> None:
+def test_contradicting_options_are_refused(words: list[str], said: str) -> None:
     done = CliRunner().invoke(app, ["explain", *words])
     assert isinstance(done.exception, UsageError) and said in str(done.exception)

@@ -8,7 +8,7 @@ from scipy.special import softmax
 from scipy.stats import binom
 
 from gqs.errors import UsageError
-from gqs.evaluation.binning import merged_edges, placed
+from gqs.evaluation.binning import bin_number, merged_edges
 from gqs.probability import conformal
 
 
@@ -88,5 +88,5 @@ def test_bins_are_merged_until_each_holds_enough_of_every_group() -> None:
     member = np.array([0, 1, 0, 1, 0, 1, 1])
     inner = merged_edges(values, member, (1.0, 2.0, 3.0, 4.0, 5.0), 1)
     np.testing.assert_array_equal(inner, [2.0, 4.0])
-    np.testing.assert_array_equal(placed(values, inner), [0, 0, 1, 1, 2, 2, -1])
+    np.testing.assert_array_equal(bin_number(values, inner), [0, 0, 1, 1, 2, 2, -1])
     assert not len(merged_edges(values, member, (1.0, 2.0), 4))

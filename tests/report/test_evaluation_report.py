@@ -1,4 +1,4 @@
-"""The page: stands alone, says what was measured, and runs nothing that comes from data."""
+"""The evaluation report: a self-contained page with the measured numbers, and no script."""
 
 import json
 import re
@@ -11,12 +11,13 @@ import pytest
 from drawn import predictions, sample, truth_of
 from gqs import labels
 from gqs.errors import ResourceError
-from gqs.evaluation.matched import judge
-from gqs.evaluation.metrics import compare, measure
+from gqs.evaluation.comparison import compare
+from gqs.evaluation.matched import match
+from gqs.evaluation.metrics import measure
 from gqs.recipes import published
 from gqs.report import figures
-from gqs.report.blocks import Grid, Listing, Paragraph, Section, Shown
-from gqs.report.evaluation_report import headline, write_report
+from gqs.report.blocks import BulletList, CaptionedFigure, Grid, Paragraph, Section
+from gqs.report.evaluation_report import EvaluationReport, headline
 
 EVIL = '<script>alert(1)</script>"><img src=x onerror=alert(1)>&'
 
@@ -51,7 +52,7 @@ def found():
         table[column][:3] = np.nan
     table["class"][:3] = ""
     other, _ = sample(300, skill=0.7)
-    first, second = judge(table, truth), judge(other, truth)
+    first, second = match(table, truth), match(other, truth)
     return (
         first,
         measure(first, resamples=50),
@@ -62,10 +63,17 @@ def found():
 
 def write(out, found, **more):
     _, metrics, trees, gain = found
-    shown = Shown(figures.confusion_matrix(metrics.confusion), "A figure.", "What it shows.")
-    write_report(
-        out, "A report", metrics=metrics, figures=[shown], baseline=trees, comparison=gain, **more
+    figure = CaptionedFigure(
+        figures.confusion_matrix(metrics.confusion), "A figure.", "What it shows."
     )
+    EvaluationReport(
+        title="A report",
+        metrics=metrics,
+        figures=[figure],
+        baseline=trees,
+        comparison=gain,
+        **more,
+    ).write(out)
     return Page((out / "report.html").read_text("utf-8"))
 
 
@@ -75,8 +83,8 @@ def test_numbers_on_the_page_are_the_measured_ones(tmp_path, found):
     for value in (metrics.accuracy.value, trees.accuracy.value):
         assert f"{100 * value:.2f} %" in page.text
     assert f"{metrics.overall['auc'].value:.4f}" in page.text
-    assert "3 more could not be judged" in page.text
-    assert f"{gain.first_right:,} were right only with the network" in page.text
+    assert "3 more could not be classified" in page.text
+    assert f"{gain.first_right:,} are correct only with the network" in page.text
     assert headline(metrics) in page.text
 
 
@@ -88,7 +96,7 @@ def test_json_beside_the_page(tmp_path, found):
     assert numbers["reproduce"] == {"seed": "4"}
 
 
-def test_stands_alone(tmp_path, found):
+def test_page_is_self_contained(tmp_path, found):
     page = write(tmp_path, found)
     assert all(image["src"].startswith("data:image/") for image in page.of("img"))
     assert not page.of("link")
@@ -101,7 +109,7 @@ def test_stands_alone(tmp_path, found):
     assert "@import" not in html
 
 
-def test_text_from_data_runs_nothing(tmp_path, found):
+def test_text_from_data_is_escaped(tmp_path, found):
     section = Section(EVIL, [Paragraph(EVIL), Grid(EVIL, [EVIL, "n"], [[EVIL, EVIL]])])
     page = write(
         tmp_path,
@@ -109,7 +117,7 @@ def test_text_from_data_runs_nothing(tmp_path, found):
         notes=[EVIL],
         set_aside=[EVIL],
         reproduce={EVIL: EVIL},
-        sections=[section, Section("More", [Listing([EVIL])])],
+        sections=[section, Section("More", [BulletList([EVIL])])],
     )
     assert not page.of("script")
     assert not [a for tag, a in page.tags if any(key.startswith("on") for key in a)]
@@ -130,7 +138,7 @@ def test_accessible(tmp_path, found):
     assert {a["href"][1:] for a in page.of("a")} <= targets
 
 
-def test_beside_the_published(tmp_path, found):
+def test_published_values_are_compared(tmp_path, found):
     page = write(
         tmp_path, found, published=published.RESNET50_GQS._asdict() | {"recall/QSO": 0.9104}
     )
@@ -138,8 +146,8 @@ def test_beside_the_published(tmp_path, found):
         assert text in page.text
 
 
-def test_nothing_published_no_section(tmp_path, found):
-    assert "published figures" not in write(tmp_path, found).text
+def test_without_published_values_no_section(tmp_path, found):
+    assert "published values" not in write(tmp_path, found).text
 
 
 def test_long_lists_are_cut_on_the_page_and_whole_in_the_json(tmp_path, found):
@@ -150,18 +158,18 @@ def test_long_lists_are_cut_on_the_page_and_whole_in_the_json(tmp_path, found):
 
 def test_single_class_and_no_baseline(tmp_path):
     table = predictions(np.tile([0.8, 0.1, 0.1], (7, 1)))
-    alone = measure(judge(table, truth_of(table, np.zeros(7, dtype=int))), resamples=5)
-    write_report(tmp_path, "One class", metrics=alone)
+    alone = measure(match(table, truth_of(table, np.zeros(7, dtype=int))), resamples=5)
+    EvaluationReport(title="One class", metrics=alone).write(tmp_path)
     text = Page((tmp_path / "report.html").read_text()).text
     assert not re.search(r"\bnan", text)
-    assert "hardest" not in text
+    assert "lowest recall" not in text
 
 
 def test_one_field_has_no_interval_and_says_so(tmp_path):
     table, truth = sample(60)
     table["field"] = 5
-    metrics = measure(judge(table, truth), group="field", resamples=5)
-    write_report(tmp_path, "One field", metrics=metrics)
+    metrics = measure(match(table, truth), group="field", resamples=5)
+    EvaluationReport(title="One field", metrics=metrics).write(tmp_path)
     text = Page((tmp_path / "report.html").read_text()).text
     assert not re.search(r"\bnan", text)
     assert "No intervals: all objects are of one field" in text
@@ -177,7 +185,7 @@ def test_same_run_same_page(tmp_path, found):
 def test_full_disk_is_one_sentence_and_leaves_the_last_report(tmp_path, found):
     before = write(tmp_path, found).text
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # stands in for a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # as on a full disk
     try:
         with pytest.raises(ResourceError, match="Make room"):
             write(tmp_path, found, notes=["a second time"])

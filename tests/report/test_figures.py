@@ -1,4 +1,4 @@
-"""Figures: what they say is what was measured, and odd data do not stop them."""
+"""Figures show the measured numbers, in words too, and accept unusual data."""
 
 import re
 
@@ -9,10 +9,9 @@ from astropy.wcs import WCS
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from drawn import predictions, sample, truth_of
+from drawn import from_confusion, predictions, sample, truth_of
 from gqs import labels
-from gqs.evaluation.intervals import Estimate
-from gqs.evaluation.matched import judge
+from gqs.evaluation.matched import match
 from gqs.evaluation.metrics import measure
 from gqs.imaging.composite import SCALES, STRETCH, Q
 from gqs.report import figures, pictures
@@ -38,13 +37,13 @@ def plane(turn: float, dec: float, parity: int) -> WCS:
 
 
 @pytest.fixture(scope="module")
-def judged():
-    return judge(*sample(400))
+def matched():
+    return match(*sample(400))
 
 
 @pytest.fixture(scope="module")
-def metrics(judged):
-    return measure(judged, resamples=20)
+def metrics(matched):
+    return measure(matched, resamples=20)
 
 
 @pytest.fixture
@@ -60,11 +59,13 @@ def test_confusion_matrix_shows_counts_shares_and_the_commonest_mistake():
     said = words(figures.confusion_matrix(PAPER))
     for text in ("1,117", "914", "905", "97.0 %", "91.0 %", "88.6 %", "1,152"):
         assert text in said
-    assert "Commonest mistake: STAR taken for QSO (98)" in said
+    assert "Commonest error: STAR classified as QSO (98)" in said
 
 
 def test_confusion_matrix_of_a_faultless_network_and_of_an_absent_class():
-    assert "No object was mistaken" in words(figures.confusion_matrix(np.diag([4, 0, 7])))
+    assert "All objects are classified correctly" in words(
+        figures.confusion_matrix(np.diag([4, 0, 7]))
+    )
     assert "none" in words(figures.confusion_matrix(np.diag([4, 0, 7])))
 
 
@@ -78,8 +79,8 @@ def test_histogram_and_split_show_the_papers_counts():
     assert "25,402" in said
 
 
-def test_roc_names_every_area(judged, metrics):
-    said = words(figures.roc_curves(judged))
+def test_roc_names_every_area(matched, metrics):
+    said = words(figures.roc_curves(matched))
     for name in labels.CLASSES:
         assert f"{name}  {metrics.classes[name]['auc'].value:.4f}" in said
     assert f"Mean AUC {metrics.overall['auc'].value:.4f}" in said
@@ -97,9 +98,9 @@ def test_no_bins_at_all():
     rendered(figures.by_magnitude(()), "svg")
 
 
-def test_reliability_says_the_error(judged, metrics):
+def test_reliability_says_the_error(matched, metrics):
     gap = 100 * metrics.overall["ece"].value
-    assert f"{gap:.1f} points off" in words(figures.reliability_diagram(judged))
+    assert f"Calibration error: {gap:.1f} points" in words(figures.reliability_diagram(matched))
 
 
 def test_history_marks_the_best_epoch():
@@ -109,16 +110,9 @@ def test_history_marks_the_best_epoch():
     rendered(figures.training_history(history), "svg")
 
 
-def test_accuracies_name_the_leader():
-    found = {"trees": Estimate(0.86, 0.84, 0.88), "network": Estimate(0.921, 0.91, 0.93)}
-    said = words(figures.accuracies(found, published=0.9241))
-    assert "network leads by 6.1 points" in said
-    assert "published" in said
-
-
 def test_single_class_stops_no_figure():
     table = predictions(np.tile([0.8, 0.1, 0.1], (7, 1)))
-    alone = judge(table, truth_of(table, np.zeros(7, dtype=int)))
+    alone = match(table, truth_of(table, np.zeros(7, dtype=int)))
     for figure in (figures.roc_curves(alone), figures.reliability_diagram(alone)):
         rendered(figure, "svg")
     rendered(figures.by_magnitude(measure(alone, resamples=5).by_r), "svg")
@@ -137,6 +131,34 @@ def test_letters_on_white_can_be_read():
             channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4
         )
         assert 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05) >= 4.5, name
+
+
+def test_alternative_texts_have_the_numbers():
+    matched = match(*sample(300))
+    metrics = measure(matched, resamples=5)
+    shown = figures.result_figures(matched, metrics)
+    assert len(shown) == 5
+    assert f"{metrics.confusion[2][1]:,} as QSO" in shown[0].alt
+    assert f"STAR {metrics.classes['STAR']['auc'].value:.4f}" in shown[1].alt
+    part = metrics.by_r[2]
+    assert f"{part.low:g} to {part.high:g} {100 * part.accuracy.value:.0f} %" in shown[2].alt
+    assert all(figure.caption for figure in shown)
+
+
+def test_no_magnitudes_no_such_figures():
+    matched = match(*from_confusion(PAPER))
+    shown = figures.result_figures(matched, measure(matched, resamples=5))
+    assert len(shown) == 3
+    assert "of 1,152 GALAXY 1,117 as GALAXY, 27 as QSO, 8 as STAR" in shown[0].alt
+
+
+def test_alternative_texts_of_data_and_history():
+    counts = dict(zip(labels.CLASSES, (1152, 1004, 1021), strict=True))
+    first, second = figures.data_figures(counts, {"train": counts, "test": counts})
+    assert "1,152 GALAXY, 1,004 QSO, 1,021 STAR" in first.alt
+    assert "test: 1,152 GALAXY" in second.alt
+    history = {"epoch": [1, 2], "train_loss": [1, 0.7], "validation_loss": [0.9, 0.61]}
+    assert "0.610, epoch 2" in figures.history_figure(history).alt
 
 
 class TestPictures:
@@ -172,23 +194,27 @@ class TestPictures:
 
     def test_gallery_says_which_class_is_not_there(self, fluxes):
         said = words(pictures.cutouts_by_class(fluxes, "ugriz", ["STAR"] * 9 + ["QSO"] * 2))
-        assert "none here" in said
+        assert "none" in said
         assert '20" a side' in said
 
-    def test_worst_mistakes_come_first(self, judged, fluxes):
-        rows = pictures.worst(judged, 11)
-        assert not judged.correct[rows].any()
-        given = judged.probability[rows, judged.truth[rows]]
+    def test_worst_mistakes_come_first(self, matched, fluxes):
+        rows = pictures.worst_errors(matched, 11)
+        assert not matched.correct[rows].any()
+        given = matched.probability[rows, matched.truth[rows]]
         assert (np.diff(given) >= 0).all()
-        assert given[0] == judged.probability[np.arange(400), judged.truth][~judged.correct].min()
-        said = words(pictures.mistakes(fluxes[: len(rows)], "ugriz", judged, rows))
-        assert f"taken for {labels.CLASSES[judged.decided[rows[0]]]}" in said
+        assert (
+            given[0] == matched.probability[np.arange(400), matched.truth][~matched.correct].min()
+        )
+        said = words(pictures.errors_by_class(fluxes[: len(rows)], "ugriz", matched, rows))
+        assert f"classified as {labels.CLASSES[matched.decided[rows[0]]]}" in said
 
     def test_no_mistakes(self, fluxes):
         table = predictions(np.tile([0.8, 0.1, 0.1], (7, 1)))
-        alone = judge(table, truth_of(table, np.zeros(7, dtype=int)))
-        said = words(pictures.mistakes(fluxes[:0], "ugriz", alone, pictures.worst(alone)))
-        assert "No object is misclassified" in said
+        alone = match(table, truth_of(table, np.zeros(7, dtype=int)))
+        said = words(
+            pictures.errors_by_class(fluxes[:0], "ugriz", alone, pictures.worst_errors(alone))
+        )
+        assert "All objects are classified correctly" in said
 
     def test_classified_field_counts_every_source(self):
         table, _ = sample(30)
@@ -200,7 +226,7 @@ class TestPictures:
         figure = pictures.classified_field(picture, table, "Field 3918-3-213 $x^")
         said = words(figure)
         assert "30 sources" in said
-        counts = re.findall(r"(?:GALAXY|QSO|STAR|judged)  \d+", said)
+        counts = re.findall(r"(?:GALAXY|QSO|STAR|classified)  \d+", said)
         assert sum(int(count.split()[1]) for count in set(counts)) == 30
         assert rendered(figure, "jpg")[:3] == b"\xff\xd8\xff"
 

@@ -1,4 +1,4 @@
-"""The page of mistakes: which are on it, in what order, and with what beside them."""
+"""The page of mistakes: which objects it has, in what order, with which details."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from pathlib import Path
 import numpy as np
 
 from drawn import sample
-from gqs.evaluation.matched import judge
-from gqs.report.mistakes import AT_ONCE, pairs, write_mistakes
+from gqs.evaluation.matched import match
+from gqs.report.mistakes import CHUNK, ClassifiedCutouts, mistake_groups, write_mistakes
 from gqs.tables import Flag
 
 
 def test_each_pair_has_its_most_confident_mistakes_first(tmp_path: Path) -> None:
     predictions, truth = sample(900, seed=3)
-    judged = judge(predictions, truth)
-    said = judged.probability.max(axis=1)
-    found = list(pairs(judged, most=20))
-    wrong = np.flatnonzero(~judged.correct)
-    assert sum(count for _, _, count, _ in found) == len(wrong)
-    for _, _, count, rows in found:
-        assert len(rows) == min(count, 20) and (np.diff(said[rows]) <= 0).all()
-        assert np.isin(rows, wrong).all()
+    matched = match(predictions, truth)
+    said = matched.probability.max(axis=1)
+    groups = mistake_groups(matched, 20)
+    wrong = np.flatnonzero(~matched.correct)
+    assert sum(group.count for group in groups) == len(wrong)
+    for group in groups:
+        assert len(group.rows) == min(group.count, 20)
+        assert (np.diff(said[group.rows]) <= 0).all()
+        assert np.isin(group.rows, wrong).all()
 
     asked: list[int] = []
 
@@ -33,38 +34,37 @@ def test_each_pair_has_its_most_confident_mistakes_first(tmp_path: Path) -> None
         cutouts[0, 2, :9] = np.nan
         return cutouts
 
-    flags = np.full(len(judged), int(Flag.UNLIKE | Flag.EDGE), dtype=np.int32)
-    positions = np.stack([np.full(len(judged), 33.25), np.full(len(judged), -1.5)], axis=1)
-    path = write_mistakes(
-        tmp_path, judged, images, "griz", flags=flags, positions=positions, most=20
-    )
+    flags = np.full(len(matched), int(Flag.UNLIKE | Flag.EDGE), dtype=np.int32)
+    positions = np.stack([np.full(len(matched), 33.25), np.full(len(matched), -1.5)], axis=1)
+    cutouts = ClassifiedCutouts(images, "griz", flags, positions)
+    path = write_mistakes(tmp_path, matched, cutouts, limit=20)
     page = path.read_text()
     cards = re.findall(r'class="card" style="--sure: (\d+); --bright: (\d+); --far: (\d+)"', page)
-    shown = sum(len(rows) for *_, rows in found)
-    assert len(cards) == shown == sum(asked) and max(asked) <= AT_ONCE
+    shown = sum(len(rows) for rows in (group.rows for group in groups))
+    assert len(cards) == shown == sum(asked) and max(asked) <= CHUNK
     for places in zip(*cards, strict=True):
         assert sorted(map(int, places)) == list(range(shown))
     assert page.count("EDGE, UNLIKE") == shown and "<script" not in page
     assert page.count("tools/explore/summary.aspx?ra=33.250000&amp;dec=-1.500000") == shown
-    rows = np.concatenate([rows for *_, rows in found])
-    brightest = int(rows[np.argsort(judged.r[rows])[0]])
+    rows = np.concatenate([rows for rows in (group.rows for group in groups)])
+    brightest = int(rows[np.argsort(matched.r[rows])[0]])
     card = next(part for part in page.split('<div class="card"') if "--bright: 0;" in part)
-    assert f">{judged.objid[brightest]}</a>" in card
+    assert f">{matched.objid[brightest]}</a>" in card
 
 
-def test_simulated_objects_have_no_link_and_no_mistake_is_said(tmp_path: Path) -> None:
+def test_simulated_objects_have_no_link_and_no_mistakes_are_stated(tmp_path: Path) -> None:
     predictions, truth = sample(300, seed=4)
     predictions["run"] = 60001
-    judged = judge(predictions, truth)
-    nothing = np.zeros(len(judged), dtype=np.int32)
-    where = np.zeros((len(judged), 2))
+    matched = match(predictions, truth)
+    nothing = np.zeros(len(matched), dtype=np.int32)
+    where = np.zeros((len(matched), 2))
 
     def images(rows: np.ndarray) -> np.ndarray:
         return np.zeros((len(rows), 3, 50, 50), np.uint8)
 
-    page = write_mistakes(tmp_path, judged, images, "gri", flags=nothing, positions=where)
+    page = write_mistakes(tmp_path, matched, ClassifiedCutouts(images, "gri", nothing, where))
     assert "explore" not in page.read_text()
     truth["class"] = predictions["class"]
-    right = judge(predictions, truth)
-    page = write_mistakes(tmp_path, right, images, "gri", flags=nothing, positions=where)
-    assert "No object is misclassified" in page.read_text()
+    right = match(predictions, truth)
+    page = write_mistakes(tmp_path, right, ClassifiedCutouts(images, "gri", nothing, where))
+    assert "All objects are classified correctly" in page.read_text()

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from gqs.evaluation.intervals import Estimate
-from gqs.evaluation.matched import Judged
+from gqs.evaluation.matched import MatchedPredictions
 from gqs.reproduce.aggregate import Uncertainty, holm, pool, unpaired_difference
 from gqs.reproduce.results import PooledVariance, Spread
 
 
-def judged(right: np.ndarray, objid: np.ndarray | None = None) -> Judged:
+def judged(right: np.ndarray, objid: np.ndarray | None = None) -> MatchedPredictions:
     n = len(right)
     truth = np.arange(n) % 3
     decided = np.where(right, truth, (truth + 1) % 3)
     nothing = np.full(n, np.nan)
-    return Judged(
+    return MatchedPredictions(
         np.arange(n, dtype=np.uint64) if objid is None else objid,
         truth,
         decided,
@@ -83,8 +83,8 @@ def test_a_difference_is_paired_object_by_object_whatever_their_order() -> None:
     second[np.flatnonzero(first)[:5]] = False
     other = judged(second)
     order = np.random.default_rng(6).permutation(1000)
-    names = ("objid", "truth", "decided", "probability", "r", "redshift", "place")
-    shuffled = Judged(**{name: getattr(other, name)[order] for name in names})
+    names = ("objid", "truth", "decided", "probability", "r", "redshift", "field_id")
+    shuffled = MatchedPredictions(**{name: getattr(other, name)[order] for name in names})
     found = Uncertainty(PooledVariance(0.0, 0)).difference([judged(first)], [shuffled])
     assert found.value == pytest.approx(0.005)
     assert (found.high - found.low) / 2 == pytest.approx(1.96 * np.sqrt(0.005 / 1000), rel=0.15)

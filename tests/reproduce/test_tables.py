@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -19,8 +18,8 @@ from gqs.errors import UsageError
 from gqs.executors import Progress, no_progress
 from gqs.networks import zoo
 from gqs.recipes import published
-from gqs.report.blocks import Cell, Facts, Grid, Listing, Paragraph, Section
-from gqs.reproduce import ablations, document, hypotheses, markup, timing
+from gqs.report.blocks import Cell
+from gqs.reproduce import ablations, document, hypotheses, timing
 from gqs.reproduce import tables as grids
 from gqs.reproduce.aggregate import gather
 from gqs.reproduce.plan import Options
@@ -231,33 +230,3 @@ def test_the_clock_is_kept_apart(two_seeds: Path, store: CutoutStore) -> None:
     document.write_documents(results(store, two_seeds), two_seeds)
     for name in ("tables.md", "tables.tex", "results.json"):
         assert "seconds" not in (two_seeds / name).read_text("utf-8")
-
-
-def test_latex_is_balanced_and_escaped() -> None:
-    nasty = "50 % of A&B_c #1 {x} \\y ~ ^ $5 < > ± − –"
-    grid = Grid(nasty, ["a_b", "%", "&"], [[nasty, Cell("1", "0 to 2 %"), "x & y"], ["r", "–", ""]])
-    sections = [Section(nasty, [Paragraph(nasty), grid, Listing([nasty]), Facts([("k_1", "v#")])])]
-    text = markup.write(markup.Latex(), nasty, nasty, sections, lambda shown: "figure.png")
-    begun = re.findall(r"\\begin\{(\w+)\}", text)
-    ended = re.findall(r"\\end\{(\w+)\}", text)
-    assert sorted(begun) == sorted(ended)
-    bare = re.sub(r"\\[\\%&_#${}]", "", text)
-    assert bare.count("{") == bare.count("}")
-    assert "%" not in bare
-    assert "#" not in bare
-    body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
-    rows = [line for line in body.splitlines() if line.endswith(r"\\")]
-    assert len(rows) == 3
-    for row in rows:
-        assert len(re.findall(r"(?<!\\)&", row)) == 2  # three cells
-    assert all(ord(sign) < 128 for sign in body)
-
-
-def test_markdown_tables_have_as_many_cells_as_columns() -> None:
-    grid = Grid("A | B", ["x|y", "n"], [["a|b", Cell("1", "0 to 2")], ["*c*", "–"]])
-    text = markup.write(
-        markup.Markdown(), "T", "lead", [Section("S", [grid])], lambda shown: "f.png"
-    )
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert [len(re.findall(r"(?<!\\)\|", line)) for line in lines] == [3, 3, 3, 3]
-    assert "| a\\|b | 1 (0 to 2) |" in text

@@ -26,6 +26,7 @@ from gqs.archive.releases import DEFAULT, Release, checked_address, find
 from gqs.errors import GqsError, IntegrityError, ResourceError, UsageError
 from gqs.executors import Progress, no_progress
 from gqs.files import disk_errors, sha256
+from gqs.formatting import size
 from gqs.surveys.sdss import FrameName
 
 CONNECTIONS: Final = 8
@@ -269,7 +270,7 @@ def _collect(
             reported = now
             speed = crew.bytes / max(now - begin, 1e-3) / 1e6
             aside = f", {len(report.set_aside)} set aside" if report.set_aside else ""
-            note = f"{crew.bytes / 1e6:,.1f} MB, {speed:,.1f} MB/s{aside}"
+            note = f"{size(crew.bytes)}, {speed:,.1f} MB/s{aside}"
             progress(total - crew.left, total, note)
     return missing
 

@@ -29,6 +29,7 @@ from gqs.cli.options import (
 )
 from gqs.cli.progress import progress_bar
 from gqs.errors import BadInputError, GqsError, UsageError
+from gqs.formatting import plural, size
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -179,7 +180,7 @@ def query(options: QueryOptions) -> None:
         from gqs.archive import casjobs, skyserver
 
         rows = (casjobs if options.via == "casjobs" else skyserver).count(request, **address)
-        lines.append(f"-- {rows} row{'s' * (rows != 1)}")
+        lines.append(f"-- {plural(rows, 'row')}")
         print_result(lines, values | {"rows": rows}, options.as_json)
         return
     _run_query(request, address, options)
@@ -369,7 +370,7 @@ def fetch(options: FetchOptions) -> None:
 def _plan_lines(planned: Plan, folder: Path) -> list[str]:
     lines = [
         f"{planned.to_come} of {planned.wanted} frames to fetch into {folder}, "
-        f"{planned.bytes / 1e6:,.1f} MB; {planned.here} are on disk."
+        f"{size(planned.bytes)}; {planned.here} are on disk."
     ]
     if planned.to_come > planned.asked:
         sample = f"{planned.asked} of them" if planned.asked else "twenty real frames"
@@ -384,11 +385,11 @@ def _fetched_line(report: FetchReport, wanted: int, folder: Path) -> str:
     if on_disk == wanted and not report.fetched:
         return f"All {wanted} frames are on disk ({folder})."
     line = f"{on_disk} of {wanted} frames in {folder}: {report.fetched} fetched"
-    size, transferred = (f"{count / 1e6:,.1f} MB" for count in (report.size, report.bytes))
+    held, transferred = size(report.size), size(report.bytes)
     if report.fetched:
         speed = report.bytes / max(report.seconds, 1e-3) / 1e6
-        line += f", {size} in {report.seconds:.1f} s, {speed:.1f} MB/s"
-    return f"{line}." if transferred == size else f"{line}; {transferred} were transferred."
+        line += f", {held} in {report.seconds:.1f} s, {speed:.1f} MB/s"
+    return f"{line}." if transferred == held else f"{line}; {transferred} were transferred."
 
 
 def _next_command(report: FetchReport, folder: Path, catalog: Path | None) -> list[str]:

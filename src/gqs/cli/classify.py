@@ -29,6 +29,7 @@ from gqs.cli.progress import progress_bar
 from gqs.cli.provenance import provenance
 from gqs.errors import BadInputError, UsageError, worst
 from gqs.files import only_writer
+from gqs.formatting import plural
 
 if TYPE_CHECKING:
     import numpy as np
@@ -281,7 +282,7 @@ def _classify_to_file(
     counts = Counter({name or "not classified": count for name, count in counts.items()})
     number = len(report.parts)
     lines = [
-        f"{counts.total():,} objects in {_fields(number)}: {_listed(counts)}.",
+        f"{counts.total():,} objects in {plural(number, 'field')}: {_listed(counts)}.",
         *([f"{len(set_aside):,} set aside."] if set_aside else []),
         *missing_bands(Counter(report.lacking.values()), number),
         *summary,
@@ -348,10 +349,10 @@ def survey_lines(report: SurveyReport, summary: list[str]) -> list[str]:
     duplicates = report.rows - report.objects
     return [
         *([] if report.fields else ["No field could be classified."]),
-        f"{report.objects:,} objects in {_fields(report.fields)}: "
+        f"{report.objects:,} objects in {plural(report.fields, 'field')}: "
         f"{_listed(_by_class(report)) or 'none'}.",
         f"{duplicates:,} more rows repeat objects where fields overlap (primary is false).",
-        f"{_fields(report.now)} in this run, {report.fields - report.now:,} before, "
+        f"{plural(report.now, 'field')} in this run, {report.fields - report.now:,} before, "
         f"{len(report.set_aside):,} set aside{rate}.",
         *missing_bands(report.lacking, report.fields),
         *(summary if report.fields else []),
@@ -385,10 +386,6 @@ def _by_class(report: SurveyReport) -> dict[str, int]:
 
 def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
-
-
-def _fields(number: int) -> str:
-    return f"{number:,} field{'s'[: number != 1]}"
 
 
 def missing_bands(lacking: Mapping[str, int], fields: int) -> list[str]:

@@ -72,7 +72,7 @@ def explain(options: ExplainOptions) -> None:
       gqs explain --field 3918-3-213 --objid 2543018311884804 --out why.html
     """
     from gqs.explain.page import write_page
-    from gqs.explain.sources import Wanted
+    from gqs.explain.sources import SourceSelection
     from gqs.explain.sources import explain as explain_sources
     from gqs.model.classifier import load_classifier
     from gqs.probability.priors import find_prior, holds_for
@@ -86,8 +86,8 @@ def explain(options: ExplainOptions) -> None:
     frames = gather_frames(source, classifier.bands)
     radec = None if options.ra is None or options.dec is None else (options.ra, options.dec)
     xy = None if options.x is None or options.y is None else (options.x, options.y)
-    wanted = Wanted(objid=options.objid or (), radec=radec, xy=xy)
-    explained = explain_sources(classifier, frames.paths, wanted, prior)
+    selection = SourceSelection(objid=options.objid or (), radec=radec, xy=xy)
+    explained = explain_sources(classifier, frames.paths, selection, prior)
     numbers = write_page(options.out, classifier, explained, prior)
     lines = [
         *(f"objid {source.row['objid']}: {_summary(source.as_dict())}" for source in explained),

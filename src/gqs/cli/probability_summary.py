@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gqs.errors import UsageError
+from gqs.formatting import percent, percent_interval, plural
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -91,9 +92,8 @@ class ProbabilityOptions:
 
     def _prior_lines(self, table: Table) -> list[str]:
         """The mix of classes that the probabilities are for."""
-        from gqs.evaluation.matched import numbers
         from gqs.probability.priors import holds_for, near_plane
-        from gqs.tables import Flag
+        from gqs.tables import Flag, float_column
 
         lines = [holds_for(self.prior)]
         if self.prior is None:
@@ -101,14 +101,14 @@ class ProbabilityOptions:
         missed = int(((table["flags"] & int(Flag.NO_PRIOR)) > 0).sum())
         if missed:
             lines.append(
-                f"{_objects(missed)} without an r magnitude: the prior is not applied (flag "
-                "NO_PRIOR)."
+                f"{plural(missed, 'object')} without an r magnitude: the prior is not applied "
+                "(flag NO_PRIOR)."
             )
-        low = near_plane(numbers(table, "ra"), numbers(table, "dec"))
+        low = near_plane(float_column(table, "ra"), float_column(table, "dec"))
         if self.prior.name == "sky" and low:
             lines.append(
-                f"{_objects(low)} within 20 degrees of the galactic plane, where the star counts "
-                "are not valid: those at 20 degrees were used."
+                f"{plural(low, 'object')} within 20 degrees of the galactic plane, where the star "
+                "counts are not valid: those at 20 degrees were used."
             )
         return lines
 
@@ -136,8 +136,8 @@ class ProbabilityOptions:
         if without:
             which = ", ".join(sorted({str(name) for name in without}))
             lines.append(
-                f"{_objects(len(without))} without a set: classified with the bands {which}, for "
-                "which the model has no validation objects."
+                f"{plural(len(without), 'object')} without a set: classified with the bands "
+                f"{which}, for which the model has no validation objects."
             )
         return lines
 
@@ -157,20 +157,23 @@ class ProbabilityOptions:
                 f"Candidates: {self.candidates_out}, an empty list. Use a lower --purity.",
             ]
         count = len(listed.table)
-        lines = [f"{count} {limit.name} candidate{'s'[: count != 1]} with {facts}"]
+        lines = [f"{plural(count, f'{limit.name} candidate')} with {facts}"]
         if count:
-            lines.append(f"Purity from the list's own probabilities: {100 * listed.own:.0f} %.")
+            lines.append(f"Purity from the list's own probabilities: {percent(listed.own, 0)}.")
         if listed.left_out:
             named = ", ".join(f"{flag} {number}" for flag, number in listed.flagged.items())
-            lines.append(f"{_objects(listed.left_out)} not listed because of flags: {named}.")
+            lines.append(
+                f"{plural(listed.left_out, 'object')} not listed because of flags: {named}."
+            )
         if listed.outside:
             lines.append(
-                f"{_objects(listed.outside)} not listed: r magnitude unknown or outside that range."
+                f"{plural(listed.outside, 'object')} not listed: r magnitude unknown or outside "
+                "that range."
             )
         if listed.other_bands:
             lines.append(
-                f"{_objects(listed.other_bands)} not listed: classified with other bands than "
-                f"{listed.bands}. Classify such fields separately."
+                f"{plural(listed.other_bands, 'object')} not listed: classified with other bands "
+                f"than {listed.bands}. Classify such fields separately."
             )
         return [*lines, f"Candidates: {self.candidates_out}"]
 
@@ -192,12 +195,9 @@ def _candidates_file(out: Path, name: str, chosen: Path | None) -> Path:
     return path
 
 
-def _objects(count: int) -> str:
-    return f"{count:,} object{'s'[: count != 1]}"
-
-
 def _percent(estimate: Estimate) -> str:
-    return f"{100 * estimate.value:.0f} % ({100 * estimate.low:.0f} to {100 * estimate.high:.0f})"
+    ends = percent_interval(estimate.low, estimate.high, 0)
+    return f"{percent(estimate.value, 0)} ({ends})"
 
 
 def no_rows() -> Table:

@@ -11,6 +11,7 @@ import typer
 from gqs.cli.app import CLASSIFICATION, finish, print_result, verb
 from gqs.cli.options import OUTPUT, AsJson, option
 from gqs.errors import NetworkError
+from gqs.formatting import size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +43,11 @@ def export(options: ExportOptions) -> None:
     from gqs.model.export import export as write_onnx
 
     metadata = write_onnx(load_classifier(options.model), options.out, options.opset)
-    size = options.out.stat().st_size
-    lines = [f"{options.out}: {size / 1e6:.1f} MB, opset {options.opset}."]
+    n_bytes = options.out.stat().st_size
+    lines = [f"{options.out}: {size(n_bytes)}, opset {options.opset}."]
     described = ("images", "seeing", "probabilities", "calibration")
     lines += [f"{name}: {metadata[name]}." for name in described if name in metadata]
-    values = {"out": options.out, "bytes": size, "opset": options.opset, **metadata}
+    values = {"out": options.out, "bytes": n_bytes, "opset": options.opset, **metadata}
     print_result(lines, values, options.as_json)
 
 

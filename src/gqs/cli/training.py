@@ -16,6 +16,7 @@ from gqs.cli.app import TRAINING, print_result, verb
 from gqs.cli.options import OUTPUT, AsJson, Device, Seed, SplitFile, Store, option
 from gqs.cli.progress import progress_bar
 from gqs.errors import UsageError
+from gqs.formatting import percent
 
 MODEL_FOLDER = "Model folder that `gqs train` wrote, or `package` for the model in the package."
 OF_RECIPE = "  \\[default: the recipe's]"
@@ -182,7 +183,7 @@ def train(options: TrainOptions) -> None:
     best = result.metrics
     lines = [
         f"{recipe.network}, {len(result.history)} epochs; best on validation: epoch "
-        f"{best['epoch']}, accuracy {100 * best['accuracy']:.1f} % of {best['objects']} objects.",
+        f"{best['epoch']}, accuracy {percent(best['accuracy'])} of {best['objects']} objects.",
         f"Model: {options.out} (history.csv and history.svg list every epoch)",
         f"Next: gqs evaluate {options.out} {options.store} --out report",
     ]
@@ -295,7 +296,7 @@ def evaluate(options: EvaluateOptions) -> None:
     from gqs.cutouts.split import load
     from gqs.cutouts.store import CutoutStore
     from gqs.model.classifier import load_classifier
-    from gqs.report.appraise import appraise
+    from gqs.report.appraise import AppraiseOptions, appraise
 
     folder, store = model_folder(options.model), CutoutStore.open(options.store)
     history = folder / "history.csv"
@@ -305,13 +306,15 @@ def evaluate(options: EvaluateOptions) -> None:
             store,
             load(options.split or options.store / "split.parquet"),
             options.out,
-            side=options.side,
-            trees=options.trees,
-            seed=options.seed,
-            history=tables.read(history) if history.is_file() else None,
-            title=f"{folder.name} on the {options.side} side of {options.store.name}",
-            reproduce={"command": shlex.join(["gqs", *sys.argv[1:]])},
-            progress=progress,
+            AppraiseOptions(
+                side=options.side,
+                trees=options.trees,
+                seed=options.seed,
+                history=tables.read(history) if history.is_file() else None,
+                title=f"{folder.name} on the {options.side} side of {options.store.name}",
+                reproduce={"command": shlex.join(["gqs", *sys.argv[1:]])},
+            ),
+            progress,
         )
     values = {"report": evaluation.report, "metrics": evaluation.metrics.to_json()}
     values["baseline"] = evaluation.baseline.to_json() if evaluation.baseline else None

@@ -30,6 +30,7 @@ from gqs.cutouts.store import CutoutStore, StoreWriter
 from gqs.errors import BadInputError, IntegrityError, ResourceError, UsageError
 from gqs.executors import Progress, no_progress
 from gqs.executors.processes import LocalExecutor
+from gqs.formatting import percent
 from gqs.imaging import unpack
 from gqs.imaging.astrometry import celestial_wcs
 from gqs.imaging.composite import colour_cutouts
@@ -240,8 +241,8 @@ def _check_positions(cutouts: FieldCutouts) -> None:
     seen = float(np.mean(signal > _SIGMA * cutouts.noise[band]))
     if seen < _LEAST_SEEN:
         raise BadInputError(
-            f"only {seen:.0%} of {len(plane)} catalogued objects have any light at their position, "
-            "so the WCS or the catalogue is wrong; set aside. Solve the astrometry again."
+            f"only {percent(seen, 0)} of {len(plane)} catalogued objects have any light at their "
+            "position, so the WCS or the catalogue is wrong; set aside. Solve the astrometry again."
         )
 
 

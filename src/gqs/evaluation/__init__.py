@@ -1,1 +1,1 @@
-"""Paper 4.1 and beyond: how right the predictions are, in numbers, figures and one page."""
+"""Predictions compared with the truth: metrics with intervals, calibration, and a baseline."""

@@ -1,8 +1,8 @@
-"""What magnitudes alone can do: boosted trees on the same cutouts, which a network must beat.
+"""Baseline: gradient-boosted trees on magnitudes, which a network must beat.
 
-The usual way to part galaxies, quasars and stars without images (paper, section 1, refs. 7-10).
-The trees see aperture magnitudes, colours and concentration from the very pixels that the network
-sees, learn on the training side, and are tuned and stopped on the validation side only.
+Classification without images (paper, section 1, refs. 7-10): the trees use aperture magnitudes,
+colours and concentration from the same pixels as the network. They are fitted on the training
+side; options and number of rounds are chosen on the validation side.
 """
 
 from __future__ import annotations
@@ -23,22 +23,21 @@ from threadpoolctl import ThreadpoolController
 
 from gqs import labels, tables
 from gqs.errors import UsageError
-from gqs.evaluation.matched import numbers
 from gqs.executors import Progress, cpu_count, no_progress
 from gqs.files import hash_of
 from gqs.imaging.photometry import magnitude_features
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
-AT_ONCE: Final = 2048  # cutouts measured together: 100 MB in five bands
-STEP: Final = 20  # rounds of boosting between looks at the validation side
-PATIENCE: Final = 3  # looks without a better validation loss before it ends
+CHUNK: Final = 2048  # cutouts measured together: 100 MB in five bands
+STEP: Final = 20  # rounds of boosting between evaluations of the validation loss
+PATIENCE: Final = 3  # evaluations without a better validation loss before fitting stops
 MAX_ROUNDS: Final = 600
-ABSURD: Final = 100.0  # mag; SDSS writes -9999 or 9999 for what it did not measure
+NOT_MEASURED: Final = 100.0  # mag, and above; SDSS has -9999 or 9999 without a measurement
 
 
 class Options(NamedTuple):
-    """What is tuned on the validation side."""
+    """Options that are chosen on the validation side."""
 
     learning_rate: float
     max_leaf_nodes: int
@@ -49,7 +48,7 @@ GRID: Final = (Options(0.1, 31, 0.0), Options(0.1, 8, 1.0), Options(0.05, 16, 1.
 
 
 class Cutouts(Protocol):
-    """What is asked of a CutoutStore: its index, its bands, and the cutouts of some rows."""
+    """The part of a CutoutStore that is used here."""
 
     @property
     def index(self) -> Table: ...
@@ -62,7 +61,7 @@ class Cutouts(Protocol):
 
 @dataclass(frozen=True)
 class Trees:
-    """Boosted trees, fitted; `rounds` were best on the validation side."""
+    """Fitted boosted trees, and the number of rounds with the lowest validation loss."""
 
     model: HistGradientBoostingClassifier
     options: Options
@@ -71,18 +70,16 @@ class Trees:
     hash: str
 
     def probabilities(self, features: Array) -> Array:
-        """Judge by magnitudes: probabilities in the order of the labels: (n, 3); NaN in rows of
-        which nothing at all was measured.
-        """
-        found = np.zeros((len(features), len(labels.CLASSES)))
-        seen = np.isfinite(features).any(axis=1)
-        if seen.any():
-            stages = self.model.staged_predict_proba(features[seen])
+        """Class probabilities (n, 3) of features (n, k); NaN in rows without any measurement."""
+        probabilities = np.zeros((len(features), len(labels.CLASSES)))
+        measured = np.isfinite(features).any(axis=1)
+        if measured.any():
+            stages = self.model.staged_predict_proba(features[measured])
             with _free_cores():
                 best = next(p for i, p in enumerate(stages, 1) if i == self.rounds)
-            found[np.ix_(seen, self.model.classes_.astype(int))] = best
-        found[~seen] = np.nan
-        return found
+            probabilities[np.ix_(measured, self.model.classes_.astype(int))] = best
+        probabilities[~measured] = np.nan
+        return probabilities
 
 
 def fit(
@@ -95,14 +92,14 @@ def fit(
     grid: Sequence[Options] = GRID,
     progress: Progress = no_progress,
 ) -> Trees:
-    """Fit boosted trees; options and number of rounds are those best on the validation side."""
+    """Fit trees with the options and the number of rounds of the lowest validation loss."""
     truth, check = _indices(classes), _indices(validation_classes)
     if len(np.unique(truth)) < 2 or not len(check):
         raise UsageError(
-            f"Boosted trees need two classes to learn and objects to validate on; there are "
+            "Boosted trees need training objects of two classes and validation objects; there are "
             f"{len(truth)} training and {len(check)} validation objects."
         )
-    known = np.isin(check, truth)  # a class that training lacks cannot be validated
+    known = np.isin(check, truth)  # not classes that the training side lacks
     best: Trees | None = None
     for i, options in enumerate(grid):
         with _free_cores():
@@ -116,10 +113,10 @@ def fit(
 
 @contextlib.contextmanager
 def _free_cores() -> Iterator[None]:
-    """Leave busy cores alone: the same trees, in seconds where it could be many minutes.
+    """Limit OpenMP to cores without load, which can save minutes; the trees are the same.
 
-    OpenMP's threads wait for each other by turning round and round, so one that shares its core
-    with another process holds all of them up at each of a tree's many small steps.
+    OpenMP's threads wait for each other in busy loops, so a thread that shares its core with
+    another process delays all of them at each of the many small steps of a tree.
     """
     pools = ThreadpoolController().select(user_api="openmp")
     free = cpu_count() - round(os.getloadavg()[0])
@@ -136,38 +133,36 @@ def _boost(
     options: Options,
     seed: int,
 ) -> Trees:
-    """Boost until the validation loss has not improved for a while, and keep the best round."""
+    """Add rounds until the validation loss no longer improves; the best round is kept."""
     model = HistGradientBoostingClassifier(
         learning_rate=options.learning_rate,
         max_leaf_nodes=options.max_leaf_nodes,
         l2_regularization=options.l2,
-        early_stopping=False,  # its own would look at a part of the training side
+        early_stopping=False,  # would set aside a part of the training side
         warm_start=True,
         random_state=seed,
     )
     rounds, loss = 0, np.inf
     for count in range(STEP, MAX_ROUNDS + 1, STEP):
         model.set_params(max_iter=count).fit(features, truth)
-        now = log_loss(check, model.predict_proba(check_features), labels=model.classes_)
-        if now < loss:
-            rounds, loss = count, now
+        new_loss = log_loss(check, model.predict_proba(check_features), labels=model.classes_)
+        if new_loss < loss:
+            rounds, loss = count, new_loss
         elif count - rounds >= PATIENCE * STEP:
             break
     data = hashlib.sha256(features.tobytes() + truth.tobytes()).hexdigest()
     return Trees(model, options, rounds, float(loss), hash_of([options, rounds, seed, data]))
 
 
-def measured(
-    store: Cutouts,
-    rows: NDArray[np.int64],
-    progress: Progress = no_progress,
+def cutout_features(
+    store: Cutouts, rows: NDArray[np.int64], progress: Progress = no_progress
 ) -> Array:
-    """Measure magnitudes, colours and concentration on cutouts, some at a time: (n, k) features."""
+    """Magnitudes, colours and concentration of cutouts, measured in chunks: (n, k)."""
     parts = []
-    for first in range(0, len(rows), AT_ONCE):
-        some = rows[first : first + AT_ONCE]
-        parts.append(np.asarray(magnitude_features(store.images(some), store.bands)))
-        progress(first + len(some), len(rows), "magnitudes from cutouts")
+    for first in range(0, len(rows), CHUNK):
+        chunk = rows[first : first + CHUNK]
+        parts.append(np.asarray(magnitude_features(store.images(chunk), store.bands)))
+        progress(first + len(chunk), len(rows), "magnitudes from cutouts")
     return np.concatenate(parts).astype(np.float64)
 
 
@@ -180,19 +175,18 @@ def boosted_trees(
     grid: Sequence[Options] = GRID,
     progress: Progress = no_progress,
 ) -> Table:
-    """Train trees on a store's training side and judge another side: the network's yardstick."""
+    """Fit trees on the training side of a store and predict another side from its cutouts."""
     if store.form != "flux":
         raise UsageError(
-            "Magnitudes are measured on flux, and this store holds colour pictures. "
-            "Cut it with --form flux."
+            "Magnitudes need cutouts of flux, but this store holds colour pictures. Build it with "
+            "--form flux."
         )
-    names = dict(zip(split["objid"].tolist(), split["split"].tolist(), strict=True))
-    sides = np.array([names.get(objid, "") for objid in store.index["objid"].tolist()])
+    sides = _sides(store.index, split)
     rows = {name: np.flatnonzero(sides == name) for name in ("train", "validation", side)}
-    empty = [name for name, found in rows.items() if not len(found)]
-    if empty:
-        raise UsageError(f"The split has no {empty[0]} objects in this store. Split it again.")
-    features = {name: measured(store, found, progress) for name, found in rows.items()}
+    for name, of_side in rows.items():
+        if not len(of_side):
+            raise UsageError(f"The split has no {name} objects in this store. Split it again.")
+    features = {name: cutout_features(store, of_side, progress) for name, of_side in rows.items()}
     classes = np.asarray(store.index["class"]).astype(str)
     trees = fit(
         features["train"],
@@ -209,11 +203,11 @@ def boosted_trees(
 
 
 def catalogue_features(index: Table, bands: str) -> Array:
-    """Take magnitudes and colours of neighbouring bands from a catalogue: (n, 2k - 1) for k bands;
-    NaN where a magnitude is not one (SDSS writes -9999 or 9999).
-    """
-    columns = [numbers(index, band) for band in bands]
-    magnitudes = np.stack([np.where(np.abs(mag) < ABSURD, mag, np.nan) for mag in columns], axis=1)
+    """Magnitudes of k bands and colours of neighbouring bands from a catalogue, (n, 2k - 1)."""
+    columns = [tables.float_column(index, band) for band in bands]
+    magnitudes = np.stack(
+        [np.where(np.abs(mag) < NOT_MEASURED, mag, np.nan) for mag in columns], axis=1
+    )
     return np.concatenate([magnitudes, magnitudes[:, :-1] - magnitudes[:, 1:]], axis=1)
 
 
@@ -226,22 +220,27 @@ def catalogue_trees(
     seed: int = 0,
     grid: Sequence[Options] = GRID,
 ) -> Table:
-    """Train trees on a catalogue's own magnitudes, and judge another side."""
+    """Fit trees on the magnitudes of a catalogue and predict another side of the split."""
     lacking = [band for band in bands if band not in index.colnames]
     if lacking:
         raise UsageError(f"The catalogue has no magnitude {lacking[0]!r}.")
-    names = dict(zip(split["objid"].tolist(), split["split"].tolist(), strict=True))
-    sides = np.array([names.get(objid, "") for objid in index["objid"].tolist()])
+    sides = _sides(index, split)
     classes = np.asarray(index["class"]).astype(str)
     features = catalogue_features(index, bands)
-    learn, check, judged = (sides == name for name in ("train", "validation", side))
+    train, check, wanted = (sides == name for name in ("train", "validation", side))
     trees = fit(
-        features[learn], classes[learn], features[check], classes[check], seed=seed, grid=grid
+        features[train], classes[train], features[check], classes[check], seed=seed, grid=grid
     )
-    flags = np.asarray(index["flags"], dtype=np.int32)[judged]
+    flags = np.asarray(index["flags"], dtype=np.int32)[wanted]
     return tables.predictions(
-        index[judged], trees.probabilities(features[judged]), flags, trees.hash
+        index[wanted], trees.probabilities(features[wanted]), flags, trees.hash
     )
+
+
+def _sides(index: Table, split: Table) -> NDArray[np.str_]:
+    """Side of the split that each row of an index is on, (n,); empty for none."""
+    sides = dict(zip(split["objid"].tolist(), split["split"].tolist(), strict=True))
+    return np.array([sides.get(objid, "") for objid in index["objid"].tolist()])
 
 
 def _indices(classes: NDArray[np.str_]) -> NDArray[np.int64]:

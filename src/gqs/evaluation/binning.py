@@ -1,4 +1,4 @@
-"""How the answer depends on brightness and redshift: counts, accuracy and recall by range."""
+"""Objects sorted into ranges of magnitude or redshift, with accuracy and recall in each."""
 
 from __future__ import annotations
 
@@ -12,62 +12,64 @@ from numpy.typing import NDArray
 
 from gqs import labels
 from gqs.evaluation.intervals import Estimate, wilson
-from gqs.evaluation.matched import Judged
+from gqs.evaluation.matched import MatchedPredictions
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Objects of one range of magnitude or redshift; `right` and `recall` have Wilson intervals."""
+    """Objects of one range of magnitude or redshift; accuracy and recall have Wilson intervals."""
 
     low: float
     high: float
     count: int
-    right: Estimate
-    recall: dict[str, Estimate]
-    counts: dict[str, int]
+    accuracy: Estimate
+    recall: dict[str, Estimate]  # by class
+    counts: dict[str, int]  # objects by true class
 
     def to_json(self) -> dict[str, Any]:
-        """Return the bin as JSON holds it."""
+        """JSON form."""
         return {
             "low": self.low,
             "high": self.high,
             "objects": self.count,
-            "accuracy": self.right.to_json(),
+            "accuracy": self.accuracy.to_json(),
             "recall": {name: value.to_json() for name, value in self.recall.items()},
             "counts": self.counts,
         }
 
 
-def bins(judged: Judged, values: NDArray[np.float64], edges: Sequence[float]) -> tuple[Bin, ...]:
-    """Sort objects into ranges and measure each."""
-    found = []
+def bins(matched: MatchedPredictions, values: Array, edges: Sequence[float]) -> tuple[Bin, ...]:
+    """Measure accuracy and recall in ranges of some value, (n,); empty ranges are left out."""
+    measured = []
     for low, high in pairwise(edges):
         inside = (values >= low) & (values < high)
         if not inside.any():
             continue
-        truth, correct = judged.truth[inside], judged.correct[inside]
+        truth, correct = matched.truth[inside], matched.correct[inside]
         counts = {name: int((truth == i).sum()) for i, name in enumerate(labels.CLASSES)}
         recall = {
             name: wilson(int(correct[truth == i].sum()), counts[name])
             for i, name in enumerate(labels.CLASSES)
         }
-        right = wilson(int(correct.sum()), len(truth))
-        found.append(Bin(low, high, len(truth), right, recall, counts))
-    return tuple(found)
-
-
-Array = NDArray[np.float64]
+        accuracy = wilson(int(correct.sum()), len(truth))
+        measured.append(Bin(low, high, len(truth), accuracy, recall, counts))
+    return tuple(measured)
 
 
 def merged_edges(
     values: Array, member: NDArray[np.int64], edges: Sequence[float], enough: int
 ) -> Array:
-    """Choose inner edges so that every bin holds enough of every group."""
+    """Inner edges, a subset of `edges`, between which every group has at least `enough` objects.
+
+    `member` (n,) is the group of each object, such as its class.
+    """
     groups = int(member.max()) + 1 if len(member) else 0
     known = np.isfinite(values)
-    place = np.searchsorted(np.asarray(edges), values[known], side="right")
+    interval = np.searchsorted(np.asarray(edges), values[known], side="right")
     table = np.zeros((len(edges) + 1, groups), dtype=np.int64)
-    np.add.at(table, (place, member[known]), 1)
+    np.add.at(table, (interval, member[known]), 1)
     kept: list[float] = []
     inside = np.zeros(groups, dtype=np.int64)
     left = table.sum(axis=0)
@@ -79,6 +81,6 @@ def merged_edges(
     return np.array(kept)
 
 
-def placed(values: Array, inner: Array) -> NDArray[np.int64]:
-    """Return the bin of each object: (n,) 0 to k; -1 where the value is NaN."""
+def bin_number(values: Array, inner: Array) -> NDArray[np.int64]:
+    """Bin of each object between inner edges, (n,) from 0; -1 where the value is NaN."""
     return np.where(np.isfinite(values), np.searchsorted(inner, values, side="right"), -1)

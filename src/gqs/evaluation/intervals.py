@@ -1,4 +1,4 @@
-"""How far a number may be trusted: percentile bootstrap by object or by group, and Wilson's."""
+"""Confidence intervals: percentile bootstrap over objects or groups of them, and Wilson's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 LEVEL: Final = 0.95
 RESAMPLES: Final = 1000
-_AT_ONCE: Final = 2_000_000  # weights held in memory at a time
+_CHUNK: Final = 2_000_000  # weights in memory at a time
 
 
 @dataclass(frozen=True)
@@ -24,19 +24,19 @@ class Estimate:
     high: float = float("nan")
 
     def to_json(self) -> dict[str, float | None]:
-        """Return value, low and high; None for what is not defined."""
+        """JSON form; None for what is not defined."""
         return {"value": finite(self.value), "low": finite(self.low), "high": finite(self.high)}
 
 
 def finite(value: float) -> float | None:
-    """Return a float that JSON can hold."""
+    """The value, or None where it is NaN or infinite, which JSON lacks."""
     return float(value) if np.isfinite(value) else None
 
 
 def wilson(hits: int, count: int, level: float = LEVEL) -> Estimate:
-    """Return a proportion and Wilson's interval of it. Wilson 1927.
+    """A proportion with its Wilson interval (Wilson 1927).
 
-    Good for a handful of objects and for 0 or all of them right, where a bootstrap sees no spread.
+    It holds for few objects, and for none or all of them, where a bootstrap has no spread.
     """
     if count == 0:
         return Estimate(float("nan"))
@@ -49,11 +49,14 @@ def wilson(hits: int, count: int, level: float = LEVEL) -> Estimate:
 def resamplings(
     n: int, groups: NDArray[np.int64] | None, resamples: int, seed: int
 ) -> Iterator[NDArray[np.float64]]:
-    """Draw bootstrap samples, each as the number of times that every object was drawn."""
+    """Bootstrap samples in chunks of (k, n): how often each object was drawn.
+
+    `groups` (n,) numbers the groups that are drawn as a whole; None draws single objects.
+    """
     rng = np.random.default_rng(seed)
     member = np.arange(n) if groups is None else groups
     units = int(member.max()) + 1 if n else 0
-    step = max(1, _AT_ONCE // max(n, 1))
+    step = max(1, _CHUNK // max(n, 1))
     for first in range(0, resamples, step):
         rows = min(step, resamples - first)
         drawn = rng.integers(0, units, size=(rows, units))
@@ -69,14 +72,17 @@ def bootstrap(
     seed: int = 0,
     level: float = LEVEL,
 ) -> dict[str, Estimate]:
-    """Percentile bootstrap of several statistics at once. Efron 1979."""
+    """Percentile bootstrap of several statistics at once (Efron 1979).
+
+    `statistics` maps weights of the objects (k, n) to (k,) values by name.
+    """
     values = statistics(np.ones((1, n)))
     parts = [statistics(weights) for weights in resamplings(n, groups, resamples, seed)]
-    found = {}
+    estimates = {}
     for name, value in values.items():
         drawn = np.concatenate([part[name] for part in parts])
         drawn = drawn[np.isfinite(drawn)]
         ends = [(1 - level) / 2, (1 + level) / 2]
         low, high = np.quantile(drawn, ends) if len(drawn) else (np.nan, np.nan)
-        found[name] = Estimate(float(value[0]), float(low), float(high))
-    return found
+        estimates[name] = Estimate(float(value[0]), float(low), float(high))
+    return estimates

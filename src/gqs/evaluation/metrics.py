@@ -1,4 +1,8 @@
-"""Accuracy, precision, recall, F1, AUC, with intervals. Paper 4.1, eqs. 2-7, and what it omits."""
+"""Accuracy, precision, recall, F1, ROC curves and AUC with intervals. Paper, section 4.1, eqs. 2-7.
+
+Equation (7) is printed as FP / (TP + FP); the false positive rate is FP / (FP + TN), which is what
+the paper's own Figure 15 shows and what is used here.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +12,26 @@ from typing import Any, Final
 import numpy as np
 from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import confusion_matrix, roc_curve
 
 from gqs import labels
 from gqs.errors import UsageError
-from gqs.evaluation import reliability, roc
+from gqs.evaluation import reliability
 from gqs.evaluation.binning import Bin, bins
-from gqs.evaluation.comparison import Comparison, compare
 from gqs.evaluation.intervals import RESAMPLES, Estimate, bootstrap, finite, wilson
-from gqs.evaluation.matched import Judged, judge
-
-__all__ = ["Bin", "Comparison", "Metrics", "Scores", "bins", "compare", "evaluate", "judge"]
-__all__ += ["measure", "scores"]
+from gqs.evaluation.matched import MatchedPredictions, match
 
 Array = NDArray[np.float64]
 COUNT: Final = len(labels.CLASSES)
+MACRO: Final = "macro"  # name of the mean over the classes
+MICRO: Final = "micro"  # name of the curve of all three decisions pooled
 R_EDGES: Final = tuple(float(edge) for edge in range(13, 25))
 REDSHIFT_EDGES: Final = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 8.0)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What follows from a confusion matrix alone; leading axes of the matrix are kept."""
+    """Scores of a confusion matrix, or of many: leading axes of the matrix are kept."""
 
     accuracy: Array
     precision: Array  # (..., 3)
@@ -38,7 +40,7 @@ class Scores:
 
     @property
     def macro(self) -> dict[str, Array]:
-        """Mean over the classes that occur in the truth."""
+        """Means over the classes that occur in the truth, by name of the score."""
         present = np.isfinite(self.recall)
         with np.errstate(invalid="ignore"):
             return {
@@ -52,7 +54,7 @@ class Scores:
 
 
 def scores(confusion: ArrayLike) -> Scores:
-    """Accuracy, precision, recall and F1 of a confusion matrix. Paper eqs. 2-5."""
+    """Accuracy, precision, recall and F1 of confusion matrices (..., 3, 3). Paper, eqs. 2-5."""
     matrix = np.asarray(confusion, dtype=np.float64)
     hits = np.diagonal(matrix, axis1=-2, axis2=-1)
     true, decided = matrix.sum(-1), matrix.sum(-2)
@@ -68,30 +70,90 @@ def scores(confusion: ArrayLike) -> Scores:
 
 
 @dataclass(frozen=True)
+class RocCurve:
+    """False and true positive rate, each (k,), and the area. Paper, eqs. 6 and 7."""
+
+    fpr: NDArray[np.float64]
+    tpr: NDArray[np.float64]
+    auc: float
+
+
+def roc_curves(matched: MatchedPredictions) -> dict[str, RocCurve]:
+    """Curve of each class against the rest, their mean (macro), and the pooled one (micro)."""
+    curves = {}
+    for i, name in enumerate(labels.CLASSES):
+        positive = matched.truth == i
+        if positive.any() and not positive.all():
+            curves[name] = _roc_curve(positive, matched.probability[:, i])
+    if not curves:
+        return {}
+    grid = np.unique(np.concatenate([curve.fpr for curve in curves.values()]))
+    mean = np.mean([np.interp(grid, curve.fpr, curve.tpr) for curve in curves.values()], axis=0)
+    area = float(np.mean([curve.auc for curve in curves.values()]))
+    pooled = np.eye(len(labels.CLASSES), dtype=bool)[matched.truth].ravel()
+    return curves | {
+        MACRO: RocCurve(np.append(0, grid), np.append(0, mean), area),
+        MICRO: _roc_curve(pooled, matched.probability.ravel()),
+    }
+
+
+def _roc_curve(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> RocCurve:
+    fpr, tpr, _ = roc_curve(positive, score)
+    return RocCurve(fpr, tpr, float(np.trapezoid(tpr, fpr)))
+
+
+class RankedScores:
+    """Scores sorted once, for the area under the ROC curve of many resamplings.
+
+    The area is the probability that a positive has a higher score than a negative, ties counting
+    half (Hanley & McNeil 1982), so a resampling needs only cumulative sums of its weights.
+    """
+
+    def __init__(self, positive: NDArray[np.bool_], score: NDArray[np.float64]) -> None:
+        self._order = np.argsort(score, kind="stable")
+        ranked = score[self._order]
+        self._starts = np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1]))
+        self._positive = positive[self._order]
+
+    def area(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Area for each row of weights (k, n): (k,), NaN without positives or negatives."""
+        ranked = weights[:, self._order]
+        positive = np.add.reduceat(ranked * self._positive, self._starts, axis=1)
+        negative = np.add.reduceat(ranked * ~self._positive, self._starts, axis=1)
+        below = np.cumsum(negative, axis=1) - negative / 2
+        pairs = positive.sum(axis=1) * negative.sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            return np.asarray((positive * below).sum(axis=1) / pairs)
+
+
+@dataclass(frozen=True)
 class Metrics:
     """One set of predictions measured against the truth.
 
     Attributes
     ----------
     objects : int
-        Objects judged: every number but `accuracy_of_all` is over these.
-    not_judged, not_judged_flags, without_truth, without_prediction
-        What could not be measured, as in `judged.Judged`.
+        Classified objects: every number but `accuracy_of_all` is over these.
+    unclassified, unclassified_flags, without_truth, without_prediction
+        Counts of the other objects, as in `matched.MatchedPredictions`.
     confusion : tuple
-        3 rows (truth) of 3 counts (decision).
+        Three rows (true class) of three counts (predicted class).
     overall : dict
-        accuracy, precision, recall, f1 (macro), auc (macro), auc_micro, log_loss, brier, ece.
+        Estimates by name: accuracy, precision, recall, f1 and auc (means over the classes),
+        auc_micro, log_loss, brier and ece.
     classes : dict
-        By class: precision, recall, f1, auc.
+        Estimates by class and name: precision, recall, f1, auc.
     by_r, by_redshift : tuple of Bin
         All objects by r magnitude; quasars by redshift.
     unbinned : dict
         Objects (quasars) whose r (redshift) is unknown or outside the bins.
+    bootstrap : dict
+        Level, resamples, seed, group and number of units of the intervals.
     """
 
     objects: int
-    not_judged: dict[str, int]
-    not_judged_flags: dict[str, int]
+    unclassified: dict[str, int]
+    unclassified_flags: dict[str, int]
     without_truth: int
     without_prediction: int
     confusion: tuple[tuple[int, ...], ...]
@@ -104,28 +166,28 @@ class Metrics:
 
     @property
     def accuracy(self) -> Estimate:
-        """Share of the judged objects that got their class."""
+        """Fraction of the classified objects that is correct."""
         return self.overall["accuracy"]
 
     @property
     def accuracy_of_all(self) -> float:
-        """Accuracy where an object that was not judged counts as wrong."""
-        hits = sum(self.confusion[i][i] for i in range(COUNT))
-        return hits / (self.objects + sum(self.not_judged.values()))
+        """Accuracy if objects without a class count as wrong."""
+        correct = sum(self.confusion[i][i] for i in range(COUNT))
+        return correct / (self.objects + sum(self.unclassified.values()))
 
     @property
     def counts(self) -> dict[str, int]:
-        """Judged objects of each true class."""
+        """Classified objects of each true class."""
         return {name: sum(self.confusion[i]) for i, name in enumerate(labels.CLASSES)}
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as JSON holds it: what is not defined is null."""
+        """JSON form; what is not defined is null."""
         return {
             "objects": {
                 "judged": self.objects,
                 "by_class": self.counts,
-                "not_judged": self.not_judged,
-                "not_judged_flags": self.not_judged_flags,
+                "not_judged": self.unclassified,
+                "not_judged_flags": self.unclassified_flags,
                 "without_truth": self.without_truth,
                 "without_prediction": self.without_prediction,
             },
@@ -133,8 +195,8 @@ class Metrics:
             "overall": {name: value.to_json() for name, value in self.overall.items()},
             "accuracy_of_all": finite(self.accuracy_of_all),
             "classes": {
-                name: {key: value.to_json() for key, value in found.items()}
-                for name, found in self.classes.items()
+                name: {key: value.to_json() for key, value in estimates.items()}
+                for name, estimates in self.classes.items()
             },
             "by_r": [part.to_json() for part in self.by_r],
             "quasars_by_redshift": [part.to_json() for part in self.by_redshift],
@@ -151,83 +213,87 @@ def evaluate(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Metrics:
-    """Measure predictions against the truth: `measure` of `judged.judge`.
+    """Match predictions with the truth and measure them.
 
     Parameters
     ----------
     predictions : Table
         A Predictions table.
     truth : Table
-        With `objid` and `class`, and where they are known `r` (mag) and `redshift`.
+        With `objid` and `class`, and `r` (mag) and `redshift` where they are known.
     group : {"field", "run", None}
-        Draw whole fields or runs in the bootstrap.
+        Whether the bootstrap draws whole fields or runs.
     resamples, seed : int
-        Of the bootstrap.
+        Samples and seed of the bootstrap.
 
     Returns
     -------
     Metrics
-        Everything that the report shows.
+        Estimates with 95 % intervals.
     """
-    return measure(judge(predictions, truth), group=group, resamples=resamples, seed=seed)
+    return measure(match(predictions, truth), group=group, resamples=resamples, seed=seed)
 
 
 def measure(
-    judged: Judged, *, group: str | None = None, resamples: int = RESAMPLES, seed: int = 0
+    matched: MatchedPredictions,
+    *,
+    group: str | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> Metrics:
-    """Measure judged objects.
+    """Measure predictions that are matched with the truth.
 
     Parameters
     ----------
-    judged : Judged
-        Predictions beside the truth.
+    matched : MatchedPredictions
+        Objects with a true and a predicted class.
     group : {"field", "run", None}
-        Draw whole fields or runs in the bootstrap; needs two or more of them.
+        Whether the bootstrap draws whole fields or runs; there must be two or more of them.
     resamples, seed : int
-        Of the bootstrap.
+        Samples and seed of the bootstrap.
 
     Returns
     -------
     Metrics
-        Everything that the report shows.
+        Estimates with 95 % intervals.
 
     Raises
     ------
     UsageError
-        If not one object was judged.
+        If no object is classified.
     """
-    if not len(judged):
-        raise UsageError("Not one object was judged, so there is nothing to measure.")
-    groups = judged.groups(group)
-    units = len(judged) if groups is None else int(groups.max()) + 1
-    found = bootstrap(_Statistics(judged), len(judged), groups, resamples, seed)
-    if units < 2:  # one group drawn again and again has no spread: say nothing, not zero
-        found = {name: Estimate(value.value) for name, value in found.items()}
-    found["ece"] = reliability.turned(found["ece"])
-    confusion = _confusion(judged)
+    if not len(matched):
+        raise UsageError("No object is classified, so there is nothing to measure.")
+    groups = matched.groups(group)
+    units = len(matched) if groups is None else int(groups.max()) + 1
+    estimates = bootstrap(_Statistics(matched), len(matched), groups, resamples, seed)
+    if units < 2:  # a single group has no spread between groups: no interval instead of zero
+        estimates = {name: Estimate(value.value) for name, value in estimates.items()}
+    estimates["ece"] = reliability.basic_interval(estimates["ece"])
+    confusion = _confusion(matched)
     if groups is None:
-        _widen(found, confusion)
-    overall = {name: value for name, value in found.items() if "/" not in name}
+        _use_wilson_at_extremes(estimates, confusion)
+    overall = {name: value for name, value in estimates.items() if "/" not in name}
     classes = {
-        name: {key: found[f"{key}/{name}"] for key in ("precision", "recall", "f1", "auc")}
+        name: {key: estimates[f"{key}/{name}"] for key in ("precision", "recall", "f1", "auc")}
         for name in labels.CLASSES
     }
-    quasars = judged.truth == labels.index(labels.QSO)
-    by_r = bins(judged, judged.r, R_EDGES)
-    by_redshift = bins(judged, np.where(quasars, judged.redshift, np.nan), REDSHIFT_EDGES)
+    quasars = matched.truth == labels.index(labels.QSO)
+    by_r = bins(matched, matched.r, R_EDGES)
+    by_redshift = bins(matched, np.where(quasars, matched.redshift, np.nan), REDSHIFT_EDGES)
     return Metrics(
-        objects=len(judged),
-        not_judged=judged.not_judged,
-        not_judged_flags=judged.not_judged_flags,
-        without_truth=judged.without_truth,
-        without_prediction=judged.without_prediction,
+        objects=len(matched),
+        unclassified=matched.unclassified,
+        unclassified_flags=matched.unclassified_flags,
+        without_truth=matched.without_truth,
+        without_prediction=matched.without_prediction,
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
         overall=overall,
         classes=classes,
         by_r=by_r,
         by_redshift=by_redshift,
         unbinned={
-            "r": len(judged) - sum(part.count for part in by_r),
+            "r": len(matched) - sum(part.count for part in by_r),
             "redshift": int(quasars.sum()) - sum(part.count for part in by_redshift),
         },
         bootstrap={"level": 0.95, "resamples": resamples, "seed": seed, "group": group}
@@ -235,34 +301,34 @@ def measure(
     )
 
 
-def _confusion(judged: Judged) -> NDArray[np.int64]:
-    return np.asarray(confusion_matrix(judged.truth, judged.decided, labels=range(COUNT)))
+def _confusion(matched: MatchedPredictions) -> NDArray[np.int64]:
+    return np.asarray(confusion_matrix(matched.truth, matched.decided, labels=range(COUNT)))
 
 
 class _Statistics:
-    """Everything that is bootstrapped, for many weightings of the same objects at once."""
+    """All statistics that are bootstrapped, for many weightings (k, n) of the same objects."""
 
-    def __init__(self, judged: Judged) -> None:
-        self._cell = np.eye(COUNT**2)[judged.truth * COUNT + judged.decided]  # (n, 9)
-        self._loss = reliability.log_losses(judged)
-        self._brier = reliability.brier_scores(judged)
-        self._gaps = reliability.gaps(judged)
-        truth = np.eye(COUNT, dtype=bool)[judged.truth]
-        self._classes = [roc.Ranking(truth[:, i], judged.probability[:, i]) for i in range(COUNT)]
-        self._pooled = roc.Ranking(truth.ravel(), judged.probability.ravel())
+    def __init__(self, matched: MatchedPredictions) -> None:
+        self._cell = np.eye(COUNT**2)[matched.truth * COUNT + matched.decided]  # (n, 9)
+        self._loss = reliability.log_losses(matched)
+        self._brier = reliability.brier_scores(matched)
+        self._gaps = reliability.calibration_gaps(matched)
+        truth = np.eye(COUNT, dtype=bool)[matched.truth]
+        self._classes = [RankedScores(truth[:, i], matched.probability[:, i]) for i in range(COUNT)]
+        self._pooled = RankedScores(truth.ravel(), matched.probability.ravel())
 
     def __call__(self, weights: Array) -> dict[str, Array]:
         total = weights.sum(axis=1)
-        found = scores((weights @ self._cell).reshape(-1, COUNT, COUNT))
+        of_matrix = scores((weights @ self._cell).reshape(-1, COUNT, COUNT))
         areas = np.stack([ranking.area(weights) for ranking in self._classes], axis=-1)
         with np.errstate(invalid="ignore"):
             macro_area = np.nansum(areas, -1) / np.isfinite(areas).sum(-1)
-        overall = {"accuracy": found.accuracy, **found.macro, "auc": macro_area}
+        overall = {"accuracy": of_matrix.accuracy, **of_matrix.macro, "auc": macro_area}
         overall["auc_micro"] = self._pooled.area(np.repeat(weights, COUNT, axis=1))
         overall |= {"log_loss": weights @ self._loss / total}
         overall |= {"brier": weights @ self._brier / total}
         overall |= {"ece": np.abs(weights @ self._gaps).sum(axis=1) / total}
-        each = {"precision": found.precision, "recall": found.recall, "f1": found.f1}
+        each = {"precision": of_matrix.precision, "recall": of_matrix.recall, "f1": of_matrix.f1}
         each["auc"] = areas
         return overall | {
             f"{key}/{name}": values[:, i]
@@ -271,12 +337,12 @@ class _Statistics:
         }
 
 
-def _widen(found: dict[str, Estimate], confusion: NDArray[np.int64]) -> None:
-    """Where all or none are right a bootstrap sees no spread: take Wilson's interval there."""
+def _use_wilson_at_extremes(estimates: dict[str, Estimate], confusion: NDArray[np.int64]) -> None:
+    """Replace intervals of proportions of 0 and 1, where a bootstrap has no spread."""
     hits, true = np.diagonal(confusion), confusion.sum(axis=1)
-    found_proportions = {"accuracy": (int(hits.sum()), int(true.sum()))}
+    proportions = {"accuracy": (int(hits.sum()), int(true.sum()))}
     for i, name in enumerate(labels.CLASSES):
-        found_proportions[f"recall/{name}"] = (int(hits[i]), int(true[i]))
-    for name, (right, count) in found_proportions.items():
-        if right in (0, count):
-            found[name] = wilson(right, count)
+        proportions[f"recall/{name}"] = (int(hits[i]), int(true[i]))
+    for name, (correct, count) in proportions.items():
+        if correct in (0, count):
+            estimates[name] = wilson(correct, count)

@@ -1,1 +1,1 @@
-"""Why a source was judged as it was: what it hangs on, and what it is like."""
+"""Explanations of classifications: what the result depends on, and similar training objects."""

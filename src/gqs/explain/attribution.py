@@ -1,4 +1,4 @@
-"""What a judgement hangs on: each band left out, and each pixel's part in it."""
+"""What a classification depends on: bands left out in turn, and contributions of the pixels."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from gqs.imaging.composite import PICTURE_BANDS
 from gqs.model.classifier import Classifier
 from gqs.surveys.sdss import REFERENCE_BAND
 
-STEPS: Final = 64  # of the path from empty sky; the error of the sum is then about 1 %
-BLACK: Final = -1.0  # a pixel without light in the channels of the paper's picture
+STEPS: Final = 64  # on the path from empty sky; the error of the sum is then about 1 %
+CHUNK: Final = 16  # steps in memory at a time
+BLACK: Final = -1.0  # value of a black pixel in the channels of the paper's picture
 
 
 def without_each_band(
@@ -23,54 +24,56 @@ def without_each_band(
     bands: str,
     seeing: NDArray[np.float64] | None = None,
 ) -> dict[str, NDArray[np.float64]]:
-    """Judge cutouts again with each band left out: (n, 3) probabilities by the band that is left
-    out.
+    """Probabilities (n, 3) of cutouts with one band left out, by that band.
+
+    A colour of the paper's picture is set to black instead; the r band of flux is always needed.
     """
-    found = {}
+    without = {}
     paper = classifier.form == "paper"
     mag_r = None if paper else classifier.preprocessing.magnitudes(images, bands)
     for i, band in enumerate(PICTURE_BANDS if paper else bands):
         if band not in classifier.bands or (band == REFERENCE_BAND and not paper):
             continue
         if paper:
-            less = images.copy()
-            less[:, i] = 0
-            found[band] = classifier.predict_cutouts(less, bands, mag_r, seeing)
+            blackened = images.copy()
+            blackened[:, i] = 0
+            without[band] = classifier.predict_cutouts(blackened, bands, mag_r, seeing)
             continue
-        others = [k for k in range(len(bands)) if k != i]
-        widths = None if seeing is None else seeing[:, others]
-        left = bands.replace(band, "")
-        found[band] = classifier.predict_cutouts(images[:, others], left, mag_r, widths)
-    return found
+        kept = [k for k in range(len(bands)) if k != i]
+        widths = None if seeing is None else seeing[:, kept]
+        other_bands = bands.replace(band, "")
+        without[band] = classifier.predict_cutouts(images[:, kept], other_bands, mag_r, widths)
+    return without
 
 
-def evidence(
+def pixel_contributions(
     classifier: Classifier, channels: Tensor, target: int, steps: int = STEPS
 ) -> tuple[NDArray[np.float32], float]:
-    """Share a class's lead among the pixels of one cutout.
+    """Contribution of each pixel (band, ny, nx) to the lead of a class, and the lead.
 
-    Integrated gradients (Sundararajan, Taly & Yan 2017, arXiv:1703.01365) of the lead of a class,
-    its logit less the mean of all, from empty sky to the cutout. Flux brightens along the path as
-    its asinh does: along flux itself all would happen in the first hundredth of it.
+    The lead is the logit of the class minus the mean of the three logits, relative to empty sky.
+    Integrated gradients (Sundararajan, Taly & Yan 2017, arXiv:1703.01365) along a path on which
+    the source brightens as asinh of its flux; in flux all would happen in the first hundredth.
     """
-    prepare = classifier.preprocessing
+    preprocessing = classifier.preprocessing
     device = next(classifier.network.parameters()).device
-    planes = 3 if prepare.form == "paper" else len(prepare.bands)
+    paper = preprocessing.form == "paper"
+    planes = 3 if paper else len(preprocessing.bands)
     light, rest = channels[:, :planes].to(device), channels[:, planes:].to(device)
-    linear = prepare.form == "flux" and prepare.stretch == "linear"
+    linear = not paper and preprocessing.stretch == "linear"
     if linear:
         light = torch.asinh(light)
-    empty = torch.full_like(light, BLACK if prepare.form == "paper" else 0.0)
+    empty = torch.full_like(light, BLACK if paper else 0.0)
 
     def lead_of(at: Tensor) -> Tensor:
-        seen = torch.sinh(at) if linear else at
-        logits = classifier.network(torch.cat([seen, rest.expand(len(at), -1, -1, -1)], dim=1))
+        pixels = torch.sinh(at) if linear else at
+        logits = classifier.network(torch.cat([pixels, rest.expand(len(at), -1, -1, -1)], dim=1))
         return torch.as_tensor(logits[:, target] - logits.mean(dim=1)).double()
 
     total = torch.zeros_like(light, dtype=torch.float64)
-    for some in torch.split((torch.arange(steps) + 0.5) / steps, 16):
-        share = some[:, None, None, None].to(device)
-        at = (empty + share * (light - empty)).requires_grad_()
+    for chunk in torch.split((torch.arange(steps) + 0.5) / steps, CHUNK):
+        fraction = chunk[:, None, None, None].to(device)
+        at = (empty + fraction * (light - empty)).requires_grad_()
         (slope,) = torch.autograd.grad(lead_of(at).sum(), at)
         total += slope.double().sum(dim=0, keepdim=True)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""One page that says why: what a source looks like, what it hangs on, what it is like."""
+"""Page of an explanation: the source, what its class depends on, similar training objects."""
 
 from __future__ import annotations
 
@@ -11,157 +11,176 @@ import numpy as np
 
 from gqs import labels
 from gqs.archive.explore import explore_url
-from gqs.explain import figures
-from gqs.explain.sources import Explained
-from gqs.files import write_bytes, write_json
+from gqs.explain import panels
+from gqs.explain.sources import Explanation
+from gqs.files import write_json
+from gqs.formatting import number, percent, signed
 from gqs.model.classifier import Classifier
 from gqs.probability.priors import Prior, holds_for
-from gqs.report.blocks import Block, Grid, Key, Link, Listing, Paragraph, Section, Shown, page
+from gqs.report.blocks import (
+    Block,
+    BulletList,
+    CaptionedFigure,
+    Grid,
+    HeadlineNumber,
+    Link,
+    Paragraph,
+    Report,
+    Section,
+)
+from gqs.report.render import write_html
 from gqs.surveys.sdss import BANDS
 
-_CHANGE: Final = 0.01  # of a probability that is worth a word
-_FINE: Final = ((0.0005, 4), (0.01, 3))  # mag below which an error needs so many decimals
+SMALLEST_CHANGE: Final = 0.01  # of a probability that is reported
+DECIMALS: Final = ((0.0005, 4), (0.01, 3))  # of magnitudes with errors below a limit; else 2
 
 
 def write_page(
-    out: Path, classifier: Classifier, found: Sequence[Explained], prior: Prior | None = None
+    out: Path,
+    classifier: Classifier,
+    sources: Sequence[Explanation],
+    prior: Prior | None = None,
 ) -> dict[str, Any]:
-    """Write the explanation of sources as a self-contained page with its numbers in JSON."""
+    """Write the explanations as one page, with their numbers as JSON beside it."""
     numbers = {
         "model": classifier.hash,
         "engine": classifier.computes.name,
         "prior": prior.name if prior else None,
         "prior_source": prior.about if prior else None,
-        "sources": [one.as_dict() for one in found],
+        "sources": [source.as_dict() for source in sources],
     }
-    beside = write_json(out.with_suffix(".json"), numbers)
-    sections = [Section(_heading(one), _blocks(one, classifier)) for one in found]
-    first = found[0]
-    title = _heading(first) if len(found) == 1 else f"Why: {len(found)} sources"
+    numbers_file = write_json(out.with_suffix(".json"), numbers)
+    first = sources[0]
     notes = [
-        "A network has no reasons. What is shown is what its answer changes with; where two bands "
-        "say the same, leaving out either may change nothing.",
-        f"{holds_for(prior)} The parts of pixels are of the network's own answer, before any "
-        f"calibration or prior. Engine: {classifier.computes.name}.",
+        "The page shows what the result depends on, which is not a physical reason; if two bands "
+        "carry the same information, leaving out either one may change nothing.",
+        f"{holds_for(prior)} Contributions of pixels are to the network's own result, before "
+        f"calibration and prior. Engine: {classifier.computes.name}.",
     ]
-    text = page(title, _lead(first), _keys(first), notes, sections, beside.name)
-    write_bytes(out, text.encode("utf-8", "replace"))
+    report = Report(
+        title=_heading(first) if len(sources) == 1 else f"Explanation of {len(sources)} sources",
+        lead=_lead(first),
+        sections=[Section(_heading(source), _blocks(source)) for source in sources],
+        headline_numbers=_headline_numbers(first),
+        notes=notes,
+        numbers_file=numbers_file.name,
+    )
+    write_html(report, out)
     return numbers
 
 
-def _heading(one: Explained) -> str:
-    return f"{one.row['class'] or 'Not judged'}: objid {one.row['objid']}"
+def _heading(source: Explanation) -> str:
+    return f"{source.row['class'] or 'Not classified'}: objid {source.row['objid']}"
 
 
-def _lead(one: Explained) -> str:
-    if not one.row["class"]:
-        return f"This source was not judged: {'; '.join(one.flags())}."
-    name = str(one.row["class"])
-    text = f"Judged as {name} with a probability of {_share(one.probabilities.max())}"
-    after = {band: float(p[labels.index(name)]) for band, p in one.without.items()}
-    changes = {
-        band: abs(p - one.probabilities.max()) for band, p in after.items() if np.isfinite(p)
-    }
+def _lead(source: Explanation) -> str:
+    """Class, probability, and the band with the largest influence in one sentence."""
+    if not source.row["class"]:
+        return f"This source is not classified: {'; '.join(source.flags())}."
+    name = str(source.row["class"])
+    best = source.probabilities.max()
+    text = f"Classified as {name} with a probability of {percent(best)}"
+    without = {band: float(p[labels.index(name)]) for band, p in source.without.items()}
+    changes = {band: abs(p - best) for band, p in without.items() if np.isfinite(p)}
     if not changes:
         return f"{text}."
     band = max(changes, key=lambda band: changes[band])
-    if changes[band] < _CHANGE:
+    if changes[band] < SMALLEST_CHANGE:
         which = f"{'any of ' * (len(changes) > 1)}{', '.join(changes)}"
         return (
             f"{text}. No single band decides it: leaving out {which} changes it by less than "
-            f"{100 * _CHANGE:g} percentage point."
+            f"{100 * SMALLEST_CHANGE:g} percentage point."
         )
-    return f"{text}; without {band} it would be {_share(after[band])}."
+    return f"{text}; without {band} it would be {percent(without[band])}."
 
 
-def _share(p: float) -> str:
-    return f"{100 * p:.1f} %" if np.isfinite(p) else "–"
-
-
-def _keys(one: Explained) -> list[Key]:
-    keys = [
-        Key(name, _share(p), "probability")
-        for name, p in zip(labels.CLASSES, one.probabilities, strict=True)
+def _headline_numbers(source: Explanation) -> list[HeadlineNumber]:
+    numbers = [
+        HeadlineNumber(name, percent(p), "probability")
+        for name, p in zip(labels.CLASSES, source.probabilities, strict=True)
     ]
-    if "mag_r" in one.row.colnames and np.isfinite(one.row["mag_r"]):
-        value, error = _with_error(one.row["mag_r"], one.row["magerr_r"])
-        keys.append(Key("r", value, f"± {error} mag"))
-    if "unlike" in one.row.colnames and np.isfinite(one.row["unlike"]):
-        far = float(one.row["unlike"])
-        keys.append(Key("Unlike", f"{far:.2f}", "above 1: unlike all that was learned"))
-    return keys
+    columns = source.row.colnames
+    if "mag_r" in columns and np.isfinite(source.row["mag_r"]):
+        value, error = _with_error(source.row["mag_r"], source.row["magerr_r"])
+        numbers.append(HeadlineNumber("r", value, f"± {error} mag"))
+    if "unlike" in columns and np.isfinite(source.row["unlike"]):
+        note = "above 1: unlike all training objects"
+        numbers.append(HeadlineNumber("Unlike", number(float(source.row["unlike"]), 2), note))
+    return numbers
 
 
-def _blocks(one: Explained, classifier: Classifier) -> list[Block]:
-    name = str(one.row["class"])
-    blocks: list[Block] = [
-        Shown(
-            figures.bands(one),
-            "Above: the cutout in colours and in each band, brightness as asinh of the flux. "
-            "Below: what each pixel adds to the lead of its class over empty sky (integrated "
-            f"gradients), under each band its sum; all together {_signed(one.lead)} in the logit. "
-            "What bands say together is shared between them, so read the next figure first.",
-            f"Cutouts of the source in {', '.join(one.bands)}, and the parts of their pixels.",
-            "png",
-        )
-    ]
-    if name:
-        said = "; ".join(
-            f"without {band}: p_{name.lower()} {one.probabilities.max():.2f} to "
-            f"{p[labels.index(name)]:.2f}"
-            for band, p in one.without.items()
-        )
-        caption = f"Probabilities, and what they would be without a band. {said}"
-        blocks.append(Shown(figures.probabilities(one), f"{caption}.", f"{caption}."))
+def _blocks(source: Explanation) -> list[Block]:
+    flags = source.flags()
+    ra, dec = float(source.row["ra"]), float(source.row["dec"])
+    position = f"ra {ra:.5f}, dec {dec:.5f} on SkyServer (for sources of the real sky)"
     caption = (
-        "Magnitudes and colours: within 3 arcsec, and as of a point source, which is too faint "
-        "for a galaxy."
+        "Magnitudes and colours: within 3 arcsec, and from the PSF, which is too faint for a "
+        "galaxy."
     )
-    blocks.append(Grid(caption, *_magnitudes(one)))
-    flags = one.flags()
-    blocks.append(Listing(flags) if flags else Paragraph("No flag is set."))
-    if one.nearest:
-        listed = ", ".join(f"{n.name} at {n.distance:.2f}" for n in one.nearest)
-        blocks.append(
-            Shown(
-                figures.nearest(one.nearest),
-                "The training objects that the network sees as most similar, with their distance "
-                "(in units of that which 99.5 % of unseen objects keep from their class).",
-                f"Nearest training objects: {listed}.",
-                "png",
-            )
-        )
-    else:
-        blocks.append(Paragraph("This model keeps no examples of what it learned from.", note=True))
-    ra, dec = float(one.row["ra"]), float(one.row["dec"])
-    where = f"ra {ra:.5f}, dec {dec:.5f} on SkyServer (for sources of the real sky)"
-    blocks.append(Link(where, explore_url(ra, dec)))
-    return blocks
+    return [
+        _band_figure(source),
+        *_probability_figure(source),
+        Grid(caption, *_magnitudes(source)),
+        BulletList(flags) if flags else Paragraph("No flag is set."),
+        _neighbour_block(source),
+        Link(position, explore_url(ra, dec)),
+    ]
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−") if np.isfinite(value) else "nothing"
+def _band_figure(source: Explanation) -> CaptionedFigure:
+    lead = signed(source.lead, 2) if np.isfinite(source.lead) else "nothing"
+    return CaptionedFigure(
+        panels.band_panels(source),
+        "Above: the cutout in colours and in each band, brightness as asinh of the flux. Below: "
+        "the contribution of each pixel to the lead of its class over empty sky (integrated "
+        f"gradients), under each band its sum; {lead} in the logit in total. What bands have in "
+        "common is shared between them, so read the next figure first.",
+        f"Cutouts of the source in {', '.join(source.bands)}, and contributions of their pixels.",
+        "png",
+    )
 
 
-def _magnitudes(one: Explained) -> tuple[list[str], list[list[str]]]:
+def _probability_figure(source: Explanation) -> list[CaptionedFigure]:
+    name = str(source.row["class"])
+    if not name:
+        return []
+    changes = "; ".join(
+        f"without {band}: p_{name.lower()} {source.probabilities.max():.2f} to "
+        f"{p[labels.index(name)]:.2f}"
+        for band, p in source.without.items()
+    )
+    caption = f"Probabilities, and what they would be without a band. {changes}."
+    return [CaptionedFigure(panels.probability_bars(source), caption, caption)]
+
+
+def _neighbour_block(source: Explanation) -> Block:
+    if not source.nearest:
+        return Paragraph("This model stores no examples of its training objects.", note=True)
+    listed = ", ".join(f"{n.name} at {n.distance:.2f}" for n in source.nearest)
+    return CaptionedFigure(
+        panels.neighbour_panels(source.nearest),
+        "The training objects that are most similar for the network, with their distance (in units "
+        "of the one below which 99.5 % of the validation objects are from their class).",
+        f"Nearest training objects: {listed}.",
+        "png",
+    )
+
+
+def _magnitudes(source: Explanation) -> tuple[list[str], list[list[str]]]:
     """Columns and two rows: magnitudes with errors, then colours of neighbouring bands."""
-    here = [band for band in BANDS if f"mag_{band}" in one.row.colnames]
-    columns = ["", *here, *(f"{blue}−{red}" for blue, red in pairwise(here))]
+    bands = [band for band in BANDS if f"mag_{band}" in source.row.colnames]
+    columns = ["", *bands, *(f"{blue}−{red}" for blue, red in pairwise(bands))]
     rows = []
     for name, mag, err in (("aperture", "mag", "magerr"), ("PSF", "psf_mag", "psf_mag_err")):
-        of = {band: float(one.row[f"{mag}_{band}"]) for band in here}
-        errors = (float(one.row[f"{err}_{band}"]) for band in here)
-        measured = [_with_error(*both) for both in zip(of.values(), errors, strict=True)]
-        colours = (_number(of[blue] - of[red]) for blue, red in pairwise(here))
-        rows.append([name, *(f"{value} ± {error}" for value, error in measured), *colours])
+        mags = {band: float(source.row[f"{mag}_{band}"]) for band in bands}
+        errors = (float(source.row[f"{err}_{band}"]) for band in bands)
+        cells = [_with_error(*both) for both in zip(mags.values(), errors, strict=True)]
+        colours = (number(mags[blue] - mags[red], 2) for blue, red in pairwise(bands))
+        rows.append([name, *(f"{value} ± {error}" for value, error in cells), *colours])
     return columns, rows
 
 
 def _with_error(value: float, error: float) -> tuple[str, str]:
-    """Write a magnitude and its error with as many decimals as the error asks for."""
-    decimals = next((count for limit, count in _FINE if error < limit), 2)
-    return _number(value, decimals), _number(error, decimals)
-
-
-def _number(value: float, decimals: int = 2) -> str:
-    return f"{value:.{decimals}f}".replace("-", "−") if np.isfinite(value) else "–"
+    """A magnitude and its error, with decimals that the error requires."""
+    decimals = next((count for limit, count in DECIMALS if error < limit), 2)
+    return number(value, decimals), number(error, decimals)

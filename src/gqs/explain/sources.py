@@ -1,4 +1,4 @@
-"""Sources of a field found by name, position or pixel, and all that is to be said of them."""
+"""Sources of a field selected by objid, position or pixel, and explained."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from gqs import labels
 from gqs.cutouts.channels import to_channels
 from gqs.cutouts.field import FieldCutouts, cut_field
 from gqs.errors import BadInputError, UsageError
-from gqs.evaluation.matched import numbers
-from gqs.explain.attribution import evidence, without_each_band
+from gqs.explain.attribution import pixel_contributions, without_each_band
 from gqs.imaging.frames import group_fields, read_frame
 from gqs.imaging.seeing import seeing_columns
 from gqs.model.classifier import Classifier
@@ -32,22 +31,22 @@ from gqs.probability.label_shift import reweight
 from gqs.probability.priors import Prior
 from gqs.report.pictures import colours
 from gqs.surveys.sdss import PIXEL_SCALE, REFERENCE_BAND
-from gqs.tables import Flag
+from gqs.tables import Flag, float_column
 
-REACH: Final = 5.0  # pixels (2 arcsec) within which a position means the source that is there
-SHOWN: Final = 8  # nearest training objects
+MATCH_PIXELS: Final = 5.0  # largest distance of a source from a position (2 arcsec)
+NEIGHBOURS: Final = 8  # nearest training objects
 
-# In the order of `Flag`, for readers.
-WORDS: Final[dict[Flag, str]] = {
-    Flag.EDGE: "the cutout reaches over the frame's edge",
+# In the order of `Flag`.
+FLAG_WORDS: Final[dict[Flag, str]] = {
+    Flag.EDGE: "the cutout extends over the edge of the frame",
     Flag.MASKED: "some pixels are bad or not covered",
     Flag.SATURATED: "some pixels are saturated",
     Flag.MISSING_BAND: "a band that the model takes is missing",
-    Flag.BLENDED: "parted from a neighbour by detection",
-    Flag.OUTSIDE: "the position lies off the frames",
+    Flag.BLENDED: "deblended from a neighbour",
+    Flag.OUTSIDE: "the position is outside the frames",
     Flag.NO_SIGNAL: "the r band is constant",
-    Flag.NOT_JUDGED: "not judged: centre invalid, or over half of it masked",
-    Flag.UNLIKE: "unlike all that the model learned",
+    Flag.NOT_JUDGED: "not classified: centre invalid, or more than half of it masked",
+    Flag.UNLIKE: "unlike all training objects",
     Flag.NO_PRIOR: "no r magnitude, so no prior",
     Flag.HALO: "in the halo of a bright star",
     Flag.TRAIL: "a satellite's trail crosses it, or it is a piece of one",
@@ -66,31 +65,31 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
-class Explained:
-    """One source and all that is to be said of its judgement.
+class Explanation:
+    """A source with its classification and what that depends on.
 
     Attributes
     ----------
     row : Row
-        Of the Predictions table.
+        Its row of the Predictions table.
     image : ndarray
-        (band, 50, 50) nanomaggies, or (3, 50, 50) uint8.
+        Cutout, (band, 50, 50) nanomaggies, or (3, 50, 50) uint8.
     bands : str
-        Of `image`; of a colour picture "irg".
+        Bands of `image`; "irg" for a colour picture.
     picture : ndarray
-        (50, 50, 3) uint8.
+        The cutout in colours, (50, 50, 3) uint8.
     north : tuple of float
-        Unit vector to the north in pixels, x and y; east is on the side that `east` says.
+        Unit vector to the north in pixels, x and y.
     east : tuple of float
-        The same to the east.
+        Unit vector to the east in pixels, x and y.
     without : mapping
-        (3,) probabilities by the band that is left out.
-    parts : ndarray
-        (band, 50, 50) of `image`'s bands: each pixel's part in the lead of its class.
+        Probabilities (3,) by the band that is left out.
+    contributions : ndarray
+        Contribution of each pixel to `lead`, (band, 50, 50).
     lead : float
-        Of its class over what empty sky would have.
+        Logit of its class minus the mean of the three logits, relative to empty sky.
     nearest : list of Neighbour
-        Nearest first; empty where the model keeps no examples.
+        Similar training objects, nearest first; empty if the model stores no examples.
     """
 
     row: Row
@@ -100,21 +99,21 @@ class Explained:
     north: tuple[float, float]
     east: tuple[float, float]
     without: Mapping[str, NDArray[np.float64]]
-    parts: NDArray[np.float32]
+    contributions: NDArray[np.float32]
     lead: float
     nearest: list[Neighbour]
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        """(3,) in the order of the labels; NaN where nothing was judged."""
+        """Probabilities (3,) in the order of the labels; NaN if it is not classified."""
         return np.array([self.row[name] for name in labels.PROBABILITY_COLUMNS], dtype=float)
 
     def flags(self) -> list[str]:
-        """Say in words what is unusual."""
-        return [text for flag, text in WORDS.items() if int(self.row["flags"]) & flag]
+        """The flags that are set, in words."""
+        return [text for flag, text in FLAG_WORDS.items() if int(self.row["flags"]) & flag]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the numbers as JSON can hold them."""
+        """JSON form."""
         row = {name: _plain(self.row[name]) for name in self.row.colnames}
         return {
             **row,
@@ -126,11 +125,11 @@ class Explained:
             "lead": _plain(self.lead),
             "lead_by_band": {
                 band: _plain(value.sum())
-                for band, value in zip(self.bands, self.parts, strict=True)
+                for band, value in zip(self.bands, self.contributions, strict=True)
             },
             "nearest": [
-                {"objid": one.objid, "class": one.name, "distance": _plain(one.distance)}
-                for one in self.nearest
+                {"objid": n.objid, "class": n.name, "distance": _plain(n.distance)}
+                for n in self.nearest
             ],
         }
 
@@ -142,8 +141,8 @@ def _plain(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which sources: names that detection gave, a position (deg), or a pixel of the r frame."""
+class SourceSelection:
+    """Sources by objid as detected, by position (deg), or by pixel of the r frame."""
 
     objid: Sequence[int] = ()
     radec: tuple[float, float] | None = None
@@ -151,31 +150,34 @@ class Wanted:
 
 
 def explain(
-    classifier: Classifier, paths: Sequence[Path], wanted: Wanted, prior: Prior | None = None
-) -> list[Explained]:
-    """Judge sources of one field and say why.
+    classifier: Classifier,
+    paths: Sequence[Path],
+    selection: SourceSelection,
+    prior: Prior | None = None,
+) -> list[Explanation]:
+    """Classify sources of one field and explain the results.
 
     Parameters
     ----------
     classifier : Classifier
-        The judge.
+        The model.
     paths : sequence of Path
         Frames of one field.
-    wanted : Wanted
-        Which of its sources. A position where nothing was detected is judged as it is.
+    selection : SourceSelection
+        Which of its sources. A position without a detected source is classified itself.
     prior : Prior, optional
-        By which all probabilities are weighed, as `gqs classify --prior` weighs a catalogue's.
+        Applied to all probabilities, as `gqs classify --prior` does for a catalogue.
 
     Returns
     -------
-    list of Explained
-        In the order of `wanted`.
+    list of Explanation
+        In the order of `selection`.
 
     Raises
     ------
     UsageError
         If there is no such source on the field, the frames are of several fields, or the model
-        does not tell what a prior needs.
+        lacks the calibration that a prior needs.
     BadInputError
         If a frame cannot be used.
     """
@@ -184,85 +186,97 @@ def explain(
         raise BadInputError(refused[0])
     if len(fields) != 1:
         raise UsageError(
-            f"The frames are of {len(fields)} fields ({', '.join(map(str, fields))}). Name those "
-            "of the field that holds the source."
+            f"The frames are of {len(fields)} fields ({', '.join(map(str, fields))}). Give those "
+            "of the field with the source."
         )
     (files,) = fields.values()
     wcs = read_frame(files[REFERENCE_BAND]).wcs if REFERENCE_BAND in files else None
-    found = cut_field(files, classifier.cutout_spec)
+    cutouts = cut_field(files, classifier.cutout_spec)
     assert wcs is not None  # cut_field() needs the r frame
-    rows = _rows(found.objects, wanted, wcs)
-    if rows is None and wanted.radec is not None:
-        ra, dec = wanted.radec
-        place = Table({"objid": np.array([1], dtype=np.uint64), "ra": [ra], "dec": [dec]})
-        found, rows = cut_field(files, classifier.cutout_spec, place), [0]
-        if int(found.flags[0]) & Flag.OUTSIDE:
-            raise UsageError(f"ra {ra}, dec {dec}: lies on none of the frames.")
+    rows = _rows(cutouts.objects, selection, wcs)
+    if rows is None and selection.radec is not None:
+        ra, dec = selection.radec
+        position = Table({"objid": np.array([1], dtype=np.uint64), "ra": [ra], "dec": [dec]})
+        cutouts, rows = cut_field(files, classifier.cutout_spec, position), [0]
+        if int(cutouts.flags[0]) & Flag.OUTSIDE:
+            raise UsageError(f"ra {ra}, dec {dec}: is outside the frames. Give those around it.")
     assert rows is not None  # _rows() refuses a pixel or a name without a source
-    return _explained(classifier, found.select(rows), wcs, prior)
+    return _explain_cutouts(classifier, cutouts.select(rows), wcs, prior)
 
 
-def _rows(objects: Table, wanted: Wanted, wcs: Any) -> list[int] | None:
-    """Positions of the sources that are wanted; None for a place on the sky without one."""
-    if wanted.objid:
+def _rows(objects: Table, selection: SourceSelection, wcs: Any) -> list[int] | None:
+    """Rows of the selected sources; None for a position without a source."""
+    if selection.objid:
         place = {objid: row for row, objid in enumerate(objects["objid"].tolist())}
-        for objid in wanted.objid:
+        for objid in selection.objid:
             if objid not in place:
                 raise UsageError(
                     f"objid {objid}: is none of the {len(place)} sources detected on this field. "
-                    "Name one of `gqs classify` on the same frames, or a position."
+                    "Use one of `gqs classify` on the same frames, or a position."
                 )
-        return [place[objid] for objid in wanted.objid]
-    if wanted.xy is not None:
-        x, y = wanted.xy
+        return [place[objid] for objid in selection.objid]
+    if selection.xy is not None:
+        x, y = selection.xy
     else:
-        assert wanted.radec is not None  # the verb asks for one of the three
-        ((x, y),) = wcs.all_world2pix([wanted.radec], 0, quiet=True)
-    far = np.hypot(np.asarray(objects["x"]) - x, np.asarray(objects["y"]) - y)
-    if len(far) and far.min() <= REACH:
-        return [int(far.argmin())]
-    if wanted.xy is not None:
+        assert selection.radec is not None  # the verb requires one of the three
+        ((x, y),) = wcs.all_world2pix([selection.radec], 0, quiet=True)
+    distance = np.hypot(np.asarray(objects["x"]) - x, np.asarray(objects["y"]) - y)
+    if len(distance) and distance.min() <= MATCH_PIXELS:
+        return [int(distance.argmin())]
+    if selection.xy is not None:
         raise UsageError(
-            f"x {x:g}, y {y:g}: no source was detected within {REACH:g} pixels. Give --ra and "
-            "--dec to judge the place itself."
+            f"x {x:g}, y {y:g}: no source was detected within {MATCH_PIXELS:g} pixels. "
+            "Give --ra and --dec to classify the position itself."
         )
     return None
 
 
-def _explained(
-    classifier: Classifier, some: FieldCutouts, wcs: Any, prior: Prior | None
-) -> list[Explained]:
-    bands = some.bands if classifier.form == "flux" else classifier.bands
-    table = apply_prior(classifier.classify_cutouts(some), classifier, prior)
-    widths = seeing_columns(some.objects, bands)
-    without = without_each_band(classifier, some.images, bands, widths)
+def _explain_cutouts(
+    classifier: Classifier, cutouts: FieldCutouts, wcs: Any, prior: Prior | None
+) -> list[Explanation]:
+    bands = cutouts.bands if classifier.form == "flux" else classifier.bands
+    table = apply_prior(classifier.classify_cutouts(cutouts), classifier, prior)
+    widths = seeing_columns(cutouts.objects, bands)
+    without = without_each_band(classifier, cutouts.images, bands, widths)
     if prior is not None:
-        r, ra, dec = (numbers(table, name) for name in ("mag_r", "ra", "dec"))
+        r, ra, dec = (float_column(table, name) for name in ("mag_r", "ra", "dec"))
         learned = calibration_of(classifier, "a prior").learned.at(r)
-        expected = prior.density(r, ra, dec)
-        without = {band: reweight(p, expected, learned) for band, p in without.items()}
+        density = prior.density(r, ra, dec)
+        without = {band: reweight(p, density, learned) for band, p in without.items()}
     path = part(classifier.folder, classifier.card, EXAMPLES)
     examples = None if path is None else Examples.load(path)
-    pictures = colours(some.images, bands)
-    explained = []
+    pictures = colours(cutouts.images, bands)
+    explanations = []
     for i, row in enumerate(table):
-        image = some.images[i]
-        shown = "irg" if classifier.form == "paper" else bands
-        parts, lead = np.zeros(image.shape, dtype=np.float32), float("nan")
+        image = cutouts.images[i]
+        contributions, lead = np.zeros(image.shape, dtype=np.float32), float("nan")
         nearest: list[Neighbour] = []
         if row["class"]:
-            one = classifier.preprocessing.inputs(image[None], bands, widths[i])
-            channels = to_channels(classifier.preprocessing, one.images, one.seeing)
-            every, lead = evidence(classifier, channels, labels.index(str(row["class"])))
-            there = range(3) if classifier.form == "paper" else map(classifier.bands.index, bands)
-            parts = every[list(there)]
+            inputs = classifier.preprocessing.inputs(image[None], bands, widths[i])
+            channels = to_channels(classifier.preprocessing, inputs.images, inputs.seeing)
+            target = labels.index(str(row["class"]))
+            all_bands, lead = pixel_contributions(classifier, channels, target)
+            paper = classifier.form == "paper"
+            contributions = all_bands[
+                list(range(3) if paper else map(classifier.bands.index, bands))
+            ]
             nearest = _nearest(classifier, channels, examples)
         north, east = _compass(wcs, float(row["ra"]), float(row["dec"]))
-        explained.append(
-            Explained(row, image, shown, pictures[i], north, east,
-                      {band: p[i] for band, p in without.items()}, parts, lead, nearest)
-        )  # fmt: skip
-    return explained
+        explanations.append(
+            Explanation(
+                row=row,
+                image=image,
+                bands="irg" if classifier.form == "paper" else bands,
+                picture=pictures[i],
+                north=north,
+                east=east,
+                without={band: p[i] for band, p in without.items()},
+                contributions=contributions,
+                lead=lead,
+                nearest=nearest,
+            )
+        )
+    return explanations
 
 
 def _nearest(
@@ -273,7 +287,7 @@ def _nearest(
     device = next(classifier.network.parameters()).device
     with torch.inference_mode():
         embedding = embed(classifier.network, channels.to(device))[1]
-    rows, far = examples.nearest(embedding[0].cpu().numpy(), classifier.novelty, SHOWN)
+    rows, distances = examples.nearest(embedding[0].cpu().numpy(), classifier.novelty, NEIGHBOURS)
     return [
         Neighbour(
             int(examples.objid[row]),
@@ -281,15 +295,15 @@ def _nearest(
             float(distance),
             examples.pictures[row],
         )
-        for row, distance in zip(rows, far, strict=True)
+        for row, distance in zip(rows, distances, strict=True)
     ]
 
 
 def _compass(wcs: Any, ra: float, dec: float) -> tuple[tuple[float, float], tuple[float, float]]:
     """Unit vectors to the north and to the east, in pixels."""
-    here, step = SkyCoord(ra, dec, unit="deg"), 10 * PIXEL_SCALE * units.arcsec
-    ends = [here.directional_offset_by(turn * units.deg, step) for turn in (0, 90)]
-    places = [(place.ra.deg, place.dec.deg) for place in (here, *ends)]
+    source, step = SkyCoord(ra, dec, unit="deg"), 10 * PIXEL_SCALE * units.arcsec
+    ends = [source.directional_offset_by(turn * units.deg, step) for turn in (0, 90)]
+    places = [(place.ra.deg, place.dec.deg) for place in (source, *ends)]
     centre, *away = wcs.all_world2pix(places, 0)
     (nx, ny), (ex, ey) = ((end - centre) / np.hypot(*(end - centre)) for end in away)
     return (float(nx), float(ny)), (float(ex), float(ey))

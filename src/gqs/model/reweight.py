@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from gqs import labels, tables
 from gqs.evaluation.intervals import finite
-from gqs.evaluation.matched import numbers
 from gqs.model.classifier import Classifier
 from gqs.model.held_out import calibration_of, validation_logits_of, with_bands
 from gqs.probability import candidates, conformal
@@ -21,7 +20,7 @@ from gqs.probability.label_shift import reweight
 from gqs.probability.poststratify import mixed
 from gqs.probability.priors import Prior, find_prior, require_counts, require_magnitudes, with_prior
 from gqs.surveys.sdss import BANDS
-from gqs.tables import Flag
+from gqs.tables import Flag, float_column
 
 Array = NDArray[np.float64]
 
@@ -133,8 +132,10 @@ def _sets(
     """Conformal sets, from thresholds of validation objects with the same bands."""
     what = "a coverage"
     calibration, kept = calibration_of(classifier, what), validation_logits_of(classifier, what)
-    probability = np.stack([numbers(predictions, p) for p in labels.PROBABILITY_COLUMNS], axis=1)
-    mag_r, bands = numbers(predictions, "mag_r"), bands_given(predictions, classifier)
+    probability = np.stack(
+        [float_column(predictions, p) for p in labels.PROBABILITY_COLUMNS], axis=1
+    )
+    mag_r, bands = float_column(predictions, "mag_r"), bands_given(predictions, classifier)
     sets = np.zeros(probability.shape, dtype=bool)
     for some, known in kept.items():
         p = calibration.at(some).probabilities(known.logits, known.mag_r)
@@ -157,7 +158,7 @@ def bands_given(predictions: Table, classifier: Classifier) -> NDArray[np.str_]:
     there = {}
     for band in classifier.bands:
         kinds = [name for name in (f"mag_{band}", f"seeing_{band}") if name in some.colnames]
-        seen = np.any([np.isfinite(numbers(some, name)) for name in kinds], axis=0)
+        seen = np.any([np.isfinite(float_column(some, name)) for name in kinds], axis=0)
         there[band] = np.bincount(field, np.broadcast_to(seen, len(some))) > 0
     written = [
         "".join(band for band in classifier.bands if there[band][i]) for i in range(field.max() + 1)
@@ -201,14 +202,14 @@ def list_candidates(
     IntegrityError
         If the model's validation objects do not match its card.
     """
-    score = numbers(weighted, labels.PROBABILITY_COLUMNS[candidates.checked(name, purity)])
+    score = float_column(weighted, labels.PROBABILITY_COLUMNS[candidates.checked(name, purity)])
     bands = bands_given(weighted, classifier)
     kept = validation_logits_of(classifier, A_LIST)
     there = [some for some, _ in Counter(bands[np.isfinite(score)].tolist()).most_common()]
     given = next((some for some in there if some in kept), (there or [classifier.bands])[0])
-    ra, dec = numbers(weighted, "ra"), numbers(weighted, "dec")
+    ra, dec = float_column(weighted, "ra"), float_column(weighted, "dec")
     found = threshold_of(classifier, name, purity, prior, ra, dec, given)
-    mag_r, flags = numbers(weighted, "mag_r"), np.asarray(weighted["flags"], dtype=np.int64)
+    mag_r, flags = float_column(weighted, "mag_r"), np.asarray(weighted["flags"], dtype=np.int64)
     probable = (score >= found.value) & (bands == given) & found.reached  # NaN is not probable
     clean = (flags & ~_HARMLESS & ~int(Flag.NO_PRIOR)) == 0
     inside = (mag_r >= found.low) & (mag_r <= found.high)

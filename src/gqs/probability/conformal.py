@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from gqs import labels
 from gqs.errors import UsageError
-from gqs.evaluation.binning import merged_edges, placed
+from gqs.evaluation.binning import bin_number, merged_edges
 from gqs.evaluation.intervals import Estimate, wilson
 
 Array = NDArray[np.float64]
@@ -46,7 +46,7 @@ class Cells:
 
     def at(self, mag_r: Array) -> Array:
         """Threshold at magnitudes, (n,)."""
-        place = placed(mag_r, self.inner)
+        place = bin_number(mag_r, self.inner)
         return np.where(place < 0, self.unknown, self.threshold[np.maximum(place, 0)])
 
 
@@ -79,7 +79,7 @@ def fit(probability: Array, truth: NDArray[np.int64], mag_r: Array, coverage: fl
         score, mag = 1 - probability[own, i], mag_r[own]
         enough = max(ENOUGH, int(np.ceil(2 / (1 - coverage))))
         inner = merged_edges(mag, np.zeros(len(mag), dtype=np.int64), EDGES, enough)
-        place = placed(mag, inner)
+        place = bin_number(mag, inner)
         groups = [score[place == k] for k in range(len(inner) + 1)]
         cells.append(
             Cells(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gqs import labels
 from gqs.errors import UsageError
-from gqs.evaluation.binning import merged_edges, placed
+from gqs.evaluation.binning import bin_number, merged_edges
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -66,7 +66,7 @@ def mixed(
     low, high = (float(value) for value in np.quantile(mag_r, [0.002, 0.998]))
     inner = merged_edges(mag_r, truth, EDGES, ENOUGH)
     inner = inner[(inner > low) & (inner < high)]
-    stratum = placed(mag_r, inner)
+    stratum = bin_number(mag_r, inner)
     count = np.zeros((len(inner) + 1, len(labels.CLASSES)), dtype=np.int64)
     np.add.at(count, (stratum, truth), 1)
     expected = count.astype(np.float64)

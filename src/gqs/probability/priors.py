@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 
 from gqs import labels, tables
 from gqs.errors import UsageError
-from gqs.evaluation.matched import numbers
 from gqs.probability.label_shift import ClassFractions, reweight
 from gqs.probability.star_counts import LOWEST, star_density
 from gqs.simulation.distributions import read_table
-from gqs.tables import Flag
+from gqs.tables import Flag, float_column
 
 Array = NDArray[np.float64]
 
@@ -125,10 +124,10 @@ def with_prior(predictions: Table, prior: Prior, learned: ClassFractions, model:
         )
     require_magnitudes(prior, learned, model)
     found = predictions.copy()
-    mag_r = numbers(found, "mag_r")
-    before = np.stack([numbers(found, name) for name in labels.PROBABILITY_COLUMNS], axis=1)
+    mag_r = float_column(found, "mag_r")
+    before = np.stack([float_column(found, name) for name in labels.PROBABILITY_COLUMNS], axis=1)
     judged = np.asarray(np.isfinite(before).all(axis=1))
-    wanted = prior.density(mag_r, numbers(found, "ra"), numbers(found, "dec"))
+    wanted = prior.density(mag_r, float_column(found, "ra"), float_column(found, "dec"))
     ratio = learned.at(mag_r)
     after = reweight(before, wanted, ratio)
     for i, name in enumerate(labels.PROBABILITY_COLUMNS):

@@ -1,1 +1,1 @@
-"""Reports and figures: blocks, figures of results and of pixels, captions."""
+"""Reports: blocks rendered by templates to HTML, Markdown and LaTeX, their figures and pictures."""

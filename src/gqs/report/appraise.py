@@ -1,10 +1,11 @@
-"""A model appraised on objects that it never saw: judged, beside boosted trees, in a report."""
+"""A model evaluated on one side of a split: predictions, measures, boosted trees, and a report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from astropy.table import Table
@@ -17,10 +18,11 @@ from gqs.cutouts.store import CutoutStore
 from gqs.errors import UsageError
 from gqs.evaluation.baseline import boosted_trees
 from gqs.evaluation.comparison import Comparison, compare
-from gqs.evaluation.matched import Judged, judge, numbers
+from gqs.evaluation.matched import MatchedPredictions, match
 from gqs.evaluation.metrics import Metrics, measure
 from gqs.executors import Progress, no_progress
 from gqs.files import check_hash
+from gqs.formatting import percent, plural
 from gqs.imaging import seeing
 from gqs.model.classifier import Classifier
 from gqs.model.classify_field import flag_unlike
@@ -30,80 +32,101 @@ from gqs.probability.priors import NAMES as PRIORS
 from gqs.probability.priors import find_prior
 from gqs.recipes import published
 from gqs.report import pictures
-from gqs.report.blocks import Link, Section, Shown
-from gqs.report.captions import data_plates, history_plate, result_plates
-from gqs.report.evaluation_report import write_report
-from gqs.report.mistakes import write_mistakes
-from gqs.report.probability_section import Findings, Sky, examine
+from gqs.report.blocks import CaptionedFigure, Link, Section
+from gqs.report.evaluation_report import EvaluationReport
+from gqs.report.figures import data_figures, history_figure, result_figures
+from gqs.report.mistakes import ClassifiedCutouts, write_mistakes
+from gqs.report.probability_section import (
+    EvaluatedObjects,
+    ProbabilityResults,
+    Sky,
+    probability_results,
+)
+from gqs.tables import float_column
 
-CHUNK = 2048  # cutouts in memory at a time
-SHOWN = 6  # cutouts of each class in the figure
-ENOUGH_GROUPS = 5  # fewer fields than this say too little about the spread between fields
+CHUNK: Final = 2048  # cutouts in memory at a time
+COLUMNS: Final = 6  # cutouts of each class in the figure
+ENOUGH_GROUPS: Final = 5  # below, the spread between fields is too uncertain
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppraiseOptions:
+    """Options of an evaluation and texts of its report.
+
+    Attributes
+    ----------
+    side : str
+        Side of the split to evaluate on.
+    trees : bool
+        Whether boosted trees are fitted on the same split, for comparison (flux only).
+    seed : int
+        Of trees and bootstrap.
+    title : str
+        Title of the report.
+    notes : sequence of str
+        What a reader must know first.
+    figures : sequence of CaptionedFigure
+        Figures to show before the others.
+    history : Table, optional
+        History of the training, a row for each epoch.
+    reproduce : mapping
+        Further entries of the section on how to repeat the evaluation.
+    """
+
+    side: str = "test"
+    trees: bool = True
+    seed: int = 0
+    title: str = "A model on unseen objects"
+    notes: Sequence[str] = ()
+    figures: Sequence[CaptionedFigure] = ()
+    history: Table | None = None
+    reproduce: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Predictions of a model on one side of a split, and their measures."""
+
+    predictions: Table
+    matched: MatchedPredictions
+    metrics: Metrics
+    baseline: Metrics | None  # of boosted trees on the same objects
+    comparison: Comparison | None  # of the model with the trees
+    objects: str  # how the objects relate to the training of the model, in words
 
 
 @dataclass(frozen=True)
 class Appraisal:
-    """What `appraise` found and wrote."""
+    """Result of `appraise`."""
 
-    metrics: Metrics  # of the model
-    baseline: Metrics | None  # of the trees, on the same objects
-    comparison: Comparison | None  # model against trees: McNemar's test
-    predictions: Table  # of the side that was judged
+    evaluation: Evaluation
     report: Path  # the page
-    seen: str  # what the model had to do with these objects, in words
+
+    @property
+    def metrics(self) -> Metrics:
+        """Measures of the model."""
+        return self.evaluation.metrics
+
+    @property
+    def baseline(self) -> Metrics | None:
+        """Measures of the boosted trees."""
+        return self.evaluation.baseline
 
     def lines(self) -> list[str]:
-        """Say the result in a few lines."""
-        found = self.metrics.accuracy
+        """The result in a few lines."""
+        metrics, comparison = self.metrics, self.evaluation.comparison
+        accuracy = metrics.accuracy
+        ends = f"{percent(accuracy.low)} to {percent(accuracy.high)}, 95 %"
         lines = [
-            f"Accuracy {_percent(found.value)} ({_percent(found.low)} to {_percent(found.high)}, "
-            f"95 %) on {self.metrics.objects} objects {self.seen}."
+            f"Accuracy {percent(accuracy.value)} ({ends}) on {metrics.objects} objects "
+            f"{self.evaluation.objects}."
         ]
-        if self.baseline is not None and self.comparison is not None:
-            trees = self.baseline.accuracy.value
+        if self.baseline is not None and comparison is not None:
             lines.append(
-                f"Boosted trees on magnitudes from the same pixels: {_percent(trees)} "
-                f"(McNemar p = {self.comparison.p_value:.2g})."
+                "Boosted trees on magnitudes from the same pixels: "
+                f"{percent(self.baseline.accuracy.value)} (McNemar p = {comparison.p_value:.2g})."
             )
         return [*lines, f"Report: {self.report}"]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def predict_rows(
-    classifier: Classifier,
-    store: CutoutStore,
-    rows: NDArray[np.int64],
-    progress: Progress = no_progress,
-) -> Table:
-    """Judge rows of a store, some at a time, so that memory stays flat."""
-    if store.form != classifier.form:
-        raise UsageError(
-            f"{store.path} holds cutouts of the form {store.form!r}; the model takes "
-            f"{classifier.form!r}. Cut them with --form {classifier.form}."
-        )
-    parts, magnitudes = [np.empty((0, len(labels.CLASSES)))], [np.empty(0)]
-    distances = [np.empty(0)]
-    for start in range(0, len(rows), CHUNK):
-        images = store.images(rows[start : start + CHUNK])
-        magnitudes.append(classifier.preprocessing.magnitudes(images, store.bands))
-        widths = seeing.seeing_columns(store.index[rows[start : start + CHUNK]], store.bands)
-        some, far = classifier.examine_cutouts(images, store.bands, magnitudes[-1], widths)
-        parts.append(some)
-        distances.append(far)
-        progress(min(start + CHUNK, len(rows)), len(rows), "cutouts")
-    objects, probabilities = store.index[rows], np.concatenate(parts)
-    if store.form == "flux":
-        objects["mag_r"] = np.concatenate(magnitudes)
-    flags = np.asarray(objects["flags"], dtype=np.int32)
-    if store.form == "flux" and set(classifier.bands) - set(store.bands):
-        flags = flags | np.int32(tables.Flag.MISSING_BAND)
-    unlike = np.concatenate(distances)
-    judged_flags = flag_unlike(flags, unlike)
-    known = None if classifier.novelty is None else unlike
-    return tables.predictions(objects, probabilities, judged_flags, classifier.hash, known)
 
 
 def appraise(
@@ -111,18 +134,10 @@ def appraise(
     store: CutoutStore,
     split: Table,
     out: Path,
-    *,
-    side: str = "test",
-    trees: bool = True,
-    seed: int = 0,
-    title: str = "A model on objects it never saw",
-    notes: Sequence[str] = (),
-    more: Sequence[Shown] = (),
-    history: Table | None = None,
-    reproduce: Mapping[str, object] | None = None,
+    options: AppraiseOptions | None = None,
     progress: Progress = no_progress,
 ) -> Appraisal:
-    """Judge one side of a split, measure it, train the yardstick, and write the report.
+    """Evaluate a model on one side of a split, compare it with boosted trees, and write a report.
 
     Parameters
     ----------
@@ -131,187 +146,244 @@ def appraise(
     store : CutoutStore
         Cutouts with classes.
     split : Table
-        Of that store; checked for leaks first.
+        Split of that store; it is checked for leaks first.
     out : Path
-        Folder of report.html, metrics.json and predictions.parquet.
-    side : str
-        Which side to judge.
-    trees : bool
-        Whether boosted trees are trained on the same split (flux only).
-    seed : int
-        Of trees and bootstrap.
-    title : str
-        Of the report.
-    notes : sequence of str
-        What a reader must know first.
-    more : sequence of Shown
-        Figures to put before the others.
-    history : Table, optional
-        Of the training, a row an epoch: drawn where it is given.
-    reproduce : mapping, optional
-        How to make this again.
+        Folder for report.html, mistakes.html, metrics.json and predictions.parquet.
+    options : AppraiseOptions, optional
+        Side of the split, seed, and texts of the report.
     progress : callable
-        Called as the work goes on.
+        Called with steps done, steps in total and a note.
 
     Returns
     -------
     Appraisal
-        Numbers, predictions and where the report lies.
+        Predictions, measures and the path of the report.
 
     Raises
     ------
     IntegrityError
         If the split leaks, or the model was trained on objects of this side.
     UsageError
-        If the side is empty, or forms differ.
+        If the side is empty, or the model takes another form of cutouts.
     """
+    options = options or AppraiseOptions()
+    evaluation = evaluate_side(classifier, store, split, options, progress)
+    tables.write(evaluation.predictions, out / "predictions.parquet")
+    return Appraisal(evaluation, _write_report(classifier, store, split, out, evaluation, options))
+
+
+def evaluate_side(
+    classifier: Classifier,
+    store: CutoutStore,
+    split: Table,
+    options: AppraiseOptions,
+    progress: Progress = no_progress,
+) -> Evaluation:
+    """Predict one side of a split, and measure the predictions and those of boosted trees."""
     check_split(split, store.index)
+    side, seed = options.side, options.seed
     sides = dict(zip(split["objid"].tolist(), split["split"].tolist(), strict=True))
     rows = np.flatnonzero([sides.get(objid) == side for objid in store.index["objid"].tolist()])
     if not len(rows):
         raise UsageError(f"The split has no {side} objects in {store.path}.")
-    rows, seen = _unseen(classifier, store, rows, side)
-    found = predict_rows(classifier, store, rows, progress)
-    tables.write(found, out / "predictions.parquet")
+    rows, objects = _unseen(classifier, store, rows, side)
+    predictions = predict_rows(classifier, store, rows, progress)
     truth = store.index[rows]
-    judged = judge(found, truth)
+    matched = match(predictions, truth)
     group = split.meta["by"] if split.meta["by"] != "object" else None
-    metrics = measure(judged, group=drawable(judged, group), seed=seed)
+    metrics = measure(matched, group=drawable(matched, group), seed=seed)
     baseline, comparison = None, None
-    if trees and store.form == "flux":
-        other = judge(boosted_trees(store, split, side=side, seed=seed, progress=progress), truth)
-        baseline = measure(other, group=drawable(other, group), seed=seed)
-        comparison = compare(judged, other, group=drawable(judged, group), seed=seed)
-    shown = [*more, *_figures(store, split, rows, judged, metrics, history)]
-    sections, further = [], None
-    if (odds := _probabilities(classifier, store.bands, found, judged, metrics)) is not None:
-        shown += odds.figures
-        sections, further = [odds.section], {"probabilities": odds.numbers}
-    page = write_report(
-        out,
-        title,
+    if options.trees and store.form == "flux":
+        of_trees = boosted_trees(store, split, side=side, seed=seed, progress=progress)
+        trees = match(of_trees, truth)
+        baseline = measure(trees, group=drawable(trees, group), seed=seed)
+        comparison = compare(matched, trees, group=drawable(matched, group), seed=seed)
+    return Evaluation(predictions, matched, metrics, baseline, comparison, objects)
+
+
+def predict_rows(
+    classifier: Classifier,
+    store: CutoutStore,
+    rows: NDArray[np.int64],
+    progress: Progress = no_progress,
+) -> Table:
+    """Predictions of rows (n,) of a store, in chunks, so that memory stays constant."""
+    if store.form != classifier.form:
+        raise UsageError(
+            f"{store.path}: has cutouts of the form {store.form!r}, but the model takes "
+            f"{classifier.form!r}. Build it with --form {classifier.form}."
+        )
+    probabilities, magnitudes = [np.empty((0, len(labels.CLASSES)))], [np.empty(0)]
+    distances = [np.empty(0)]
+    for start in range(0, len(rows), CHUNK):
+        chunk = rows[start : start + CHUNK]
+        images = store.images(chunk)
+        magnitudes.append(classifier.preprocessing.magnitudes(images, store.bands))
+        widths = seeing.seeing_columns(store.index[chunk], store.bands)
+        of_chunk, far = classifier.examine_cutouts(images, store.bands, magnitudes[-1], widths)
+        probabilities.append(of_chunk)
+        distances.append(far)
+        progress(start + len(chunk), len(rows), "cutouts")
+    objects = store.index[rows]
+    flags = np.asarray(objects["flags"], dtype=np.int32)
+    if store.form == "flux":
+        objects["mag_r"] = np.concatenate(magnitudes)
+        if set(classifier.bands) - set(store.bands):
+            flags = flags | np.int32(tables.Flag.MISSING_BAND)
+    unlike = np.concatenate(distances)
+    return tables.predictions(
+        objects,
+        np.concatenate(probabilities),
+        flag_unlike(flags, unlike),
+        classifier.hash,
+        None if classifier.novelty is None else unlike,
+    )
+
+
+def _unseen(
+    classifier: Classifier, store: CutoutStore, rows: NDArray[np.int64], side: str
+) -> tuple[NDArray[np.int64], str]:
+    """Rows that the model was not trained on, in this store or another, and that in words."""
+    if side != "test":
+        chose = side == "validation"
+        return rows, "that chose its epoch" if chose else "that it was trained on"
+    path = classifier.folder / LEARNED
+    if not path.is_file():
+        return rows, "of the test side (the model has no list of its training objects)"
+    check_hash(path, classifier.card["training"]["learned_sha256"])
+    keep = unknown_rows(
+        tables.read(path),
+        store.index[rows],
+        "Use the split that trained it (--split), or other fields.",
+    )
+    words = "not seen before"
+    if not keep.all():
+        left_out = plural(int((~keep).sum()), "training object")
+        words += f" ({left_out} of the model left out)"
+    return rows[keep], words
+
+
+def drawable(matched: MatchedPredictions, group: str | None) -> str | None:
+    """The group that a bootstrap draws, if there are enough groups for a spread between them."""
+    groups = matched.groups(group)
+    return group if groups is not None and groups.max() + 1 >= ENOUGH_GROUPS else None
+
+
+def _write_report(
+    classifier: Classifier,
+    store: CutoutStore,
+    split: Table,
+    out: Path,
+    evaluation: Evaluation,
+    options: AppraiseOptions,
+) -> Path:
+    matched, metrics = evaluation.matched, evaluation.metrics
+    figures = [*options.figures, *_figures(store, split, evaluation, options.history)]
+    sections: list[Section] = []
+    further = {}
+    probabilities = _probabilities(classifier, store.bands, evaluation)
+    if probabilities is not None:
+        figures += probabilities.figures
+        sections.append(probabilities.section)
+        further = {"probabilities": probabilities.numbers}
+    page = write_mistakes(out, matched, _classified_cutouts(store, evaluation))
+    link = Link("All of the worst mistakes, with their pixels", page.name)
+    report = EvaluationReport(
+        title=options.title,
         metrics=metrics,
-        figures=shown,
-        baseline=baseline,
-        comparison=comparison,
+        baseline=evaluation.baseline,
+        comparison=evaluation.comparison,
+        figures=figures,
         published=published.RESNET50_GQS._asdict() if store.form == "paper" else None,
-        notes=notes,
-        sections=[*sections, Section("The worst mistakes", [_mistakes(out, store, found, judged)])],
-        further=further,
+        sections=[*sections, Section("The worst mistakes", [link])],
+        notes=options.notes,
         set_aside=store.manifest["set_aside"],
         reproduce={
             "gqs": __version__,
             "model": classifier.hash,
             "store": store.hash,
             "split": ", ".join(f"{k} {split.meta[k]}" for k in ("scheme", "by", "seed")),
-            **(reproduce or {}),
+            **options.reproduce,
         },
+        further_numbers=further,
     )
-    return Appraisal(metrics, baseline, comparison, found, page, seen)
+    return report.write(out)
 
 
-def _mistakes(out: Path, store: CutoutStore, found: Table, judged: Judged) -> Link:
-    """Write the page of the worst mistakes, and return the link to it."""
-    of = {objid: row for row, objid in enumerate(found["objid"].tolist())}
-    mine = found[[of[objid] for objid in judged.objid.tolist()]]
-    place = {objid: row for row, objid in enumerate(store.index["objid"].tolist())}
-    rows = np.array([place[objid] for objid in judged.objid.tolist()], dtype=np.int64)
-    page = write_mistakes(
-        out,
-        judged,
-        lambda some: store.images(rows[some]),
-        store.bands,
-        flags=np.asarray(mine["flags"], dtype=np.int32),
-        positions=np.stack([np.asarray(mine[n], dtype=float) for n in ("ra", "dec")], axis=1),
+def _row_of(objid: NDArray[np.uint64], table: Table) -> NDArray[np.int64]:
+    """Row of each object in a table that lists all of them, (n,)."""
+    rows = {number: row for row, number in enumerate(table["objid"].tolist())}
+    return np.array([rows[number] for number in objid.tolist()], dtype=np.int64)
+
+
+def _figures(
+    store: CutoutStore, split: Table, evaluation: Evaluation, history: Table | None
+) -> list[CaptionedFigure]:
+    """Figures 11-15 of the paper, and others."""
+    matched = evaluation.matched
+    rows = _row_of(np.asarray(evaluation.predictions["objid"]), store.index)
+    classes = np.asarray(store.index["class"]).astype(str)
+    examples = np.concatenate([rows[classes[rows] == name][:COLUMNS] for name in labels.CLASSES])
+    cutouts = pictures.cutouts_by_class(
+        store.images(examples), store.bands, classes[examples].tolist(), columns=COLUMNS
     )
-    return Link("All of the worst mistakes, with their pixels", page.name)
-
-
-def _unseen(
-    classifier: Classifier, store: CutoutStore, rows: NDArray[np.int64], side: str
-) -> tuple[NDArray[np.int64], str]:
-    """Leave out what a model learned from, in this store or another, and say it in words."""
-    if side != "test":
-        return rows, "that chose its epoch" if side == "validation" else "that it was trained on"
-    path = classifier.folder / LEARNED
-    if not path.is_file():
-        return rows, "of the test side (the model does not tell what it learned from)"
-    check_hash(path, classifier.card["training"]["learned_sha256"])
-    keep = unknown_rows(
-        tables.read(path),
-        store.index[rows],
-        "Name the split that trained it (--split), or fields that it never saw.",
-    )
-    words = "never seen before"
-    if not keep.all():
-        words += f" ({int((~keep).sum())} more are left out: the model learned from them)"
-    return rows[keep], words
+    worst = pictures.worst_errors(matched)
+    images = store.images(_row_of(matched.objid[worst], store.index))
+    counts = {name: int((classes == name).sum()) for name in labels.CLASSES}
+    return [
+        CaptionedFigure(
+            cutouts,
+            "Cutouts of each class (paper, Figure 11).",
+            f"Three rows of {COLUMNS} cutouts: {', '.join(labels.CLASSES)}.",
+            "png",
+        ),
+        *data_figures(counts, split.meta["counts"]),
+        *result_figures(matched, evaluation.metrics),
+        CaptionedFigure(
+            pictures.errors_by_class(images, store.bands, matched, worst),
+            "The wrong classifications with the highest probability.",
+            f"{len(worst)} cutouts under their true class.",
+            "png",
+        ),
+        *([] if history is None else [history_figure(history)]),
+    ]
 
 
 def _probabilities(
-    classifier: Classifier, bands: str, found: Table, judged: Judged, metrics: Metrics
-) -> Findings | None:
-    """Measure calibration, sets and candidates; None if the model has too little for it."""
+    classifier: Classifier, bands: str, evaluation: Evaluation
+) -> ProbabilityResults | None:
+    """Calibration, sets and candidates; None if the model has no calibration for these bands."""
     try:
         calibration = calibration_of(classifier, "the report")
-        kept = validation_logits_of(classifier, "the report")
+        validation = validation_logits_of(classifier, "the report")
         bands = classifier.preprocessing.shared_bands(bands)
-        held_out = with_bands(kept, bands, classifier, "the report")
+        logits = with_bands(validation, bands, classifier, "the report")
     except UsageError:
         return None
-    place = {objid: row for row, objid in enumerate(found["objid"].tolist())}
-    mine = found[[place[objid] for objid in judged.objid.tolist()]]
-    ra, dec = numbers(mine, "ra"), numbers(mine, "dec")
+    matched = evaluation.matched
+    predicted = evaluation.predictions[_row_of(matched.objid, evaluation.predictions)]
+    ra, dec, mag_r = (float_column(predicted, name) for name in ("ra", "dec", "mag_r"))
     priors = [find_prior(name) for name in PRIORS]
     skies = {
         prior.name: Sky(prior.around(ra, dec), prior.absolute)
         for prior in priors
         if calibration.learned.by_magnitude or not prior.by_magnitude
     }
-    groups = judged.groups(metrics.bootstrap["group"])
+    groups = matched.groups(evaluation.metrics.bootstrap["group"])
     calibration = replace(calibration, temperature=calibration.at(bands))
-    return examine(judged, numbers(mine, "mag_r"), calibration, held_out, skies, groups)
+    objects = EvaluatedObjects(matched, mag_r, groups)
+    return probability_results(objects, calibration, logits, skies)
 
 
-def drawable(judged: Judged, group: str | None) -> str | None:
-    """Draw whole groups in the bootstrap where there are enough of them for a spread."""
-    groups = judged.groups(group)
-    return group if groups is not None and groups.max() + 1 >= ENOUGH_GROUPS else None
-
-
-def _figures(
-    store: CutoutStore,
-    split: Table,
-    rows: NDArray[np.int64],
-    judged: Judged,
-    metrics: Metrics,
-    history: Table | None,
-) -> list[Shown]:
-    """Figures 11-15 of the paper in our own form, and what the paper leaves out."""
-    classes = np.asarray(store.index["class"]).astype(str)
-    pick = np.concatenate([rows[classes[rows] == name][:SHOWN] for name in labels.CLASSES])
-    of_each = pictures.cutouts_by_class(
-        store.images(pick), store.bands, classes[pick].tolist(), columns=SHOWN
+def _classified_cutouts(store: CutoutStore, evaluation: Evaluation) -> ClassifiedCutouts:
+    objid = evaluation.matched.objid
+    predicted = evaluation.predictions[_row_of(objid, evaluation.predictions)]
+    rows = _row_of(objid, store.index)
+    return ClassifiedCutouts(
+        images=lambda chosen: store.images(rows[chosen]),
+        bands=store.bands,
+        flags=np.asarray(predicted["flags"], dtype=np.int32),
+        positions=np.stack(
+            [np.asarray(predicted[name], dtype=float) for name in ("ra", "dec")], axis=1
+        ),
     )
-    worst = pictures.worst(judged)
-    objid = store.index["objid"][rows].tolist()
-    place = dict(zip(objid, rows.tolist(), strict=True))
-    wrong = store.images([place[int(number)] for number in judged.objid[worst]])
-    counts = {name: int((classes == name).sum()) for name in labels.CLASSES}
-    return [
-        Shown(
-            of_each,
-            "Cutouts of each class (paper, Figure 11).",
-            f"Three rows of {SHOWN} cutouts: {', '.join(labels.CLASSES)}.",
-            "png",
-        ),
-        *data_plates(counts, split.meta["counts"]),
-        *result_plates(judged, metrics),
-        Shown(
-            pictures.mistakes(wrong, store.bands, judged, worst),
-            "The mistakes made with the highest confidence.",
-            f"{len(worst)} cutouts under their true class.",
-            "png",
-        ),
-        *([] if history is None else [history_plate(history)]),
-    ]

@@ -1,8 +1,9 @@
-"""The report: one page of what was found, how sure it is, what was set aside, how to repeat it."""
+"""The evaluation report: measures with intervals, figures, what was left out, how to repeat it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,15 +14,29 @@ from gqs.evaluation.binning import Bin
 from gqs.evaluation.comparison import Comparison
 from gqs.evaluation.intervals import Estimate
 from gqs.evaluation.metrics import Metrics
-from gqs.files import write_atomically, write_json
-from gqs.report.blocks import Block, Cell, Facts, Grid, Key, Listing, Paragraph, Section, Shown
-from gqs.report.blocks import page as html_page
+from gqs.files import write_json
+from gqs.formatting import number, p_equals, percent, percent_interval, signed
+from gqs.report.blocks import (
+    Block,
+    BulletList,
+    CaptionedFigure,
+    Cell,
+    Grid,
+    HeadlineNumber,
+    KeyValues,
+    Paragraph,
+    Report,
+    Section,
+    number_cell,
+    percent_cell,
+)
+from gqs.report.render import write_html
 
 Rows = list[list[str | Cell]]
 
 PAGE: Final = "report.html"
 NUMBERS: Final = "metrics.json"
-SHARES: Final = ("accuracy", "precision", "recall")  # in percent, as the paper prints them
+IN_PERCENT: Final = ("accuracy", "precision", "recall")  # as the paper prints them
 NAMES: Final = {
     "accuracy": "Accuracy",
     "precision": "Precision",
@@ -35,164 +50,157 @@ NAMES: Final = {
 }
 
 
-def write_report(
-    out: Path,
-    title: str,
-    *,
-    metrics: Metrics,
-    figures: Sequence[Shown] = (),
-    baseline: Metrics | None = None,
-    comparison: Comparison | None = None,
-    published: Mapping[str, float] | None = None,
-    notes: Sequence[str] = (),
-    set_aside: Sequence[str] = (),
-    reproduce: Mapping[str, object] | None = None,
-    sections: Sequence[Section] = (),
-    further: Mapping[str, Any] | None = None,
-) -> Path:
-    """Write the report as one HTML page that stands alone, and its numbers as JSON beside it."""
-    out = Path(out)
-    body = [
-        Section("Measures", _measures(metrics, baseline, comparison)),
-        Section("Beside the published figures", _published(metrics, published)),
-        Section("Figures", figures),
-        Section("By brightness and redshift", _bins(metrics)),
-        *sections,
-        Section("What was not measured", _left_out(metrics, set_aside)),
-        Section("How to make this again", _again(reproduce, metrics)),
-    ]
-    keys = _keys(metrics, baseline, comparison)
-    text = html_page(title, headline(metrics), keys, notes, body)
-    numbers: dict[str, Any] = {"title": title, "metrics": metrics.to_json()}
-    numbers["baseline"] = baseline.to_json() if baseline else None
-    numbers["comparison"] = comparison.to_json() if comparison else None
-    numbers["published"] = dict(published) if published else None
-    numbers["notes"], numbers["set_aside"] = list(notes), list(set_aside)
-    numbers["reproduce"] = {key: str(value) for key, value in (reproduce or {}).items()}
-    numbers |= further or {}
-    write_json(out / NUMBERS, numbers)
-    return write_atomically(out / PAGE, lambda file: _write(file, text))
+@dataclass(frozen=True, kw_only=True)
+class EvaluationReport:
+    """Everything that an evaluation report shows."""
 
+    title: str
+    metrics: Metrics
+    baseline: Metrics | None = None  # of boosted trees on the same objects
+    comparison: Comparison | None = None  # of the model with the trees
+    figures: Sequence[CaptionedFigure] = ()
+    published: Mapping[str, float] | None = None  # by measure, or "measure/class"
+    sections: Sequence[Section] = ()  # put after the tables
+    notes: Sequence[str] = ()  # that a reader must know first
+    set_aside: Sequence[str] = ()  # inputs that could not be used
+    reproduce: Mapping[str, object] = field(default_factory=dict)  # versions, hashes, command
+    further_numbers: Mapping[str, Any] = field(default_factory=dict)  # for metrics.json
 
-def _write(file: Any, text: str) -> None:
-    file.write(text.encode("utf-8", "replace"))
+    def write(self, out: Path) -> Path:
+        """Write the page and, beside it, its numbers as JSON; returns the page."""
+        write_json(Path(out) / NUMBERS, self.numbers())
+        return write_html(self.page(), Path(out) / PAGE)
+
+    def numbers(self) -> dict[str, Any]:
+        """The numbers of the report in JSON form."""
+        return {
+            "title": self.title,
+            "metrics": self.metrics.to_json(),
+            "baseline": self.baseline.to_json() if self.baseline else None,
+            "comparison": self.comparison.to_json() if self.comparison else None,
+            "published": dict(self.published) if self.published else None,
+            "notes": list(self.notes),
+            "set_aside": list(self.set_aside),
+            "reproduce": {key: str(value) for key, value in self.reproduce.items()},
+            **self.further_numbers,
+        }
+
+    def page(self) -> Report:
+        """The report as blocks."""
+        metrics = self.metrics
+        sections = [
+            Section("Measures", _measures(metrics, self.baseline, self.comparison)),
+            Section("Comparison with the published values", _published(metrics, self.published)),
+            Section("Figures", self.figures),
+            Section("By magnitude and redshift", _bins(metrics)),
+            *self.sections,
+            Section("Objects left out", _left_out(metrics, self.set_aside)),
+            Section("How to repeat this", _repeat(self.reproduce, metrics)),
+        ]
+        numbers = _headline_numbers(metrics, self.baseline, self.comparison)
+        return Report(self.title, headline(metrics), sections, numbers, self.notes, NUMBERS)
 
 
 def headline(metrics: Metrics) -> str:
-    """Say in a sentence how right the predictions are."""
+    """The accuracy, and the class with the lowest recall, in a sentence."""
     recalls = {name: metrics.classes[name]["recall"].value for name in labels.CLASSES}
     known = {name: value for name, value in recalls.items() if np.isfinite(value)}
-    found = metrics.accuracy
-    text = f"{percent(found.value)} of {metrics.objects:,} objects get their true class"
-    if np.isfinite(found.low):
-        text += f" (95 % interval {percent(found.low)} to {percent(found.high)})"
+    accuracy = metrics.accuracy
+    text = f"{percent(accuracy.value, 2)} of {metrics.objects:,} objects get their true class"
+    if np.isfinite(accuracy.low):
+        ends = f"{percent(accuracy.low, 2)} to {percent(accuracy.high, 2)}"
+        text += f" (95 % interval {ends})"
     if len(known) > 1:
-        weakest = min(known, key=lambda name: known[name])
-        text += f"; {weakest} is hardest, with {percent(known[weakest])} found"
+        lowest = min(known, key=lambda name: known[name])
+        text += f"; {lowest} has the lowest recall, {percent(known[lowest], 2)}"
     return f"{text}."
 
 
-def percent(share: float) -> str:
-    """Write a share in percent."""
-    return f"{100 * share:.2f} %" if np.isfinite(share) else "–"
+def measure_cell(name: str, estimate: Estimate) -> Cell:
+    """A measure with its interval, in percent or as a fraction as the paper prints it."""
+    return percent_cell(estimate) if name in IN_PERCENT else number_cell(estimate)
 
 
-def shown(name: str, found: Estimate) -> Cell:
-    """Write a measure with its interval as the paper writes that measure."""
-    share = name in SHARES
-    scale, digits = (100, 2) if share else (1, 4)
-    value = percent(found.value) if share else _number(found.value)
-    if not np.isfinite(found.low):
-        return Cell(value)
-    return Cell(value, f"{scale * found.low:.{digits}f} to {scale * found.high:.{digits}f}")
-
-
-def _number(value: float) -> str:
-    return f"{value:.4f}" if np.isfinite(value) else "–"
-
-
-def _p_value(p: float) -> str:
-    return f"p = {p:.2g}" if p >= 1e-4 else "p < 0.0001"
-
-
-def _keys(metrics: Metrics, baseline: Metrics | None, comparison: Comparison | None) -> list[Key]:
-    accuracy = metrics.accuracy
+def _headline_numbers(
+    metrics: Metrics, baseline: Metrics | None, comparison: Comparison | None
+) -> list[HeadlineNumber]:
+    lost = sum(metrics.unclassified.values())
+    classified = f"{lost:,} more could not be classified" if lost else "all are classified"
     area = metrics.overall["auc"].value
-    lost = sum(metrics.not_judged.values())
-    judged = "every one judged" if not lost else f"{lost:,} more could not be judged"
-    keys = [
-        Key("Accuracy", f"{100 * accuracy.value:.1f} %", _interval(accuracy)),
-        Key("Mean AUC", f"{area:.3f}" if np.isfinite(area) else "–", "one class against the rest"),
-        Key("Objects", f"{metrics.objects:,}", judged),
+    numbers = [
+        HeadlineNumber(
+            "Accuracy", percent(metrics.accuracy.value), _interval_note(metrics.accuracy)
+        ),
+        HeadlineNumber("Mean AUC", number(area, 3), "each class against the rest"),
+        HeadlineNumber("Objects", f"{metrics.objects:,}", classified),
     ]
     if baseline is not None:
-        value = baseline.accuracy
-        keys.append(Key("Boosted trees", f"{100 * value.value:.1f} %", _interval(value)))
+        accuracy = baseline.accuracy
+        numbers.append(
+            HeadlineNumber("Boosted trees", percent(accuracy.value), _interval_note(accuracy))
+        )
     if comparison is not None:
-        gain = 100 * comparison.difference.value
-        note = f"points; {_p_value(comparison.p_value)} (McNemar)".replace("p < ", "p\u00a0<\u00a0")
-        keys.append(Key("Lead over trees", f"{gain:+.1f}".replace("-", "−"), note))
-    return keys
+        gain = signed(100 * comparison.difference.value, 1)
+        p = p_equals(comparison.p_value).replace("p < ", "p\u00a0<\u00a0")
+        numbers.append(HeadlineNumber("Lead over trees", gain, f"points; {p} (McNemar)"))
+    return numbers
 
 
-def _interval(found: Estimate) -> str:
-    if not np.isfinite(found.low):
-        return "no interval"
-    return f"{100 * found.low:.1f} to {100 * found.high:.1f} %"
+def _interval_note(estimate: Estimate) -> str:
+    ends = percent_interval(estimate.low, estimate.high)
+    return f"{ends} %" if ends else "no interval"
 
 
 def _measures(
     metrics: Metrics, baseline: Metrics | None, comparison: Comparison | None
 ) -> list[Block]:
     columns = ["Measure", "Network"] + (["Boosted trees"] if baseline else [])
-    both = [metrics] + ([baseline] if baseline else [])
+    classifiers = [metrics] + ([baseline] if baseline else [])
     rows: Rows = [
-        [label, *(shown(name, found.overall[name]) for found in both)]
+        [label, *(measure_cell(name, each.overall[name]) for each in classifiers)]
         for name, label in NAMES.items()
     ]
-    unit = metrics.bootstrap
-    how = "objects" if unit["group"] is None else f"{unit['units']:,} {unit['group']}s"
+    drawn = metrics.bootstrap
+    units = "objects" if drawn["group"] is None else f"{drawn['units']:,} {drawn['group']}s"
     caption = "All classes; precision, recall, F1 and AUC are means of the classes. " + (
-        f"Small: 95 % intervals from {unit['resamples']:,} bootstrap samples of {how}."
-        if unit["units"] > 1
-        else f"No intervals: all objects are of one {unit['group'] or 'object'}."
+        f"Small: 95 % intervals from {drawn['resamples']:,} bootstrap samples of {units}."
+        if drawn["units"] > 1
+        else f"No intervals: all objects are of one {drawn['group'] or 'object'}."
     )
-    keys = ("precision", "recall", "f1", "auc")
-    each: Rows = [
+    of_class = ("precision", "recall", "f1", "auc")
+    class_rows: Rows = [
         [
             name,
             f"{metrics.counts[name]:,}",
-            *(shown(key, metrics.classes[name][key]) for key in keys),
+            *(measure_cell(measure, metrics.classes[name][measure]) for measure in of_class),
         ]
         for name in labels.CLASSES
     ]
-    heads = ["Class", "Objects", *(NAMES[key] for key in keys)]
+    heads = ["Class", "Objects", *(NAMES[measure] for measure in of_class)]
     blocks: list[Block] = [
         Grid(caption, columns, rows),
-        Grid("Class by class, each against the rest.", heads, each),
+        Grid("Each class against the rest.", heads, class_rows),
     ]
     if comparison is not None:
-        blocks.append(Paragraph(_verdict(comparison)))
+        blocks.append(Paragraph(_comparison_sentences(comparison)))
     return blocks
 
 
-def _verdict(found: Comparison) -> str:
-    gap = found.difference
-    if found.p_value >= 0.05:
-        judgement = "The difference may be chance"
+def _comparison_sentences(comparison: Comparison) -> str:
+    gap = comparison.difference
+    if comparison.p_value >= 0.05:
+        conclusion = "The difference is not significant"
     else:
-        better = "network" if gap.value > 0 else "trees"
-        judgement = f"The {better} are better" if better == "trees" else "The network is better"
+        conclusion = "The network is better" if gap.value > 0 else "The trees are better"
     interval = ""
     if np.isfinite(gap.low):
-        interval = f" (95 % interval {100 * gap.low:+.2f} to {100 * gap.high:+.2f})"
-    text = (
-        f"Of the {found.objects:,} objects that both judged, {found.first_right:,} were right "
-        f"only with the network and {found.second_right:,} only with the trees: "
-        f"{100 * gap.value:+.2f} points of accuracy{interval}. {judgement} (McNemar's exact test, "
-        f"{_p_value(found.p_value)})."
+        interval = f" (95 % interval {signed(100 * gap.low, 2)} to {signed(100 * gap.high, 2)})"
+    return (
+        f"Of the {comparison.objects:,} objects that both classify, {comparison.first_right:,} are "
+        f"correct only with the network and {comparison.second_right:,} only with the trees: "
+        f"{signed(100 * gap.value, 2)} points of accuracy{interval}. {conclusion} (McNemar's exact "
+        f"test, {p_equals(comparison.p_value)})."
     )
-    return text.replace(" -", " −").replace("(-", "(−")
 
 
 def _published(metrics: Metrics, published: Mapping[str, float] | None) -> list[Block]:
@@ -200,17 +208,21 @@ def _published(metrics: Metrics, published: Mapping[str, float] | None) -> list[
         return []
     rows: Rows = []
     for key, value in published.items():
-        name, _, of = key.partition("/")
-        ours = metrics.classes[of][name] if of else metrics.overall[name]
-        theirs = percent(value) if name in SHARES else _number(value)
-        gap = (100 if name in SHARES else 1) * (ours.value - value)
-        digits = 2 if name in SHARES else 4
-        difference = f"{gap:+.{digits}f}".replace("-", "−") if np.isfinite(gap) else "–"
-        inside = "yes" if ours.low <= value <= ours.high else "no"
-        label = f"{NAMES[name]}, {of}" if of else NAMES[name]
-        rows.append([label, shown(name, ours), theirs, difference, inside])
+        name, _, of_class = key.partition("/")
+        ours = metrics.classes[of_class][name] if of_class else metrics.overall[name]
+        in_percent = name in IN_PERCENT
+        scale, digits = (100, 2) if in_percent else (1, 4)
+        rows.append(
+            [
+                f"{NAMES[name]}, {of_class}" if of_class else NAMES[name],
+                measure_cell(name, ours),
+                percent(value, 2) if in_percent else number(value, 4),
+                signed(scale * (ours.value - value), digits),
+                "yes" if ours.low <= value <= ours.high else "no",
+            ]
+        )
     columns = ["Measure", "Ours", "Published", "Ours minus published", "In our interval"]
-    caption = "Gao, Tu, Li & Li 2023, on their own test objects: other data than ours."
+    caption = "Gao, Tu, Li & Li 2023, on their own test objects, which differ from ours."
     return [Grid(caption, columns, rows)]
 
 
@@ -219,10 +231,13 @@ def _bins(metrics: Metrics) -> list[Block]:
     if metrics.by_r:
         rows: Rows = [
             [
-                f"{part.low:g} to {part.high:g}",
+                _range(part),
                 f"{part.count:,}",
-                shown("accuracy", part.right),
-                *(_recall(part, name) for name in labels.CLASSES),
+                percent_cell(part.accuracy),
+                *(
+                    percent_cell(part.recall[name]) if part.counts[name] else Cell("none")
+                    for name in labels.CLASSES
+                ),
             ]
             for part in metrics.by_r
         ]
@@ -230,46 +245,42 @@ def _bins(metrics: Metrics) -> list[Block]:
         blocks.append(Grid("By r magnitude; small: Wilson's 95 % intervals.", heads, rows))
     if metrics.by_redshift:
         rows = [
-            [
-                f"{part.low:g} to {part.high:g}",
-                f"{part.count:,}",
-                shown("recall", part.recall[labels.QSO]),
-            ]
+            [_range(part), f"{part.count:,}", percent_cell(part.recall[labels.QSO])]
             for part in metrics.by_redshift
         ]
-        caption = "Quasars by redshift: the share that is found."
-        blocks.append(Grid(caption, ["Redshift", "Quasars", "Recall"], rows))
+        heads = ["Redshift", "Quasars", "Recall"]
+        blocks.append(Grid("Recall of quasars by redshift.", heads, rows))
     return blocks
 
 
-def _recall(part: Bin, name: str) -> Cell:
-    return shown("recall", part.recall[name]) if part.counts[name] else Cell("none")
+def _range(part: Bin) -> str:
+    return f"{part.low:g} to {part.high:g}"
 
 
 def _left_out(metrics: Metrics, set_aside: Sequence[str]) -> list[Block]:
-    lost = sum(metrics.not_judged.values())
-    by_class = ", ".join(f"{count:,} {name}" for name, count in metrics.not_judged.items() if count)
-    flags = ", ".join(f"{name} {count:,}" for name, count in metrics.not_judged_flags.items())
-    sentences = [
-        f"Not judged, since the cutout does not show them: {lost:,}"
-        + (f" ({by_class}; flags: {flags or 'none'})." if lost else ".")
-    ]
+    counts = metrics.unclassified
+    lost = sum(counts.values())
+    by_class = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    flags = ", ".join(f"{name} {count:,}" for name, count in metrics.unclassified_flags.items())
+    details = f" ({by_class}; flags: {flags or 'none'})" if lost else ""
+    sentences = [f"Not classified because the cutout is unusable: {lost:,}{details}."]
     if lost:
-        sentences.append(f"Counted as wrong, accuracy is {percent(metrics.accuracy_of_all)}.")
+        accuracy = percent(metrics.accuracy_of_all, 2)
+        sentences.append(f"If these count as wrong, accuracy is {accuracy}.")
     sentences += [
         f"In the catalogue but not among the predictions: {metrics.without_prediction:,}.",
         f"Predicted but not in the catalogue: {metrics.without_truth:,}.",
-        f"Judged, but with r unknown or outside the bins: {metrics.unbinned['r']:,}; "
+        f"Classified, but with r unknown or outside the bins: {metrics.unbinned['r']:,}; "
         f"quasars with such a redshift: {metrics.unbinned['redshift']:,}.",
     ]
-    blocks: list[Block] = [Listing(sentences)]
+    blocks: list[Block] = [BulletList(sentences)]
     if set_aside:
-        blocks += [Paragraph(f"Set aside on the way: {len(set_aside):,}."), Listing(set_aside)]
+        blocks += [Paragraph(f"Inputs set aside: {len(set_aside):,}."), BulletList(set_aside)]
     return blocks
 
 
-def _again(reproduce: Mapping[str, object] | None, metrics: Metrics) -> list[Block]:
-    unit = metrics.bootstrap
-    drawn = f"{unit['resamples']} samples, seed {unit['seed']}, by {unit['group'] or 'object'}"
-    items = [(str(key), str(value)) for key, value in (reproduce or {}).items()]
-    return [Facts([*items, ("bootstrap", drawn)])]
+def _repeat(reproduce: Mapping[str, object], metrics: Metrics) -> list[Block]:
+    drawn = metrics.bootstrap
+    samples = f"{drawn['resamples']} samples, seed {drawn['seed']}, by {drawn['group'] or 'object'}"
+    items = [(str(key), str(value)) for key, value in reproduce.items()]
+    return [KeyValues([*items, ("bootstrap", samples)])]

@@ -1,4 +1,4 @@
-"""One look for all figures: calm axes, three colours, and shapes for readers who see none."""
+"""One style for all figures: colours of the classes, markers and lines to tell them without."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ FAINT: Final = "#6b7280"
 RULE: Final = "#d9dce1"
 MARKERS: Final = dict(zip(labels.CLASSES, ("o", "D", "^"), strict=True))
 LINES: Final = dict(zip(labels.CLASSES, ("-", "--", "-."), strict=True))
-# The labels' colours, darkened where they carry small text on white (contrast of 4.5 and more).
+# The classes' colours, darkened for small text on white (contrast of at least 4.5).
 TEXT: Final = dict(zip(labels.CLASSES, ("#B34700", "#0067A3", "#8F6200"), strict=True))
 
 RC: Any = {
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same on every machine
+    "font.sans-serif": ["DejaVu Sans"],  # part of matplotlib: the same on every machine
     "font.size": 9.5,
     "text.color": INK,
     "text.parse_math": False,  # names of objects and fields may hold a dollar sign
@@ -61,18 +61,18 @@ RC: Any = {
 P = ParamSpec("P")
 
 
-def percent(axis: Axis) -> None:
-    """Write an axis of shares in percent, with no more decimals than it needs."""
-    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{round(100 * share, 4):g} %"))
+def percent_axis(axis: Axis) -> None:
+    """Label an axis of fractions in percent, with no more decimals than needed."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 4):g} %"))
 
 
-def thousands(axis: Axis) -> None:
-    """Write an axis of counts with commas, and without the powers that mathtext would need."""
+def thousands_axis(axis: Axis) -> None:
+    """Label an axis of counts with commas and without powers of ten, which need mathtext."""
     axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw a figure in this style, whatever the user's matplotlibrc says."""
+    """Make a function draw in this style, independently of the user's matplotlibrc."""
 
     @functools.wraps(draw)
     def within(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -83,13 +83,13 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def axes(width: float = 7.0, height: float = 4.2, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """Make a figure with axes side by side; no window, no global state."""
+    """A figure with axes side by side, outside pyplot's global state."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, [figure.add_subplot(1, columns, i + 1) for i in range(columns)]
 
 
 def rendered(figure: Figure, kind: str, dpi: int = 160) -> bytes:
-    """Return a figure as the bytes of an image file; equal figures give equal bytes."""
+    """A figure as the bytes of an image file; equal figures give equal bytes."""
     buffer = io.BytesIO()
     options: dict[str, dict[str, Any]] = {
         "svg": {"metadata": {"Date": None}},

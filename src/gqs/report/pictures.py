@@ -1,6 +1,6 @@
-"""Figures made of pixels: a field, cutouts of each class, sources by class, the worst mistakes.
+"""Pictures of fields and cutouts. Paper, Figures 10 and 11.
 
-Pictures have their first row below, as FITS arrays have. Paper, Figures 10 and 11.
+Arrays of pixels have their first row at the bottom, as in FITS.
 """
 
 from __future__ import annotations
@@ -18,23 +18,26 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from gqs import labels
-from gqs.evaluation.matched import Judged, numbers
+from gqs.evaluation.matched import MatchedPredictions
 from gqs.evaluation.reliability import log_losses
+from gqs.formatting import percent
 from gqs.imaging.composite import NONLINEARITY, SCALES
 from gqs.report.palette import FAINT, INK, MARKERS, TEXT, axes, styled
 from gqs.surveys import sdss
+from gqs.tables import float_column
 
-EVEN: Final = 0.19  # in which u and z show as much noise as g, r and i do in SDSS's pictures
-INVALID: Final = (120, 124, 132)  # pixels without data: grey, never black sky
+OTHER_SCALE: Final = 0.19  # of u and z by sky noise: as much noise as g, r and i have in pictures
+INVALID: Final = (120, 124, 132)  # grey for pixels without data
 BARS: Final = {"1'": 60.0, '30"': 30.0, '10"': 10.0}  # arcsec; the longest that fits is drawn
-_LONGEST: Final = 0.4  # of the picture's width that a bar may take
-_ARROW: Final = 0.075  # of the picture's shorter side: the arrows of the compass
+_LONGEST: Final = 0.4  # largest length of a scale bar, as a fraction of the picture's width
+_ARROW: Final = 0.075  # length of the compass arrows, as a fraction of the shorter side
 _OUTLINE: Final = [patheffects.withStroke(linewidth=2.5, foreground="black")]  # on bright galaxies
 
 
 def colours(images: NDArray[np.float32] | NDArray[np.uint8], bands: str) -> NDArray[np.uint8]:
-    """Turn cutouts into colour pictures; the stretch is that of `composite.colour_picture`: (n, ny,
-    nx, 3) uint8; pixels without data in one of the bands shown are grey.
+    """Cutouts (n, band, ny, nx) as colour pictures (n, ny, nx, 3) uint8, invalid pixels in grey.
+
+    The stretch is that of `composite.colour_picture`.
     """
     if images.dtype == np.uint8:
         return np.asarray(images).transpose(0, 2, 3, 1).astype(np.uint8)
@@ -45,7 +48,7 @@ def colours(images: NDArray[np.float32] | NDArray[np.uint8], bands: str) -> NDAr
         channels = [order[0], order[len(order) // 2], order[-1]]
     rgb = np.moveaxis(images[:, channels].astype(np.float64), 1, -1)
     valid: NDArray[np.bool_] = np.asarray(np.isfinite(rgb).all(axis=-1))
-    scale = [SCALES.get(bands[i], EVEN / sdss.SKY_NOISE[bands[i]]) for i in channels]
+    scale = [SCALES.get(bands[i], OTHER_SCALE / sdss.SKY_NOISE[bands[i]]) for i in channels]
     rgb = np.where(valid[..., None], np.maximum(rgb, 0) * scale, 0)
     mean = np.maximum(rgb.mean(axis=-1, keepdims=True), 1e-9)
     rgb *= np.arcsinh(3 * NONLINEARITY * mean) / (3 * NONLINEARITY * mean)
@@ -57,7 +60,7 @@ def colours(images: NDArray[np.float32] | NDArray[np.uint8], bands: str) -> NDAr
 
 @styled
 def field_picture(picture: NDArray[np.uint8], title: str, wcs: WCS | None = None) -> Figure:
-    """Draw one field in the colours of i, r and g. Paper, Figure 10."""
+    """A field in the colours of i, r and g. Paper, Figure 10."""
     figure, ax = _frame(picture, 8.4, wcs)
     ax.set_title(title)
     return figure
@@ -68,17 +71,20 @@ def classified_field(
     picture: NDArray[np.uint8],
     predictions: Table,
     title: str = "",
-    sure: float = 0.0,
+    confident: float = 0.0,
     wcs: WCS | None = None,
 ) -> Figure:
-    """Draw one field with every source marked by its class, in colour and in shape."""
+    """A field with every source marked by its class, faintly below a probability."""
     figure, ax = _frame(picture, 10.0, wcs)
-    x, y = numbers(predictions, "x"), numbers(predictions, "y")
+    x, y = float_column(predictions, "x"), float_column(predictions, "y")
     names = np.char.strip(np.asarray(predictions["class"]).astype(str))
-    best = np.stack([numbers(predictions, c) for c in labels.PROBABILITY_COLUMNS]).max(axis=0)
+    best = np.stack([float_column(predictions, c) for c in labels.PROBABILITY_COLUMNS]).max(axis=0)
     for name in labels.CLASSES:
         chosen = names == name
-        for mask, alpha in ((chosen & (best >= sure), 0.95), (chosen & (best < sure), 0.35)):
+        for mask, alpha in (
+            (chosen & (best >= confident), 0.95),
+            (chosen & (best < confident), 0.35),
+        ):
             ax.scatter(
                 x[mask],
                 y[mask],
@@ -90,10 +96,14 @@ def classified_field(
                 alpha=alpha,
                 label=f"{name}  {int(chosen.sum()):,}" if alpha > 0.5 else None,
             )
-    blank = ~np.isin(names, labels.CLASSES)
-    if blank.any():
-        ax.scatter(x[blank], y[blank], s=26, marker="x", color="#c9ccd1", linewidths=0.9)
-        ax.scatter([], [], s=26, marker="x", color=FAINT, label=f"not judged  {blank.sum():,}")
+    unclassified = ~np.isin(names, labels.CLASSES)
+    if unclassified.any():
+        ax.scatter(
+            x[unclassified], y[unclassified], s=26, marker="x", color="#c9ccd1", linewidths=0.9
+        )
+        ax.scatter(
+            [], [], s=26, marker="x", color=FAINT, label=f"not classified  {unclassified.sum():,}"
+        )
     ax.set_title(f"{title}: {len(names):,} sources by class" if title else "Sources by class")
     figure.legend(loc="outside lower left", ncols=4, handletextpad=0.3)
     return figure
@@ -107,7 +117,7 @@ def cutouts_by_class(
     notes: Sequence[str] | None = None,
     columns: int = 8,
 ) -> Figure:
-    """Draw cutouts of each class in rows. Paper, Figure 11."""
+    """Cutouts of each class in rows. Paper, Figure 11."""
     figure = Figure(figsize=(1.02 * columns, 3.75 if notes is None else 4.3), layout="constrained")
     panels = figure.subplots(len(labels.CLASSES), columns, squeeze=False)
     pictures, names = colours(images, bands), np.asarray(classes).astype(str)
@@ -121,32 +131,32 @@ def cutouts_by_class(
                 ax.set(xticks=[], yticks=[])
                 ax.spines[:].set_visible(False)
         if not len(chosen):
-            row[0].text(0.05, 0.5, "none here", color=FAINT, va="center")
+            row[0].text(0.05, 0.5, "none", color=FAINT, va="center")
         row[0].set_ylabel(name, color=TEXT[name], weight="bold", labelpad=6)
     side = images.shape[-1] * sdss.PIXEL_SCALE
     figure.suptitle(_channels(images, bands) + f', {side:.0f}" a side', x=0.01, ha="left", size=10)
     return figure
 
 
-def worst(judged: Judged, count: int = 18) -> NDArray[np.int64]:
-    """Find the mistakes that were made with the highest confidence."""
-    wrong = np.flatnonzero(~judged.correct)
-    return np.asarray(wrong[np.argsort(-log_losses(judged)[wrong], kind="stable")][:count])
+def worst_errors(matched: MatchedPredictions, count: int = 18) -> NDArray[np.int64]:
+    """Rows of the wrong classifications with the highest log loss, worst first."""
+    wrong = np.flatnonzero(~matched.correct)
+    return np.asarray(wrong[np.argsort(-log_losses(matched)[wrong], kind="stable")][:count])
 
 
 @styled
-def mistakes(
+def errors_by_class(
     images: NDArray[np.float32] | NDArray[np.uint8],
     bands: str,
-    judged: Judged,
+    matched: MatchedPredictions,
     rows: NDArray[np.int64],
     columns: int = 6,
 ) -> Figure:
-    """Draw misclassified cutouts with their true and their predicted class."""
+    """Cutouts of wrong classifications under their true class, with the predicted one."""
     if not len(rows):
         figure, (ax,) = axes(6.0, 1.2)
         ax.set_axis_off()
-        ax.text(0, 0.5, "No object is misclassified.", va="center", size=12)
+        ax.text(0, 0.5, "All objects are classified correctly.", va="center", size=12)
         return figure
     lines = -(-len(rows) // columns)
     figure = Figure(figsize=(1.5 * columns, 2.06 * lines + 0.4), layout="constrained")
@@ -154,23 +164,23 @@ def mistakes(
     for ax in panels:
         ax.set_axis_off()
     for ax, row, picture in zip(panels, rows, colours(images, bands), strict=False):
-        true, taken = (labels.CLASSES[i] for i in (judged.truth[row], judged.decided[row]))
-        r = f"r = {judged.r[row]:.1f}" if np.isfinite(judged.r[row]) else "r unknown"
-        said = judged.probability[row, judged.decided[row]]
+        true, predicted = (labels.CLASSES[i] for i in (matched.truth[row], matched.decided[row]))
+        r = f"r = {matched.r[row]:.1f}" if np.isfinite(matched.r[row]) else "r unknown"
         ax.set_axis_on()
-        _cutout(ax, picture, f"taken for {taken}\n{100 * said:.0f} % sure, {r}", FAINT)
+        note = f"classified as {predicted}\n{percent(matched.confidence[row], 0)}, {r}"
+        _cutout(ax, picture, note, FAINT)
         ax.set_title(true, color=TEXT[true], size=9.5, pad=4, loc="center")
-    title = "The mistakes made most confidently, under their true class"
+    title = "Wrong classifications of the highest confidence, under the true class"
     figure.suptitle(title, x=0.01, ha="left", weight="bold", size=11)
     return figure
 
 
 def north_and_east(wcs: WCS, x: float, y: float) -> tuple[NDArray[np.float64], float]:
-    """Find which way north and east lie at a pixel, and how large it is."""
-    here = wcs.pixel_to_world(x, y)
-    # A step of 10 arcsec: straight on any picture, and right next to a pole too.
-    there = here.directional_offset_by([0.0, 90.0] * units.deg, 10 * units.arcsec)
-    step = np.stack(wcs.world_to_pixel(there), axis=1) - (x, y)
+    """Unit vectors to north and east in pixels, (2, 2), and the pixel scale in arcsec."""
+    centre = wcs.pixel_to_world(x, y)
+    # A step of 10 arcsec is straight on any picture, and also correct near a pole.
+    ends = centre.directional_offset_by([0.0, 90.0] * units.deg, 10 * units.arcsec)
+    step = np.stack(wcs.world_to_pixel(ends), axis=1) - (x, y)
     length = np.hypot(step[:, 0], step[:, 1])
     return step / length[:, None], float(10 / length.mean())
 
@@ -204,15 +214,15 @@ def _frame(picture: NDArray[np.uint8], width: float, wcs: WCS | None = None) -> 
 
 
 def _compass(ax: Axes, directions: NDArray[np.float64], rows: int, columns: int) -> None:
-    """Draw arrows to north and east in the lower right corner, wherever they point."""
+    """Draw arrows to north and east in the lower right corner."""
     length = _ARROW * min(rows, columns)
-    # The corner holds the arrows, their letters, and room beyond.
+    # The arrows, their letters and a margin fit into the corner.
     middle = np.array([columns - 2.2 * length, 2.0 * length])
     middle -= length * directions.sum(axis=0) / 2
-    for letter, way in zip("NE", directions, strict=True):
+    for letter, direction in zip("NE", directions, strict=True):
         ax.annotate(
             "",
-            xy=tuple(middle + length * way),
+            xy=tuple(middle + length * direction),
             xytext=tuple(middle),
             arrowprops={
                 "arrowstyle": "-|>",
@@ -222,7 +232,7 @@ def _compass(ax: Axes, directions: NDArray[np.float64], rows: int, columns: int)
                 "path_effects": _OUTLINE,
             },
         )
-        x, y = middle + 1.35 * length * way
+        x, y = middle + 1.35 * length * direction
         ax.text(
             x,
             y,

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-
-from gqs.evaluation.intervals import Estimate
-from gqs.report.blocks import Cell, Grid, Section
+from gqs.formatting import DASH, p_value, signed
+from gqs.report.blocks import Cell, Grid, Section, points_cell
 from gqs.report.figures import FEW
 from gqs.reproduce import comparison_figures, hypotheses
 from gqs.reproduce.aggregate import unpaired_difference
 from gqs.reproduce.results import Results, SplitResults
-from gqs.reproduce.tables import DASH, Row, number, percent, points
+from gqs.reproduce.tables import Row, accuracy_cell, measure_text
 
 VERDICTS: Final = {
     "holds": "yes",
@@ -29,12 +27,12 @@ def order_table(results: SplitResults) -> Grid:
     rows: list[Row] = []
     for verdict in results.verdicts:
         hypothesis, difference = verdict.hypothesis, verdict.difference
-        theirs = f"{100 * hypothesis.published:+.2f}" if hypothesis.published else "0.00"
-        p = _p_value(verdict.p_corrected)
+        theirs = signed(100 * hypothesis.published, 2) if hypothesis.published else "0.00"
+        p = p_value(verdict.p_corrected)
         rows.append(
             [
                 hypothesis.words,
-                points(difference) if difference else DASH,
+                points_cell(difference) if difference else DASH,
                 theirs,
                 p,
                 VERDICTS[verdict.word],
@@ -48,12 +46,6 @@ def order_table(results: SplitResults) -> Grid:
         heads,
         rows,
     )
-
-
-def _p_value(p: float) -> str:
-    if not np.isfinite(p):
-        return DASH
-    return f"{p:.2g}" if p >= 1e-4 else "< 0.0001"
 
 
 def ablation_sections(results: Results, first: SplitResults) -> list[Section]:
@@ -87,9 +79,11 @@ def _steps_table(results: SplitResults) -> Grid:
     rows: list[Row] = []
     for network, words in hypotheses.STEPS.items():
         runs = results.runs.get(network, ())
-        scores: Row = [percent(results.accuracies[network])] if runs else [DASH]
+        scores: Row = [accuracy_cell(results.accuracies[network])] if runs else [DASH]
         for measure in ("f1", "auc"):
-            scores.append(number(results.spread(network, measure).mean, measure) if runs else DASH)
+            scores.append(
+                measure_text(results.spread(network, measure).mean, measure) if runs else DASH
+            )
         rows.append([words, str(len(runs)) if runs else DASH, *scores])
     heads = ["Network", "Seeds", "Accuracy, %", "F1", "AUC"]
     return Grid("From ResNet50-SE to ResNet50-GQS, one change at a time.", heads, rows)
@@ -105,9 +99,9 @@ def _splits_table(results: Results) -> Grid:
             rows.append(
                 [
                     hypotheses.title(network),
-                    percent(a),
-                    percent(b),
-                    points(unpaired_difference(a, b)),
+                    accuracy_cell(a),
+                    accuracy_cell(b),
+                    points_cell(unpaired_difference(a, b)),
                 ]
             )
     heads = ["Model", "Random, %", "Grouped, %", "Random minus grouped, points"]
@@ -137,7 +131,7 @@ def _magnitudes_table(results: SplitResults) -> Grid:
         count = max(part.count for part in parts if part)
         if count < FEW:
             continue
-        cells = [_one_decimal(part.right) if part else Cell(DASH) for part in parts]
+        cells = [accuracy_cell(part.accuracy, 1) if part else Cell(DASH) for part in parts]
         rows.append([f"{low:g} to {high:g}", f"{count:,}", *cells])
     caption = (
         "Accuracy (%) by r magnitude, first seed; small: Wilson's 95 % intervals. Ranges of fewer "
@@ -146,24 +140,19 @@ def _magnitudes_table(results: SplitResults) -> Grid:
     return Grid(caption, ["r (mag)", "Objects", *shown], rows)
 
 
-def _one_decimal(accuracy: Estimate) -> Cell:
-    low, high = 100 * accuracy.low, 100 * accuracy.high
-    return Cell(f"{100 * accuracy.value:.1f}", f"{low:.1f} to {high:.1f}")
-
-
 def _trees_table(results: SplitResults) -> Grid:
     """Boosted trees on catalogue magnitudes, and the networks, on the same test objects."""
     rows: list[Row] = [
-        [hypotheses.title(name), percent(results.accuracies[name]),
-         number(results.spread(name, "auc").mean, "auc"), DASH]
+        [hypotheses.title(name), accuracy_cell(results.accuracies[name]),
+         measure_text(results.spread(name, "auc").mean, "auc"), DASH]
         for name in hypotheses.FIRST
         if name in results.runs
     ]  # fmt: skip
     for name, metrics in results.trees.items():
         difference = results.against_trees.get(name)
-        auc = number(metrics.overall["auc"].value, "auc")
-        behind = points(difference) if difference else DASH
-        rows.append([name, percent(metrics.accuracy), auc, behind])
+        auc = measure_text(metrics.overall["auc"].value, "auc")
+        behind = points_cell(difference) if difference else DASH
+        rows.append([name, accuracy_cell(metrics.accuracy), auc, behind])
     best = hypotheses.title(hypotheses.GQS if results.gqs_runs() else next(iter(results.runs), ""))
     heads = ["Classifier", "Accuracy, %", "AUC", f"{best or 'Network'} minus it, points"]
     return Grid(
@@ -177,7 +166,7 @@ def _trees_table(results: SplitResults) -> Grid:
 def _shapes_table(results: SplitResults) -> Grid:
     """SDSS's photometric type, which only separates galaxies from point sources, and ours."""
     rows: list[Row] = [
-        [name, percent(fraction)] for name, fraction in results.galaxy_or_point.items()
+        [name, accuracy_cell(fraction)] for name, fraction in results.galaxy_or_point.items()
     ]
     caption = "Galaxy or point source: quasars and stars count as one; objects of type 3 or 6."
     return Grid(caption, ["Classifier", "Correct, %"], rows)
@@ -190,10 +179,10 @@ def auc_note(first: SplitResults) -> str:
     if hypotheses.GQS not in first.runs or "resnet50" not in first.runs:
         return ""
     ours = first.spread(hypotheses.GQS, "auc").mean - first.spread("resnet50", "auc").mean
-    text = (
+    return (
         f"The paper's AUC falls from ResNet50 ({published['resnet50'].auc:.4f}) to "
         f"ResNet50-GQS ({published[hypotheses.GQS].auc:.4f}) while its accuracy rises, a "
-        f"difference of {theirs:+.4f}. Ours: {first.spread('resnet50', 'auc').mean:.4f} to "
-        f"{first.spread(hypotheses.GQS, 'auc').mean:.4f}, a difference of {ours:+.4f}."
+        f"difference of {signed(theirs, 4)}. Ours: {first.spread('resnet50', 'auc').mean:.4f} to "
+        f"{first.spread(hypotheses.GQS, 'auc').mean:.4f}, a difference of "
+        f"{signed(ours, 4)}."
     )
-    return text.replace(" -", " −")

@@ -26,7 +26,7 @@ from gqs.cutouts.store import CutoutStore
 from gqs.errors import GqsError, ResourceError, UsageError
 from gqs.evaluation.comparison import compare
 from gqs.evaluation.intervals import LEVEL, Estimate, bootstrap, wilson
-from gqs.evaluation.matched import Judged, judge
+from gqs.evaluation.matched import MatchedPredictions, match
 from gqs.evaluation.metrics import measure
 from gqs.executors import Progress, no_progress
 from gqs.model.folder import CARD, read_card
@@ -97,13 +97,13 @@ def _run(out: Path, folder: Path, name: str, store: CutoutStore, split: Table, s
             f"{folder}: holds the training that belongs into {own_folder.relative_to(out)}."
         )
     predictions = predict_test_side(folder, store, split)
-    predicted = judge(predictions, store.index[rows_of_test_side(store, split)])
+    predicted = match(predictions, store.index[rows_of_test_side(store, split)])
     metrics = measure(predicted, group=_bootstrap_group(split, predicted), seed=seed)
     history = tables.read(folder / HISTORY)
     return Run(name, card.network, number, folder, card, history, predicted, metrics)
 
 
-def _bootstrap_group(split: Table, predicted: Judged) -> str | None:
+def _bootstrap_group(split: Table, predicted: MatchedPredictions) -> str | None:
     """What the bootstrap draws as a whole: fields or runs, as the split does, or objects."""
     return drawable(predicted, split.meta["by"] if split.meta["by"] != "object" else None)
 
@@ -196,7 +196,9 @@ def _verdict(hypothesis: Hypothesis, difference: Estimate) -> str:
     return "holds" if difference.value > 0 else "reversed"
 
 
-def _trees(store: CutoutStore, out: Path, name: str, split: Table, seed: int) -> dict[str, Judged]:
+def _trees(
+    store: CutoutStore, out: Path, name: str, split: Table, seed: int
+) -> dict[str, MatchedPredictions]:
     """Predictions of boosted trees on the magnitudes that the catalogue has."""
     rows = rows_of_test_side(store, split)
     predicted = {}
@@ -204,12 +206,12 @@ def _trees(store: CutoutStore, out: Path, name: str, split: Table, seed: int) ->
         path = out / "baselines" / name / f"trees_{bands}.parquet"
         predictions = predict_with_trees(path, store, split, bands, seed)
         if predictions is not None:
-            predicted[f"Boosted trees on {bands}"] = judge(predictions, store.index[rows])
+            predicted[f"Boosted trees on {bands}"] = match(predictions, store.index[rows])
     return predicted
 
 
 def _galaxy_or_point(
-    store: CutoutStore, split: Table, predicted: Mapping[str, Judged]
+    store: CutoutStore, split: Table, predicted: Mapping[str, MatchedPredictions]
 ) -> dict[str, Estimate]:
     """Fraction correct as galaxy or point source: SDSS's type and classifiers, same objects."""
     if "type" not in store.index.colnames:
@@ -277,13 +279,16 @@ class Uncertainty:
     group: str | None = None  # what the bootstrap over test objects draws as a whole
     seed: int = 0  # of the bootstrap
 
-    def accuracy(self, seeds: Sequence[Judged]) -> Estimate:
+    def accuracy(self, seeds: Sequence[MatchedPredictions]) -> Estimate:
         """Mean accuracy of a network's seeds."""
         correct, objects = _correct_fraction(seeds, _common_objects(seeds))
         return self._interval(correct, objects, 1 / len(seeds))
 
     def difference(
-        self, first: Sequence[Judged], second: Sequence[Judged], second_fixed: bool = False
+        self,
+        first: Sequence[MatchedPredictions],
+        second: Sequence[MatchedPredictions],
+        second_fixed: bool = False,
     ) -> Estimate:
         """Mean accuracy of one network's seeds minus another's, paired object by object.
 
@@ -295,7 +300,7 @@ class Uncertainty:
         share = 1 / len(first) + (0 if second_fixed else 1 / len(second))
         return self._interval(a - b, objects, share)
 
-    def _interval(self, values: Array, objects: Judged, share: float) -> Estimate:
+    def _interval(self, values: Array, objects: MatchedPredictions, share: float) -> Estimate:
         """Mean of values; its variance between seeds is `share` of that of one seed."""
 
         def mean(weights: Array) -> dict[str, Array]:
@@ -320,14 +325,16 @@ def unpaired_difference(first: Estimate, second: Estimate) -> Estimate:
     return Estimate(value, value - half, value + half)
 
 
-def _common_objects(seeds: Sequence[Judged]) -> NDArray[np.uint64]:
+def _common_objects(seeds: Sequence[MatchedPredictions]) -> NDArray[np.uint64]:
     objid = seeds[0].objid
     for predicted in seeds[1:]:
         objid = np.intersect1d(objid, predicted.objid)
     return np.sort(objid)
 
 
-def _correct_fraction(seeds: Sequence[Judged], objid: NDArray[np.uint64]) -> tuple[Array, Judged]:
+def _correct_fraction(
+    seeds: Sequence[MatchedPredictions], objid: NDArray[np.uint64]
+) -> tuple[Array, MatchedPredictions]:
     """Fraction of the seeds that classified each object correctly, and the objects."""
     rows = [np.flatnonzero(np.isin(predicted.objid, objid)) for predicted in seeds]
     rows = [
@@ -337,9 +344,7 @@ def _correct_fraction(seeds: Sequence[Judged], objid: NDArray[np.uint64]) -> tup
     correct = np.mean(
         [predicted.correct[chosen] for chosen, predicted in zip(rows, seeds, strict=True)], axis=0
     )
-    names = ("objid", "truth", "decided", "probability", "r", "redshift", "place")
-    objects = Judged(**{name: getattr(seeds[0], name)[rows[0]] for name in names})
-    return correct, objects
+    return correct, seeds[0].select(rows[0])
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

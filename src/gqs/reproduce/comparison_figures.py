@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from gqs.formatting import percent, signed
 from gqs.report import figures
-from gqs.report.blocks import Shown
-from gqs.report.captions import data_plates, history_plate, result_plates
-from gqs.report.palette import FAINT, INK, axes, percent, styled
+from gqs.report.blocks import CaptionedFigure
+from gqs.report.figures import data_figures, history_figure, result_figures
+from gqs.report.palette import FAINT, INK, axes, percent_axis, styled
 from gqs.reproduce import hypotheses
 from gqs.reproduce.results import SplitResults
 
@@ -34,7 +35,7 @@ def order_figure(results: SplitResults) -> Figure:
         ax.plot(theirs, y, "D", markerfacecolor="none", color=FAINT, markersize=6, label=label)
     ax.set_yticks(range(len(names)), [hypotheses.title(name) for name in names])
     ax.set_ylim(-0.6, len(names) - 0.4)
-    percent(ax.xaxis)
+    percent_axis(ax.xaxis)
     best = max(names, key=lambda name: results.accuracies[name].value)
     ax.set(xlabel="accuracy on test objects", title=f"Most accurate here: {hypotheses.title(best)}")
     ax.grid(axis="x")
@@ -60,7 +61,7 @@ def pairs_figure(results: SplitResults) -> Figure:
         gaps, cmap="RdBu", vmin=-2 * reach, vmax=2 * reach
     )  # pale, as numbers are written on it
     for i, j in zip(*np.nonzero(np.isfinite(gaps)), strict=True):
-        text = f"{round(100 * gaps[i, j], 1) + 0.0:+.1f}".replace("-", "−")  # no -0.0
+        text = signed(round(100 * gaps[i, j], 1) + 0.0, 1)  # no -0.0
         weight = "bold" if sure[i, j] else "normal"
         ax.text(j, i, text, ha="center", va="center", size=8, weight=weight, color=INK)
     titles = [hypotheses.title(name) for name in names]
@@ -73,20 +74,20 @@ def pairs_figure(results: SplitResults) -> Figure:
     return figure
 
 
-def order_blocks(results: SplitResults) -> list[Shown]:
+def order_blocks(results: SplitResults) -> list[CaptionedFigure]:
     """The paper's order and ours."""
     ours = {n: e for n, e in results.accuracies.items() if n in hypotheses.PUBLISHED}
     if not ours:
         return []
-    values = "; ".join(f"{hypotheses.title(n)} {100 * e.value:.2f} %" for n, e in ours.items())
+    values = "; ".join(f"{hypotheses.title(n)} {percent(e.value, 2)}" for n, e in ours.items())
     caption = (
         "Accuracy in the paper's order. Dots: ours, mean over seeds, with 95 % intervals from test "
         "objects and seeds; ticks: each seed; diamonds: as published, on the paper's test objects."
     )
-    return [Shown(order_figure(results), caption, f"Ours: {values}.")]
+    return [CaptionedFigure(order_figure(results), caption, f"Ours: {values}.")]
 
 
-def pair_blocks(results: SplitResults) -> list[Shown]:
+def pair_blocks(results: SplitResults) -> list[CaptionedFigure]:
     """Every pair of networks."""
     if not results.pairs:
         return []
@@ -96,15 +97,15 @@ def pair_blocks(results: SplitResults) -> list[Shown]:
     )
     count = sum(pair.p_corrected < SIGNIFICANT for pair in results.pairs)
     alt = f"{count} of {len(results.pairs)} pairs differ significantly."
-    return [Shown(pairs_figure(results), caption, alt)]
+    return [CaptionedFigure(pairs_figure(results), caption, alt)]
 
 
-def paper_blocks(results: SplitResults) -> list[Shown]:
+def paper_blocks(results: SplitResults) -> list[CaptionedFigure]:
     """Figures 12 to 15, and the training history of ResNet50-GQS."""
     counts = results.split.meta["counts"]
     total = {name: sum(side[name] for side in counts.values()) for name in counts["train"]}
-    shown = data_plates(total, counts)
+    shown = data_figures(total, counts)
     if runs := results.gqs_runs():  # the page names the seed
-        shown += result_plates(runs[0].predicted, runs[0].metrics)
-        shown.append(history_plate(runs[0].history))
+        shown += result_figures(runs[0].predicted, runs[0].metrics)
+        shown.append(history_figure(runs[0].history))
     return shown

@@ -27,7 +27,7 @@ from gqs.cutouts.store import CutoutStore
 from gqs.errors import ResourceError, UsageError
 from gqs.executors import Progress, cpu_count
 from gqs.files import only_writer, write_json
-from gqs.formatting import duration
+from gqs.formatting import duration, plural, size
 from gqs.imaging.frames import check_frame
 from gqs.recipes import published
 from gqs.surveys.sdss import PICTURE_BANDS, REFERENCE_BAND, FrameName, check_bands
@@ -125,16 +125,16 @@ class DatasetPlan:
         catalog = self.chosen.catalog
         counts = {name: int((catalog["class"] == name).sum()) for name in labels.CLASSES}
         kept = ", ".join(
-            f"{count} {name} of {runs} run{'s' * (runs != 1)}"
+            f"{count} {name} of {plural(runs, 'run')}"
             for name, count in counts.items()
             for runs in [len(self.chosen.runs[name])]
         )
         return [
             f"{len(self.spectra)} spectra; kept {kept}.",
             f"They lie on {self.fetching.wanted} frames, of which {self.fetching.here} are here. "
-            f"To fetch: {self.fetching.bytes / 1e9:,.2f} GB, {duration(self.fetching_s)} at "
+            f"To fetch: {size(self.fetching.bytes)}, {duration(self.fetching_s)} at "
             f"{BYTES_S / 1e6:.0f} MB/s; then about {duration(self.cutting_s)} to make cutouts. "
-            f"Disk: {self.disk / 1e9:,.2f} GB; {self.free / 1e9:,.0f} GB are free.",
+            f"Disk: {size(self.disk)}; {size(self.free)} are free.",
         ]
 
     def as_dict(self) -> dict[str, object]:
@@ -248,8 +248,8 @@ def build_dataset(request: DatasetRequest, planned: DatasetPlan, bar: Bar) -> Pa
     """Fetch frames, make cutouts and split them; the same call continues an interrupted one."""
     if planned.disk > planned.free:
         raise ResourceError(
-            f"{request.frames_folder}: frames and cutouts need {planned.disk / 1e9:,.1f} GB more, "
-            f"but {planned.free / 1e9:,.1f} GB are free. Name fewer --runs, or use a larger disk."
+            f"{request.frames_folder}: frames and cutouts need {size(planned.disk)} more, "
+            f"but {size(planned.free)} are free. Name fewer --runs, or use a larger disk."
         )
     with only_writer(request.out):
         request.require_same()

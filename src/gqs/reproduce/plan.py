@@ -23,7 +23,7 @@ from gqs.cutouts.split import split_hash
 from gqs.cutouts.store import CutoutStore
 from gqs.errors import GqsError, ResourceError, UsageError
 from gqs.executors import Progress, cpu_count, no_progress
-from gqs.formatting import duration
+from gqs.formatting import duration, size
 from gqs.model.folder import CARD, read_card
 from gqs.networks import zoo
 from gqs.recipes import Recipe
@@ -166,7 +166,7 @@ class Plan:
         at_once = f", {self.at_once} at a time" if self.at_once > 1 else ""
         lines.append(
             f"{todo} of {len(self.jobs)} to train{at_once}: about {duration(self.seconds)}; "
-            f"disk: {self.disk / 1e9:.1f} GB at most, {self.free / 1e9:.0f} GB free."
+            f"disk: {size(self.disk)} at most, {size(self.free)} free."
         )
         return lines
 
@@ -199,7 +199,7 @@ class Plan:
         """Refuse to start if the disk is too small."""
         if self.disk > self.free:
             raise ResourceError(
-                f"The plan needs {self.disk / 1e9:.1f} GB of disk, but {self.free / 1e9:.1f} GB "
+                f"The plan needs {size(self.disk)} of disk, but {size(self.free)} "
                 "are free. Free some space, or train fewer --networks or --seeds at a time."
             )
 

@@ -14,7 +14,7 @@ from gqs.cutouts.split import split_hash
 from gqs.cutouts.store import CutoutStore
 from gqs.evaluation.comparison import Comparison
 from gqs.evaluation.intervals import Estimate, finite
-from gqs.evaluation.matched import Judged
+from gqs.evaluation.matched import MatchedPredictions
 from gqs.evaluation.metrics import Metrics
 from gqs.model.folder import Card
 from gqs.reproduce import hypotheses
@@ -66,7 +66,7 @@ class Run:
     folder: Path
     card: Card
     history: Table
-    predicted: Judged
+    predicted: MatchedPredictions
     metrics: Metrics
 
 

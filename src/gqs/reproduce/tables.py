@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-import numpy as np
-
 from gqs import labels
 from gqs.evaluation.intervals import Estimate
+from gqs.formatting import DASH, number, percent_interval
 from gqs.recipes import published
 from gqs.report.blocks import Cell, Grid
 from gqs.reproduce import hypotheses
 from gqs.reproduce.results import Results, Run, SplitResults, Spread
 
 Row = list[str | Cell]
-DASH: Final = "–"
 NBSP: Final = "\u00a0"
 PERCENT_HEADS: Final = {
     "accuracy": "Accuracy, %",
@@ -29,33 +28,22 @@ SMALL: Final = "Small, or in brackets: as published."
 SPLIT_NAMES: Final = {"grouped": "grouped", "paper": "random"}
 
 
-def number(value: float, measure: str) -> str:
-    """Write a measure as the paper does: in per cent, but F1 and AUC as fractions."""
-    if not np.isfinite(value):
-        return DASH
-    return f"{100 * value:.2f}" if measure in PERCENT_HEADS else f"{value:.4f}"
+def measure_text(value: float, measure: str) -> str:
+    """A measure as the paper prints it: in percent without the sign, F1 and AUC as fractions."""
+    return number(100 * value, 2) if measure in PERCENT_HEADS else number(value, 4)
 
 
-def points(difference: Estimate) -> Cell:
-    """Difference of accuracies in percentage points, with its interval."""
-    interval = f"{100 * difference.low:+.2f} to {100 * difference.high:+.2f}"
-    value = f"{100 * difference.value:+.2f}"
-    return Cell(value.replace("-", "−"), interval.replace("-", "−"))
-
-
-def percent(accuracy: Estimate) -> Cell:
-    """Accuracy in per cent, with its interval."""
-    if not np.isfinite(accuracy.value):
-        return Cell(DASH)
-    low, high = 100 * accuracy.low, min(100.0, 100 * accuracy.high)
-    return Cell(f"{100 * accuracy.value:.2f}", f"{low:.2f} to {high:.2f}")
+def accuracy_cell(accuracy: Estimate, digits: int = 2) -> Cell:
+    """Accuracy in percent without the sign, with its interval."""
+    ends = percent_interval(accuracy.low, min(1.0, accuracy.high), digits)
+    return Cell(number(100 * accuracy.value, digits), ends)
 
 
 def _over_seeds(spread: Spread, measure: str) -> str:
-    text = number(spread.mean, measure)
-    if measure not in WITH_SPREAD or not np.isfinite(spread.deviation):
+    text = measure_text(spread.mean, measure)
+    if measure not in WITH_SPREAD or not math.isfinite(spread.deviation):
         return text
-    return f"{text}{NBSP}±{NBSP}{number(spread.deviation, measure)}"
+    return f"{text}{NBSP}±{NBSP}{measure_text(spread.deviation, measure)}"
 
 
 def table_3(results: SplitResults) -> Grid:
@@ -83,7 +71,7 @@ def scores_table(results: Results, caption: str, networks: Iterable[str]) -> Gri
         for measure in HEADS:
             ours = _over_seeds(first.spread(network, measure), measure) if runs else DASH
             printed = getattr(hypotheses.PUBLISHED[network], measure)
-            row.append(Cell(ours, number(printed, measure)))
+            row.append(Cell(ours, measure_text(printed, measure)))
             if measure == "accuracy":
                 row += [
                     _over_seeds(other.spread(network, measure), measure)
@@ -116,7 +104,9 @@ def table_9(results: SplitResults) -> Grid:
                 for run in runs
             ]  # fmt: skip
             mean = Spread.of([value.value for value in values]).mean
-            row.append(Cell(number(mean, measure), number(getattr(theirs, measure), measure)))
+            row.append(
+                Cell(measure_text(mean, measure), measure_text(getattr(theirs, measure), measure))
+            )
         rows.append(row)
     heads = [HEADS[measure] for measure in measures]
     caption = f"Table 9. ResNet50-GQS class by class, {_seeds(runs)}. {SMALL}"
@@ -144,8 +134,8 @@ def training_table(results: Results) -> Grid:
                     str(recipe["precision"]),
                     f"{len(run.history)}/{recipe['epochs']}",
                     str(chosen["epoch"]),
-                    number(chosen["accuracy"], "accuracy"),
-                    number(run.metrics.accuracy.value, "accuracy"),
+                    measure_text(chosen["accuracy"], "accuracy"),
+                    measure_text(run.metrics.accuracy.value, "accuracy"),
                 ]
             )
     heads = ["Training", "Split", "Optimizer, rate, batch", "Precision", "Epochs", "Best epoch"]

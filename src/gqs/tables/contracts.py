@@ -75,6 +75,14 @@ def as_float(column: object) -> NDArray[np.float64]:
     return numbers
 
 
+def float_column(table: Table, name: str) -> NDArray[np.float64]:
+    """A column of numbers, (n,) float64; NaN where it is masked or the table lacks it."""
+    if name not in table.colnames:
+        return np.full(len(table), np.nan)
+    values = np.asarray(table[name]).astype(np.float64)
+    return np.where(np.ma.getmaskarray(table[name]), np.nan, values)
+
+
 def _number(text: object) -> float:
     try:
         return float(text.decode() if isinstance(text, bytes) else str(text))

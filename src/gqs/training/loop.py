@@ -17,6 +17,7 @@ from gqs import labels, recipes
 from gqs.cutouts.split import check_split
 from gqs.errors import ModelError, UsageError
 from gqs.executors import Progress, no_progress
+from gqs.formatting import percent
 from gqs.networks import zoo
 from gqs.recipes import Recipe
 from gqs.training import checkpoints, machine
@@ -336,9 +337,9 @@ class TrainingRun:
         loss, accuracy = self._training_means()
         if not math.isfinite(loss):
             raise self._not_finite()
-        note = f"epoch {self.epoch + 1}/{self.recipe.epochs}: loss {loss:.3f}, {accuracy:.1%}"
+        note = f"epoch {self.epoch + 1}/{self.recipe.epochs}: loss {loss:.3f}, {percent(accuracy)}"
         if self.history:
-            note += f"; validation {self.history[-1]['validation_accuracy']:.1%}"
+            note += f"; validation {percent(self.history[-1]['validation_accuracy'])}"
         done = self.epoch * self.steps + self.step
         self.progress(done, self.recipe.epochs * self.steps, note)
 

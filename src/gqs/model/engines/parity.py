@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from gqs.formatting import percent
 from gqs.model.engines.backends import Engine
 from gqs.model.engines.probe_cutouts import ProbeCutouts
 from gqs.model.novelty import Novelty
@@ -125,7 +126,7 @@ def _why(found: Parity, limit: Limit) -> str:
     if found.flips > limit.flips * n or found.sure_flips:
         return (
             f"it gives {found.flips} of {n} cutouts another class than torch, which was sure of "
-            f"{found.sure_flips} of them; {limit.flips:.1%} and none are allowed"
+            f"{found.sure_flips} of them; {percent(limit.flips)} and none are allowed"
         )
     if not found.unlike <= limit.unlike:
         return (
