@@ -23,7 +23,7 @@ demo: setup
 	$(BIN)/gqs demo --out demo
 
 test: setup
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff check src tests benchmarks shipped

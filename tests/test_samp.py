@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +14,7 @@ import pytest
 from astropy.table import Table
 from pyvo.samp import SAMPHubServer, SAMPIntegratedClient
 
+from cli.commands import gqs, refused
 from gqs import samp, tables
 from gqs.errors import NetworkError, UsageError
 
@@ -36,7 +34,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 class Loader:
-    """A client like TOPCAT: it loads what it is told, and answers when it has."""
+    """A client like TOPCAT: it loads a table on request, and answers when it has."""
 
     def __init__(self, lock: Path, name: str, *mtypes: str, ill: bool = False) -> None:
         params = dict(line.split("=", 1) for line in lock.read_text().splitlines() if "=" in line)
@@ -83,22 +81,6 @@ def catalogue(tmp_path: Path) -> Table:
             "class": ["GALAXY", "QSO", ""],
         }
     )
-
-
-def gqs(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "gqs.cli", *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-    )
-
-
-def refused(done: subprocess.CompletedProcess[str], code: int, said: str) -> None:
-    assert done.returncode == code, done.stderr
-    assert said in done.stderr and "Traceback" not in done.stderr
-    assert done.stderr.count("gqs: ") == 1
 
 
 def same(found: Table, table: Table) -> None:
@@ -181,7 +163,7 @@ def test_no_hub_and_nobody_there(tmp_path: Path, hub: Path, catalogue: Table) ->
     lock.write_text("<html>")
     with pytest.raises(NetworkError, match="not a SAMP hub's lock file"):
         samp.send(path, hub=str(lock))
-    with socket.socket() as taken:  # a hub that died: nobody listens at its port
+    with socket.socket() as taken:  # a hub that died: no process listens at its port
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
         lock.write_text(f"samp.secret=x\nsamp.hub.xmlrpc.url=http://127.0.0.1:{port}/\n")

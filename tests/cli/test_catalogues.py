@@ -71,7 +71,7 @@ def test_fields_with_other_bands_stack(field: Path, catalogue: Path, tmp_path: P
     both = vstack([whole, fewer], join_type="exact", metadata_conflicts="silent")
     assert np.isnan(np.asarray(both["mag_u"]))[len(whole) :].all()
     assert np.isfinite(np.asarray(fewer["mag_g"])).any()
-    # A single Parquet file is written part by part; it tells as much as the others.
+    # A single Parquet file is written part by part; it carries the same metadata as the others.
     assert fewer.meta["date"] == "2001-09-09T01:46:40" and fewer["class"].description
     assert fewer.meta["creator"] == whole.meta["creator"]
 
@@ -98,9 +98,9 @@ def test_the_date_may_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
     options = {"out": Path("/home/me/c 1.fits"), "links": True, "ra": 1.5, "frames": ("a",)}
     options |= {"field": ("1-2-3", "1-2-4"), "dec": None, "more": ()}
-    told = provenance("classify", options)
-    assert told["date"] == "2001-09-09T01:46:40"
-    assert told["command"] == (
+    record = provenance("classify", options)
+    assert record["date"] == "2001-09-09T01:46:40"
+    assert record["command"] == (
         "gqs classify --out 'c 1.fits' --links --ra 1.5 --field 1-2-3 --field 1-2-4"
     )
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "today")

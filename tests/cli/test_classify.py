@@ -50,11 +50,11 @@ def test_the_summary_of_a_survey() -> None:
 
 
 @pytest.mark.parametrize(
-    ("frames", "code", "said"),
+    ("frames", "code", "message"),
     [("frame-r.fits", 5, "is writing here"), ("nowhere", 2, "no such file or folder")],
 )
 def test_wrong_paths_are_refused_before_the_model_is_loaded(
-    tmp_path: Path, frames: str, code: int, said: str
+    tmp_path: Path, frames: str, code: int, message: str
 ) -> None:
     """The model folder does not exist either, which would be the next error."""
     (tmp_path / "frame-r.fits").touch()
@@ -63,7 +63,7 @@ def test_wrong_paths_are_refused_before_the_model_is_loaded(
         done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "survey")])
     assert isinstance(done.exception, GqsError)
     assert done.exception.exit_code == code
-    assert said in str(done.exception)
+    assert message in str(done.exception)
 
 
 def test_an_empty_scheduler_is_refused() -> None:

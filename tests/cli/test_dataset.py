@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from cli.test_verbs import GQS, gqs, refused
+from cli.commands import GQS, gqs, refused
 from gqs import tables
 from gqs.cutouts.store import CutoutStore
 from gqs.surveys.sdss import FieldId
@@ -58,16 +58,16 @@ def test_one_command_makes_the_papers_data_set(
     archive: LoopbackServer, catalog: Table, tmp_path: Path
 ) -> None:
     run, out = int(catalog["run"][0]), tmp_path / "paper"
-    told = gqs(*paper(archive, out, run, "--dry-run", "--json"))
-    assert told.returncode == 0, told.stderr
-    plan = json.loads(told.stdout)
+    dry = gqs(*paper(archive, out, run, "--dry-run", "--json"))
+    assert dry.returncode == 0, dry.stderr
+    plan = json.loads(dry.stdout)
     fields = np.unique(np.stack([catalog[n] for n in FieldId._fields], 1), axis=0)
     assert plan["frames"] == plan["to_fetch"] == 3 * len(fields) and plan["bytes"] > 1e5
     assert not (out / "frames").exists()  # nothing was fetched
 
     made = gqs(*paper(archive, out, run))
     assert made.returncode in (0, 3), made.stderr
-    assert "To fetch: " in made.stderr and " at 5 MB/s" in made.stderr  # said beforehand
+    assert "To fetch: " in made.stderr and " at 5 MB/s" in made.stderr  # printed beforehand
     assert "Table 3" in made.stdout and " 9,208 " in made.stdout
     store = CutoutStore.open(out / "cutouts")
     assert (store.form, store.edge, store.bands) == ("paper", "paper", "gri")

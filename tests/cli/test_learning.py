@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 
+from cli.commands import gqs
 from gqs.networks import zoo
 
 
-def networks(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "gqs.cli", "networks", *words],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"},
-    )
-
-
 def test_every_network_has_a_line() -> None:
-    done = networks()
+    done = gqs("networks")
     assert done.returncode == 0, done.stderr
     lines = {line.split()[0]: line for line in done.stdout.splitlines()[1:]}
     assert list(lines) == list(zoo.NETWORKS)
@@ -30,7 +18,7 @@ def test_every_network_has_a_line() -> None:
 
 
 def test_named_networks_and_channels_as_json() -> None:
-    done = networks("resnet18", "timm:resnet10t", "--channels", "5", "--json")
+    done = gqs("networks", "resnet18", "timm:resnet10t", "--channels", "5", "--json")
     assert done.returncode == 0, done.stderr
     ours, theirs = json.loads(done.stdout)["networks"]
     assert ours["parameters"] == 11_178_051 + 64 * 2 * 49  # two more channels of a 7x7 stem
@@ -38,7 +26,7 @@ def test_named_networks_and_channels_as_json() -> None:
 
 
 def test_an_unknown_network_is_refused_in_one_sentence() -> None:
-    done = networks("resnet19")
+    done = gqs("networks", "resnet19")
     assert done.returncode == 2
     assert "Unknown network 'resnet19'" in done.stderr
     assert "Traceback" not in done.stderr

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +12,7 @@ import pytest
 import torch
 from astropy.table import Table, vstack
 
+from cli.commands import gqs
 from gqs import labels, tables
 from gqs.cli.probability_summary import ProbabilityOptions
 from gqs.errors import IntegrityError, UsageError
@@ -32,16 +30,6 @@ from gqs.tables import Flag
 POLE = (192.86, 27.13)  # the northern galactic pole, degrees
 
 checked = ProbabilityOptions.check
-
-
-def gqs(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "gqs.cli", *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-    )
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 import gqs.cli
-from cli.test_verbs import GQS, gqs, refused
+from cli.commands import GQS, gqs, refused
 from gqs import tables
 from gqs.archive import skyserver
 from gqs.archive.query import parse
@@ -148,11 +148,11 @@ def test_a_fault_is_one_sentence_and_the_same_command_goes_on(
     sky: SkyServer, tmp_path: Path, faultless: str, fault: str
 ) -> None:
     """The second page fails; afterwards the catalogue is that of a faultless run, byte by byte."""
-    details, code, said = FAULTS[fault]
+    details, code, message = FAULTS[fault]
     words = ("query", "--page-rows", 100, "--server", sky.server.url, "--out")
     sky.server.fault(**{"path": r"TOP\+.*%3E%3D\+[1-9]", **details})
     out = tmp_path / "out.parquet"
-    refused(gqs(*words, out), code, said)
+    refused(gqs(*words, out), code, message)
     assert not out.exists()
     sky.server.heal()
     assert gqs(*words, out).returncode == 0
@@ -199,8 +199,8 @@ def test_a_query_that_was_stopped_goes_on(sky: SkyServer, tmp_path: Path, faultl
         time.sleep(0.05)
     time.sleep(0.3)
     running.send_signal(signal.SIGINT)
-    _, said = running.communicate(timeout=30)
-    assert running.returncode == 130 and "to continue" in said, said
+    _, message = running.communicate(timeout=30)
+    assert running.returncode == 130 and "to continue" in message, message
     sky.server.heal()
     before = len(sky.server.log)
     assert gqs(*words, out).returncode == 0
@@ -281,8 +281,8 @@ def test_every_format_that_can_tells_where_its_rows_come_from(
     assert (meta["sql"], meta["magnitudes"], meta["release"]) == (request.sql(), "psf", "DR16")
     typed(*words, "--magnitudes", "psf")  # the same again is no harm
     before = out.read_bytes()
-    said = typed(*words, code=2)
-    assert f"{out}: contains the result of another query" in said and out.read_bytes() == before
+    message = typed(*words, code=2)
+    assert f"{out}: contains the result of another query" in message and out.read_bytes() == before
 
 
 def test_a_file_that_does_not_tell_its_query_is_not_written_over(tmp_path: Path) -> None:
@@ -298,8 +298,8 @@ def test_a_query_that_nothing_fits_writes_nothing(
     sky: SkyServer, tmp_path: Path, swift: None
 ) -> None:
     words = ("query", "--out", tmp_path / "out.fits", "--server", sky.server.url)
-    said = typed(*words, "--limits", "r=0..1", code=3)
-    assert said.startswith("No spectroscopic object in DR") and not list(tmp_path.iterdir())
+    message = typed(*words, "--limits", "r=0..1", code=3)
+    assert message.startswith("No spectroscopic object in DR") and not list(tmp_path.iterdir())
     names, _ = sky.releases[16].run(parse(form="paper").sql(0, 1))
     exported = tmp_path / "none.csv"
     exported.write_bytes(csv(names, []))
@@ -314,8 +314,8 @@ def test_one_object_is_no_plural(sky: SkyServer, tmp_path: Path) -> None:
     names, rows = sky.releases[16].run(parse(form="paper").sql(0, 1))
     exported, out = tmp_path / "one.csv", tmp_path / "out.parquet"
     exported.write_bytes(csv(names, rows))
-    said = typed("query", "--csv", exported, "--release", 16, "--out", out)
-    assert said.startswith("1 object of DR16 in ")
+    message = typed("query", "--csv", exported, "--release", 16, "--out", out)
+    assert message.startswith("1 object of DR16 in ")
 
 
 def test_a_host_that_is_not_there_ends_within_30_s(tmp_path: Path) -> None:

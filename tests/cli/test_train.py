@@ -1,26 +1,14 @@
-"""`gqs train` as a user types it: what its help tells, what goes into the recipe, refusals."""
+"""`gqs train` as a user types it: its help, what goes into the recipe, refusals."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from cli.commands import gqs
 from gqs import recipes
-
-
-def gqs(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "gqs.cli", *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-    )
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +49,7 @@ def test_options_go_into_the_recipe_and_the_history_to_tensorboard(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ("clipp=1", "unknown key 'clipp'. The keys are about, network, arguments"),
         ("augment.shfit=1", "unknown key 'augment.shfit'. The keys are augment.dihedral"),
@@ -70,10 +58,10 @@ def test_options_go_into_the_recipe_and_the_history_to_tensorboard(
     ],
 )
 def test_unknown_keys_are_refused_and_the_valid_ones_listed(
-    store: Path, tmp_path: Path, change: str, said: str
+    store: Path, tmp_path: Path, change: str, message: str
 ) -> None:
     done = gqs("train", store, "--out", tmp_path / "model", "--set", change)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "model").exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,27 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cli.commands import gqs, refused
 from gqs import __version__, tables
 from gqs.cli import progress
-
-GQS = [sys.executable, "-m", "gqs.cli"]
-
-
-def gqs(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*GQS, *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100", **environment},
-    )
-
-
-def refused(done: subprocess.CompletedProcess[str], code: int, said: str) -> None:
-    assert done.returncode == code, done.stderr
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
-    assert len([line for line in done.stderr.splitlines() if line.startswith("gqs: ")]) == 1
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +42,8 @@ def test_help_lists_the_verbs_in_the_order_of_the_work() -> None:
 
 
 def test_the_version_needs_no_verb() -> None:
-    told = gqs("--version")
-    assert (told.returncode, told.stdout) == (0, f"gqs {__version__}\n")
+    shown = gqs("--version")
+    assert (shown.returncode, shown.stdout) == (0, f"gqs {__version__}\n")
 
 
 def test_time_left_is_told_from_what_this_run_did(
@@ -151,8 +132,8 @@ def test_options_that_would_do_nothing_are_refused(work: Path, tmp_path: Path) -
     refused(gqs(*out, "--bands", "gi"), 2, "must be among")
     refused(gqs("split", work / "cutouts", "--scheme", "paper", "--by", "run"), 2, "--by")
     refused(gqs(*out, "--into-store", "--catalog", tmp_path / "no.csv"), 2, "no such file")
-    told = gqs("classify", "--help").stdout.replace("│", " ")  # the frame around the options
-    assert "the model in the package" in " ".join(told.split())
+    shown = gqs("classify", "--help").stdout.replace("│", " ")  # the frame around the options
+    assert "the model in the package" in " ".join(shown.split())
 
 
 @pytest.mark.parametrize("ending", [".parquet", ".fits", ".vot", ".ecsv", ".csv"])

@@ -91,13 +91,13 @@ def test_workers_and_order_change_nothing(survey: Path, tmp_path: Path) -> None:
 def test_positions_find_their_field(survey: Path, tmp_path: Path) -> None:
     """A catalogue without run, camcol and field gives the same store."""
     catalog = tables.read(survey / "catalog.csv")
-    _, told = build(survey, tmp_path / "told")
+    _, second = build(survey, tmp_path / "seeing")
     catalog.remove_columns(["run", "camcol", "field"])
     catalog.add_row([5, 200.0, 10.0, "STAR", 0.0])
     path = tables.write(catalog, tmp_path / "c.parquet")
     report, found = build(survey, tmp_path / "found", catalog=path)
     assert report.elsewhere == 1
-    assert found.hash == told.hash
+    assert found.hash == second.hash
 
 
 def test_one_row_an_object_where_fields_overlap(tmp_path: Path) -> None:
@@ -334,11 +334,11 @@ def test_rows_that_cannot_be_used(survey: Path, tmp_path: Path) -> None:
     report, store = build(survey, tmp_path / "s", catalog=path)
     assert report.objects == 33
     assert report.exit_code == 3
-    said = "\n".join(report.set_aside)
-    assert "row 1: class 'quasar' is none of" in said
-    assert "row 2" in said
-    assert f"Object {catalog['objid'][2]} of field" in said
-    assert "lies on none of the frames; left out." in said
+    messages = "\n".join(report.set_aside)
+    assert "row 1: class 'quasar' is none of" in messages
+    assert "row 2" in messages
+    assert f"Object {catalog['objid'][2]} of field" in messages
+    assert "lies on none of the frames; left out." in messages
     gone = set(catalog["objid"][:3].tolist())
     assert not gone & set(store.index["objid"].tolist())
 

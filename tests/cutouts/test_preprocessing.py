@@ -118,11 +118,11 @@ def test_images_of_another_form_are_refused() -> None:
 
 
 def test_seeing_is_a_plane_a_band_and_0_where_it_is_not_known() -> None:
-    told = np.array([[1.2, np.nan, 1.5]] * 4)
-    x = to_channels(Preprocessing("flux", "gri", "linear", seeing=True), images(), told)
+    seeing = np.array([[1.2, np.nan, 1.5]] * 4)
+    x = to_channels(Preprocessing("flux", "gri", "linear", seeing=True), images(), seeing)
     assert x.shape == (4, 9, 50, 50)
     planes = x[:, 6:].numpy()
     assert (planes == planes[..., :1, :1]).all()
-    np.testing.assert_allclose(planes[:, :, 0, 0], np.nan_to_num(told), rtol=1e-6)
+    np.testing.assert_allclose(planes[:, :, 0, 0], np.nan_to_num(seeing), rtol=1e-6)
     without = to_channels(Preprocessing("flux", "gri", "linear", seeing=True), images())
     assert not without[:, 6:].any()

@@ -146,7 +146,7 @@ def test_from_cutouts_to_predictions():
     store = rendered()
     split = split_of(store)
     notes = []
-    found = boosted_trees(store, split, grid=QUICK, progress=lambda *said: notes.append(said))
+    found = boosted_trees(store, split, grid=QUICK, progress=lambda *note: notes.append(note))
     test = np.asarray(split["split"]) == "test"
     assert found["objid"].tolist() == store.index["objid"][test].tolist()
     assert match(found, store.index).correct.mean() > 0.93

@@ -11,7 +11,7 @@ from gqs.evaluation.matched import match
 
 
 def galaxies(right: np.ndarray, **columns):
-    """MatchedPredictions galaxies that were told right, or taken for stars."""
+    """Matched galaxies, classified correctly or as stars."""
     table = predictions(np.where(right[:, None], [0.9, 0.05, 0.05], [0.1, 0.2, 0.7]), **columns)
     return match(table, truth_of(table, np.zeros(len(right), dtype=int)))
 

@@ -90,19 +90,19 @@ def test_errors_cost_only_their_item() -> None:
     items += ["unreadable", "unreadable result", 5]
     found = together(items, workers=2)
     assert {name for name, o in found.items() if o.error is None} == set("12345")
-    said = {name: str(o.error) for name, o in found.items() if o.error is not None}
-    assert "SIGKILL" in said["kill"]
-    assert "SIGABRT" in said["abort"]
-    assert "code 3" in said["exit"]
-    assert said["bad"] == "frame.fits: cut. Fetch it again."
+    messages = {name: str(o.error) for name, o in found.items() if o.error is not None}
+    assert "SIGKILL" in messages["kill"]
+    assert "SIGABRT" in messages["abort"]
+    assert "code 3" in messages["exit"]
+    assert messages["bad"] == "frame.fits: cut. Fetch it again."
     assert type(found["disk"].error) is ResourceError
     assert type(found["leak"].error) is IntegrityError
-    assert "ZeroDivisionError (a bug of two lines) at test_processes.py" in said["bug"]
+    assert "ZeroDivisionError (a bug of two lines) at test_processes.py" in messages["bug"]
     for name in ("kill", "abort", "exit", "bug", "lambda", "unreadable", "unreadable result"):
         assert type(found[name].error) is BadInputError
-        assert said[name].startswith(f"{name}: ")
-        assert said[name].endswith("set aside.")
-        assert "\n" not in said[name]
+        assert messages[name].startswith(f"{name}: ")
+        assert messages[name].endswith("set aside.")
+        assert "\n" not in messages[name]
 
 
 def test_a_hanging_child_is_given_up() -> None:

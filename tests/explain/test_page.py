@@ -30,7 +30,7 @@ def source(one: Row, without: dict[str, float] | None = None, turn: float = 0.0)
 
 
 @pytest.mark.parametrize(
-    ("without", "said"),
+    ("without", "lead"),
     [
         ({}, "98.0 %."),
         ({"g": np.nan}, "98.0 %."),
@@ -43,8 +43,8 @@ def source(one: Row, without: dict[str, float] | None = None, turn: float = 0.0)
         ),
     ],
 )
-def test_a_band_is_named_where_it_changes_something(without: dict[str, float], said: str) -> None:
-    assert _lead(source(row(), without)) == f"Classified as GALAXY with a probability of {said}"
+def test_a_band_is_named_where_it_changes_something(without: dict[str, float], lead: str) -> None:
+    assert _lead(source(row(), without)) == f"Classified as GALAXY with a probability of {lead}"
 
 
 def test_an_error_that_two_decimals_cannot_show_has_more() -> None:

@@ -113,7 +113,7 @@ def test_a_source_is_the_same_by_name_position_and_pixel(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--ra", "10", "--out", "why.html"], "--dec"),
         (["--objid", "1", "--x", "1", "--y", "2", "--out", "why.html"], "one of --objid"),
@@ -121,6 +121,6 @@ def test_a_source_is_the_same_by_name_position_and_pixel(
         (["--objid", "1", "--out", "why.html"], "frames"),
     ],
 )
-def test_contradicting_options_are_refused(words: list[str], said: str) -> None:
+def test_contradicting_options_are_refused(words: list[str], message: str) -> None:
     done = CliRunner().invoke(app, ["explain", *words])
-    assert isinstance(done.exception, UsageError) and said in str(done.exception)
+    assert isinstance(done.exception, UsageError) and message in str(done.exception)

@@ -1,4 +1,4 @@
-"""What tells nothing is masked: patches of one value to their rims, never a star's flat top."""
+"""Pixels without information are masked: flat patches to their rims, never a star's flat top."""
 
 from __future__ import annotations
 

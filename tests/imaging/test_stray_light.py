@@ -79,13 +79,13 @@ def test_stars_under_a_trail_are_found_and_flagged(make_sky, tmp_path, crest):
     sky.stars[0] = AT
     stack = align({"r": read_frame(sky.write(tmp_path, "r"))}, "r")
     drawn = light(crest * stack.noise[0]).astype(np.float32)
-    found, told = find(dataclasses.replace(stack, flux=stack.flux + drawn))
-    assert len(told.trails) == 1
+    found, removed = find(dataclasses.replace(stack, flux=stack.flux + drawn))
+    assert len(removed.trails) == 1
     places = np.column_stack([found["x"], found["y"]])
     apart, which = cKDTree(places).query(sky.stars)
     assert apart.max() < 0.7 and len(found) <= len(sky.stars) + 1
     flags = np.asarray(found["flags"])
     assert flags[which[0]] & Flag.TRAIL
-    far = np.abs(told.trails[0].place(*sky.stars.T)[1]) > 12
+    far = np.abs(removed.trails[0].place(*sky.stars.T)[1]) > 12
     assert far.sum() > 10 and not (flags[which[far]] & Flag.TRAIL).any()
     assert not find(stack)[1].trails

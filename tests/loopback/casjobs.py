@@ -31,7 +31,7 @@ class Job:
 
 @dataclass
 class CasJobs:
-    """CasJobs' answers; what becomes of the next jobs is said by `becomes`."""
+    """CasJobs' answers; `becomes` sets the states that the next jobs go through."""
 
     releases: dict[int, Database]
     becomes: Sequence[int] = (0, 1, 5)  # queued, running, finished; the last state stays
@@ -81,12 +81,12 @@ class CasJobs:
         if refused or (number and int(number) not in self.jobs):
             return refused or Answer(b'{"Error Message": "no such job"}', 404, "application/json")
         if number:
-            told: object = self._told(self.jobs[int(number)])
+            found: object = self._described(self.jobs[int(number)])
         else:
-            told = [self._told(job) for job in self.jobs.values()]
-        return Answer(json.dumps(told).encode(), kind="application/json")
+            found = [self._described(job) for job in self.jobs.values()]
+        return Answer(json.dumps(found).encode(), kind="application/json")
 
-    def _told(self, job: Job) -> dict[str, object]:
+    def _described(self, job: Job) -> dict[str, object]:
         state = job.states.pop(0) if len(job.states) > 1 else job.states[0]
         return {"JobID": job.number, "Status": state, "Message": job.message, "Query": job.query}
 

@@ -76,7 +76,7 @@ def test_masks_and_units_count(classifier: Classifier) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flux", "bands", "said"),
+    ("flux", "bands", "message"),
     [
         (np.zeros((2, 5, 50, 49), np.float32), "ugriz", "must be numbers"),
         (np.zeros((2, 3, 50, 50), np.float32), "ugriz", "must be numbers"),
@@ -87,9 +87,9 @@ def test_masks_and_units_count(classifier: Classifier) -> None:
     ],
 )
 def test_what_is_no_cutout_is_refused_with_a_sentence(
-    classifier: Classifier, flux: np.ndarray, bands: str, said: str
+    classifier: Classifier, flux: np.ndarray, bands: str, message: str
 ) -> None:
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         classifier.predict_cutouts(flux, bands)
 
 

@@ -256,14 +256,14 @@ def test_parts_of_a_model_before_it_was_completed_are_not_mixed_in(
         found = classify_fields(load_classifier(folder), paths, parts=tmp_path / "parts")
         return found.predictions[found.predictions["class"] != ""]
 
-    def told(**values: object) -> None:
+    def change(**values: object) -> None:
         card = json.loads((folder / CARD).read_text())
         (folder / CARD).write_text(json.dumps({**card, **values}))
 
     plain = judged()
     learned = ClassFractions(np.array([18.0]), np.full((1, 3), 1 / 3)).to_json()
     twice = Temperature(2.0, (), ()).to_json()
-    told(calibration={"method": METHOD, "temperature": twice, "learned_shares": learned})
+    change(calibration={"method": METHOD, "temperature": twice, "learned_shares": learned})
     milder = judged()  # softmax(logits / 2): roots of what the logits give, scaled
     roots = np.sqrt(np.stack([plain[name] for name in PROBABILITY_COLUMNS], axis=1))
     np.testing.assert_allclose(
@@ -276,7 +276,7 @@ def test_parts_of_a_model_before_it_was_completed_are_not_mixed_in(
         embed(classifier.network, to_channels(classifier.preprocessing, flux))[1].detach().numpy()
     )
     path = novelty.fit(embedding, np.arange(60) % 3, embedding).save(folder / TYPICAL)
-    told(training={"typical_sha256": sha256(path)})
+    change(training={"typical_sha256": sha256(path)})
     assert "unlike" in judged().colnames
     path.unlink()
     assert "unlike" not in judged().colnames

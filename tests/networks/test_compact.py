@@ -74,11 +74,11 @@ def test_it_is_built_for_any_number_of_bands(bands: int) -> None:
 
 def test_it_can_take_the_seeing() -> None:
     torch.manual_seed(3)
-    told = Compact(15, seeing=True).eval()
+    network = Compact(15, seeing=True).eval()
     x = cutouts(6)
     planes = torch.full((6, 5, 50, 50), 1.2)
-    sharp, blurred = (told(torch.cat([x, planes * factor], dim=1)) for factor in (1, 1.5))
-    unknown = told(torch.cat([x, planes * 0], dim=1))
+    sharp, blurred = (network(torch.cat([x, planes * factor], dim=1)) for factor in (1, 1.5))
+    unknown = network(torch.cat([x, planes * 0], dim=1))
     assert (sharp - blurred).abs().max() > 1e-3 and (sharp - unknown).abs().max() > 1e-3
     with pytest.raises(UsageError, match=r"a seeing channel .* not 10 channels"):
         Compact(10, seeing=True)

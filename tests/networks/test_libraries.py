@@ -94,9 +94,11 @@ def test_vit_may_look_at_smaller_pictures() -> None:
     assert facts.parameters == zoo.parameters("vit_b_16") - lost
 
 
-@pytest.mark.parametrize(("size", "said"), [(50, "50 px"), (8, "32 to 1024"), (10**9, "1024")])
-def test_a_size_that_does_not_fit_is_refused_before_memory_is_taken(size: int, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+@pytest.mark.parametrize(("size", "message"), [(50, "50 px"), (8, "32 to 1024"), (10**9, "1024")])
+def test_a_size_that_does_not_fit_is_refused_before_memory_is_taken(
+    size: int, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
         zoo.build("vit_b_16", size=size)
 
 

@@ -93,8 +93,8 @@ def test_errors_are_those_of_noise_seen_in_many_skies() -> None:
     skies = 1.2 * torch.randn(800, 1, 50, 50, generator=generator) + source(120, 2)
     raw, _ = Measure(1).measure(skies, torch.ones_like(skies))
     for i, number in enumerate(ERROR_RADII):
-        said = raw[:, len(RADII) + i].median()
-        assert float(said) == pytest.approx(float(raw[:, number].std()), rel=0.15)
+        measured = raw[:, len(RADII) + i].median()
+        assert float(measured) == pytest.approx(float(raw[:, number].std()), rel=0.15)
 
 
 def test_a_masked_share_of_an_aperture_is_made_up_for() -> None:
@@ -179,8 +179,8 @@ def test_extension_is_none_for_a_gaussian_of_the_seeing_and_plain_for_a_wider_on
         sigma = factor * fwhm / 0.396 / 2.3548
         star = 900 * np.exp(-0.5 * (x**2 + y**2) / sigma**2) / (2 * np.pi * sigma**2)
         flux = torch.tensor(star, dtype=torch.float32).expand(1, 3, 50, 50)
-        told = torch.tensor([[fwhm, fwhm, 0.0]])
-        found.append(Measure(3).extension(flux, torch.ones_like(flux), told)[0].numpy())
+        seeing = torch.tensor([[fwhm, fwhm, 0.0]])
+        found.append(Measure(3).extension(flux, torch.ones_like(flux), seeing)[0].numpy())
     (point, wide), bands = found, 3
     assert len(point) == extension_features(bands)
     # Apertures of whole and shared pixels are not quite circles: some per cent of the light.

@@ -209,6 +209,6 @@ def test_compact_refuses_a_picture_without_masks() -> None:
 def test_the_documentations_table_is_of_these_networks() -> None:
     page = (Path(__file__).parents[2] / "docs/networks.md").read_text("utf-8")
     rows = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("| `")]
-    said = {row[0].strip(" `"): int(row[2].replace(",", "")) for row in rows}
+    documented = {row[0].strip(" `"): int(row[2].replace(",", "")) for row in rows}
     counted = {name: zoo.parameters(name, zoo.find(name).channels) for name in zoo.NETWORKS}
-    assert said == counted, "make it again: python benchmarks/network_cost.py"
+    assert documented == counted, "update it: python benchmarks/network_cost.py"

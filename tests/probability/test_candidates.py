@@ -170,11 +170,11 @@ def test_never_seen_is_not_never(  # half an object a class: no purity of 1 from
 
 
 @pytest.mark.parametrize(
-    ("name", "purity", "said"),
+    ("name", "purity", "message"),
     [("QSO", 90.0, "above 0 and below 1"), ("QUASAR", 0.9, "classes are")],
 )
-def test_nonsense_is_refused(name: str, purity: float, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_nonsense_is_refused(name: str, purity: float, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         candidates.checked(name, purity)
 
 

@@ -127,10 +127,10 @@ def test_a_prior_that_is_none_is_refused_row_by_row(tmp_path: Path) -> None:
     )
     with pytest.raises(UsageError) as refusal:
         find_prior(path)
-    told = str(refusal.value)
-    assert "row 2: qso is not a number of 0 or more" in told
-    assert "row 3: r = nan is not a" in told
-    assert "row 4: r = 15 is repeated; and 2 more rows" in told
+    message = str(refusal.value)
+    assert "row 2: qso is not a number of 0 or more" in message
+    assert "row 3: r = nan is not a" in message
+    assert "row 4: r = 15 is repeated; and 2 more rows" in message
     (tmp_path / "short.csv").write_text("r,galaxy,star\n15,1,1\n")
     with pytest.raises(UsageError, match="has no column qso"):
         find_prior(tmp_path / "short.csv")
@@ -139,7 +139,7 @@ def test_a_prior_that_is_none_is_refused_row_by_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("r,galaxy,qso,star\n15,30,10,60\n16,40,10,50\n", "percentages: row 1 sums to 100"),
         ("r,galaxy,qso,star\n15,.3,.1,.6\n16,.4,.2,.6\n17,.4,.1,.5\n", "row 2 sums to 1.2"),
@@ -149,10 +149,10 @@ def test_a_prior_that_is_none_is_refused_row_by_row(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_may_be_one_thing_or_another_is_refused(
-    tmp_path: Path, text: str, said: str
+    tmp_path: Path, text: str, message: str
 ) -> None:
     (tmp_path / "mine.csv").write_text(text)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         find_prior(tmp_path / "mine.csv")
 
 

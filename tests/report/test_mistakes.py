@@ -16,13 +16,13 @@ from gqs.tables import Flag
 def test_each_pair_has_its_most_confident_mistakes_first(tmp_path: Path) -> None:
     predictions, truth = sample(900, seed=3)
     matched = match(predictions, truth)
-    said = matched.probability.max(axis=1)
+    confidence = matched.probability.max(axis=1)
     groups = mistake_groups(matched, 20)
     wrong = np.flatnonzero(~matched.correct)
     assert sum(group.count for group in groups) == len(wrong)
     for group in groups:
         assert len(group.rows) == min(group.count, 20)
-        assert (np.diff(said[group.rows]) <= 0).all()
+        assert (np.diff(confidence[group.rows]) <= 0).all()
         assert np.isin(group.rows, wrong).all()
 
     asked: list[int] = []

@@ -55,15 +55,15 @@ def wait_for(folder: Path, pattern: str, process: subprocess.Popen[str]) -> None
 
 @pytest.fixture(scope="module")
 def whole(store: CutoutStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a run gives that nobody stopped."""
+    """Result of an uninterrupted run."""
     out = tmp_path_factory.mktemp("whole")
     assert "Page:" in finish(store.path, "--out", out, *TINY)
     return out
 
 
 def test_a_plan_tells_what_would_run_and_trains_nothing(store: CutoutStore, tmp_path: Path) -> None:
-    said = finish(store.path, "--out", tmp_path, *TINY, "--seeds", "1,2", "--plan-only", "--json")
-    plan = json.loads(said[: said.index("\n")])
+    output = finish(store.path, "--out", tmp_path, *TINY, "--seeds", "1,2", "--plan-only", "--json")
+    plan = json.loads(output[: output.index("\n")])
     assert [job["seed"] for job in plan["jobs"]] == [1, 2]
     assert all(job["seconds_left"] > 0 for job in plan["jobs"])
     assert plan["objects"]["grouped"]["train"] + plan["objects"]["grouped"]["test"] < 90
@@ -138,8 +138,8 @@ def test_damaged_weights_cost_one_row_and_the_exit_code(
     path = model_folder(tmp_path / "out", "grouped", "resnet18", 1) / "weights.safetensors"
     good = path.read_bytes()
     path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
-    said = finish(store.path, "--out", tmp_path / "out", *TINY, code=7)
-    assert "set aside: resnet18, seed 1, grouped split" in said
+    output = finish(store.path, "--out", tmp_path / "out", *TINY, code=7)
+    assert "set aside: resnet18, seed 1, grouped split" in output
     assert "SHA-256" in (tmp_path / "out/tables.md").read_text("utf-8")
 
 
@@ -150,10 +150,10 @@ def test_a_network_that_fails_is_set_aside_and_the_rest_goes_on(
     stone.write_text("a file where a folder should be")
     try:
         words = [*TINY[:1], "resnet18_se,resnet18", *TINY[2:], "--jobs", "2"]
-        said = finish(store.path, "--out", whole, *words, code=3)
+        output = finish(store.path, "--out", whole, *words, code=3)
     finally:
         stone.unlink()
-    assert "set aside: resnet18_se, seed 1, grouped split:" in said
+    assert "set aside: resnet18_se, seed 1, grouped split:" in output
     assert "resnet18_se, seed 1, grouped split" in (whole / "reproduce.html").read_text("utf-8")
     numbers = json.loads((whole / "results.json").read_text("utf-8"))
     assert list(numbers["splits"]["grouped"]["networks"]) == ["resnet18"]

@@ -178,8 +178,10 @@ def test_a_folder_that_holds_anothers_training_counts_for_nothing(
     found = results(store, two_seeds)
     assert len(found.first.runs["resnet18"]) == 1
     assert "resnet34" not in found.first.runs
-    said = [text for text in found.missing if "belongs into models/grouped/resnet18/seed-1" in text]
-    assert len(said) == 2
+    named = [
+        text for text in found.missing if "belongs into models/grouped/resnet18/seed-1" in text
+    ]
+    assert len(named) == 2
 
 
 def test_a_damaged_model_is_named_and_the_others_are_measured(

@@ -44,15 +44,15 @@ def test_a_painted_star_has_the_light_and_the_width_that_were_asked_for() -> Non
     bright = drawn[(np.asarray(drawn["r"]) > 15.5) & (np.asarray(drawn["r"]) < 18)][:32]
     sky = np.zeros((len(bright), 5, 50, 50), np.float32)
     width = np.repeat([1.2, 1.8], 16)[:, None] * np.ones(5)
-    images, told = paint(sky, width, np.zeros((len(bright), 5, 2)), bright, 11)
-    np.testing.assert_allclose(told, width, rtol=2e-3)
+    images, stated = paint(sky, width, np.zeros((len(bright), 5, 2)), bright, 11)
+    np.testing.assert_allclose(stated, width, rtol=2e-3)
     found = aperture_magnitudes(images[:16], "ugriz")[0][:, 2]
     lost = found - np.asarray(bright["r"])[:16]
     assert 0.02 < np.median(lost) < 0.35
     assert np.std(lost) < 0.05
-    # Stars show the seeing that is told, narrow or wide: else all of them would seem extended.
+    # Stars show the stated seeing, narrow or wide: else all of them would seem extended.
     inner, outer = (_within(images[:, 2], radius) for radius in (INNER, OUTER))
-    shown = seeing(inner, outer) / told[:, 2]
+    shown = seeing(inner, outer) / stated[:, 2]
     assert abs(np.median(shown[:16]) - 1) < 0.04 and abs(np.median(shown[16:]) - 1) < 0.04
 
 

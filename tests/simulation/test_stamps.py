@@ -10,7 +10,7 @@ from gqs.simulation import population
 from gqs.simulation.stamps import OBJECTS_A_FIELD, render_cutouts
 from gqs.surveys.sdss import BANDS, SKY_NOISE, flux_of_asinh_magnitude
 
-NOBODY = population.Mix(galaxies=0, quasars=0, stars=0)
+NO_NEIGHBOURS = population.Mix(galaxies=0, quasars=0, stars=0)
 
 
 def stars(magnitude: float, n: int) -> Table:
@@ -52,7 +52,7 @@ def test_calls_with_numbered_fields_make_one_survey(drawn: Table) -> None:
 
 
 def test_sources_lie_where_a_cutout_has_its_centre_and_have_their_flux() -> None:
-    images, rows = next(render_cutouts(stars(17.0, 60), 5, neighbours=NOBODY))
+    images, rows = next(render_cutouts(stars(17.0, 60), 5, neighbours=NO_NEIGHBOURS))
     x = np.asarray(rows["x"]) - np.ceil(np.asarray(rows["x"]) - 25)
     y = np.asarray(rows["y"]) - np.ceil(np.asarray(rows["y"]) - 25)
     assert ((x > 24) & (x <= 25)).all()
@@ -72,7 +72,7 @@ def test_sources_lie_where_a_cutout_has_its_centre_and_have_their_flux() -> None
 
 
 def test_resampled_bands_have_smoother_noise_and_r_has_not() -> None:
-    images, _ = next(render_cutouts(stars(23.0, 100), 6, neighbours=NOBODY))
+    images, _ = next(render_cutouts(stars(23.0, 100), 6, neighbours=NO_NEIGHBOURS))
     edge = images[:, :, :12, :]
     neighbour = np.array(
         [np.corrcoef(edge[:, i, :, 1:].ravel(), edge[:, i, :, :-1].ravel())[0, 1] for i in range(5)]
@@ -86,7 +86,7 @@ def test_resampled_bands_have_smoother_noise_and_r_has_not() -> None:
 
 
 def test_a_saturated_star_is_flagged_and_a_faint_one_is_not() -> None:
-    _, bright = next(render_cutouts(stars(13.2, 64), 7, "r", neighbours=NOBODY))
-    _, faint = next(render_cutouts(stars(18.0, 64), 7, "r", neighbours=NOBODY))
+    _, bright = next(render_cutouts(stars(13.2, 64), 7, "r", neighbours=NO_NEIGHBOURS))
+    _, faint = next(render_cutouts(stars(18.0, 64), 7, "r", neighbours=NO_NEIGHBOURS))
     assert (np.asarray(bright["flags"]) > 0).mean() > 0.1
     assert not np.asarray(faint["flags"]).any()

@@ -1,4 +1,4 @@
-"""What columns are told to be: by the IVOA's own list of words, and alike in every format."""
+"""Column metadata: UCDs from the IVOA's own list of words, and the same in every format."""
 
 from __future__ import annotations
 
@@ -178,9 +178,9 @@ def test_astropy_sees_mappings_of_the_tables_own(tmp_path: Path) -> None:
 
 def test_pyarrow_sees_them_in_the_schema(tmp_path: Path) -> None:
     schema = pyarrow.parquet.read_schema(tables.write(predictions(), tmp_path / "t.parquet"))
-    told = schema.field("mag_r").metadata
-    assert told[b"ucd"] == b"phot.mag;em.opt.R" and told[b"unit"] == b"mag"
-    assert told[b"description"].decode() == known_columns()["mag_r"].about
+    metadata = schema.field("mag_r").metadata
+    assert metadata[b"ucd"] == b"phot.mag;em.opt.R" and metadata[b"unit"] == b"mag"
+    assert metadata[b"description"].decode() == known_columns()["mag_r"].about
     assert schema.field("objid").type == "uint64"
     assert b"<DATA" not in schema.metadata[b"IVOA.VOTable-Parquet.content"]
 
@@ -197,10 +197,16 @@ def test_parquet_of_gqs_before_columns_were_described(tmp_path: Path) -> None:
 def test_the_page_on_catalogues_says_the_same() -> None:
     page = (Path(__file__).parents[2] / "docs" / "catalogues.md").read_text()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines()]
-    told = {row[0].strip("`"): row[1:] for row in rows if len(row) == 4 and row[0].startswith("`")}
+    documented = {
+        row[0].strip("`"): row[1:] for row in rows if len(row) == 4 and row[0].startswith("`")
+    }
     for name in (*predictions().colnames, "set", "link", "primary"):
         row, kind = known_columns()[name], name.rpartition("_")[0]
-        band = name[-1] if f"{kind}_*" in told else ""
-        ucd_said = row.ucd.replace(f"em.opt.{row.ucd[-1]}", "em.opt.*") if band else row.ucd
+        band = name[-1] if f"{kind}_*" in documented else ""
+        documented_ucd = row.ucd.replace(f"em.opt.{row.ucd[-1]}", "em.opt.*") if band else row.ucd
         about = row.about.replace(f" in {band}", " in *") if band else row.about
-        assert told[f"{kind}_*" if band else name] == [row.unit, f"`{ucd_said}`", about], name
+        assert documented[f"{kind}_*" if band else name] == [
+            row.unit,
+            f"`{documented_ucd}`",
+            about,
+        ], name

@@ -48,7 +48,7 @@ def test_its_own_validator_finds_it_sound(written: Path) -> None:
 
 
 def test_every_row_lies_in_the_partition_of_its_position(written: Path) -> None:
-    """astropy_healpix, another implementation, tells the pixels."""
+    """astropy_healpix, another implementation, gives the same pixels."""
     from astropy import units
     from astropy_healpix import HEALPix
 

@@ -24,8 +24,8 @@ def test_each_circle_says_class_and_probability(tmp_path: Path) -> None:
     found = tables.predictions(table, p, np.zeros(5, np.int32), "m")
     lines = write_region(found, tmp_path / "s.reg").read_text().splitlines()
     circles = [line for line in lines if line.startswith("circle(")]
-    said = [re.search(r"text=\{(.*?)\}", line)[1] for line in circles]  # type: ignore[index]
-    assert said == ["GALAXY 0.92", "QSO 0.92", "STAR 0.92", "not classified"]
+    texts = [re.search(r"text=\{(.*?)\}", line)[1] for line in circles]  # type: ignore[index]
+    assert texts == ["GALAXY 0.92", "QSO 0.92", "STAR 0.92", "not classified"]
     for line, name in zip(circles, labels.CLASSES, strict=False):
         assert f"color={labels.COLOURS[name]}" in line and f"tag={{{name}}}" in line
     ra, dec, radius = re.match(r"circle\((.*),(.*),(.*)\"\)", circles[1]).groups()  # type: ignore

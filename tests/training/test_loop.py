@@ -47,14 +47,14 @@ def assert_same_bits(one: Path, other: Path) -> None:
 def test_it_learns_and_leaves_a_model_folder(
     data: tuple[CutoutStore, Table], tmp_path: Path
 ) -> None:
-    told: list[tuple[int, int, str]] = []
+    notes: list[tuple[int, int, str]] = []
     result = train(
         *data,
         tmp_path / "model",
         recipe(),
         epochs=10,
         threads=1,
-        progress=lambda done, total, note: told.append((done, total, note)),
+        progress=lambda done, total, note: notes.append((done, total, note)),
     )
     assert result.metrics["accuracy"] >= 0.7  # of some 20 objects; by chance it would be 0.33
     assert len(result.history) == 10
@@ -62,8 +62,8 @@ def test_it_learns_and_leaves_a_model_folder(
     matrix = np.array(result.metrics["confusion"])
     assert matrix.sum() == result.metrics["objects"] == (data[1]["split"] == "validation").sum()
     assert matrix.trace() / matrix.sum() == result.metrics["accuracy"]
-    assert told[-1][0] == told[-1][1]
-    assert "validation" in told[-1][2]
+    assert notes[-1][0] == notes[-1][1]
+    assert "validation" in notes[-1][2]
     network, card = load_model(tmp_path / "model")
     assert not network.training
     assert (card["bands"], card["form"], card["stretch"]) == (BANDS, "flux", "linear")
@@ -131,7 +131,7 @@ def run_elsewhere(store: Path, split: Path, out: Path, epochs: int) -> subproces
         "try:\n"
         "    train(CutoutStore.open(Path(store)), split.load(Path(sides)), Path(out),\n"
         "          Recipe.model_validate_json(recipe), threads=1, device='cpu',\n"
-        "          progress=lambda *told: print(*told, flush=True))\n"
+        "          progress=lambda *note: print(*note, flush=True))\n"
         "except GqsError as error:\n"
         "    print(error, file=sys.stderr); sys.exit(error.exit_code)\n"
     )
@@ -164,10 +164,10 @@ def test_killed_twice_and_resumed_it_ends_with_the_same_bits(
     wait_for_epoch(cut, 5, process)
     process.send_signal(signal.SIGTERM)  # in the middle of an epoch, most likely
     begin = time.monotonic()
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 143, said.decode()
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 143, stderr.decode()
     assert time.monotonic() - begin < 10
-    assert b"continues from it" in said
+    assert b"continues from it" in stderr
     again = train(store, split, cut, recipe(epochs=14), threads=1, device="cpu", resume=True)
     assert_same_bits(tmp_path / "whole", cut)
     assert again.model == whole.model
@@ -176,7 +176,7 @@ def test_killed_twice_and_resumed_it_ends_with_the_same_bits(
 
 
 class _StopAt:
-    """Sends this process a signal when training tells that it has come to a step."""
+    """Sends this process a signal when training reaches a step."""
 
     def __init__(self, signum: int) -> None:
         self.signum, self.sent = signum, False

@@ -97,9 +97,9 @@ def together(
 
 
 def finished(process: subprocess.Popen[str]) -> str:
-    said, complaint = process.communicate(timeout=200)
+    output, complaint = process.communicate(timeout=200)
     assert process.returncode == 0, complaint
-    return said
+    return output
 
 
 def test_two_processes_take_the_steps_of_one(
@@ -112,8 +112,8 @@ def test_two_processes_take_the_steps_of_one(
                     augment=augment, class_weights="balanced")  # type: ignore[arg-type]  # fmt: skip
     process = together(made, tmp_path / "two", recipe)
     one = train(made[0], made[1], tmp_path / "one", recipe, threads=1, device="cpu", seed=3)
-    said = finished(process)
-    assert said.count(f"model {read_card(tmp_path / 'two').weights_sha256} 2") == 2
+    output = finished(process)
+    assert output.count(f"model {read_card(tmp_path / 'two').weights_sha256} 2") == 2
     first, second = (load_weights(tmp_path / n / "weights.safetensors") for n in ("one", "two"))
     steps = 2 * (len(made[1][made[1]["split"] == "train"]) // 33)
     for name, value in first.items():

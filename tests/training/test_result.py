@@ -67,5 +67,5 @@ def test_without_tensorboard_it_is_refused_with_what_to_do(
     ):
         pass
     assert not (tmp_path / "curves").exists()
-    with tensorboard_writer(None, IDENTITY) as curves:  # nobody asked for it
+    with tensorboard_writer(None, IDENTITY) as curves:  # not asked for
         curves(history(1))

@@ -1,4 +1,4 @@
-"""A model folder with a small network of random weights, told the seeing and calibrated."""
+"""A model folder with a small network of random weights that takes the seeing, calibrated."""
 
 from __future__ import annotations
 

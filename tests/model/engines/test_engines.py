@@ -40,7 +40,7 @@ def answered(engine: object, seen: ProbeCutouts) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("tensorrt", "Unknown engine 'tensorrt'"),
         ("torch:int8", "no precision 'int8'"),
@@ -48,8 +48,8 @@ def answered(engine: object, seen: ProbeCutouts) -> np.ndarray:
         ("openvino:fp64", "no precision 'fp64'"),
     ],
 )
-def test_what_is_no_engine_is_refused_with_a_sentence(text: str, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_what_is_no_engine_is_refused_with_a_sentence(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         Choice.parse(text)
 
 
@@ -165,11 +165,11 @@ def test_a_refused_engine_is_not_opened_and_auto_goes_on_without_it(
     for path in subject.folder.glob("*-fp32-*.json"):
         path.unlink()
     monkeypatch.setattr(parity, "LIMITS", strict)
-    told: list[str] = []
+    messages: list[str] = []
     with pytest.raises(ModelError, match="onnx is refused"):
         select.opened("onnx", subject, 1)
-    assert select.opened("auto", subject, 1, told.append).name == "torch"
-    assert len([sentence for sentence in told if "is not used" in sentence]) == 2
+    assert select.opened("auto", subject, 1, messages.append).name == "torch"
+    assert len([sentence for sentence in messages if "is not used" in sentence]) == 2
     for path in subject.folder.glob("*-fp32-*.json"):
         path.unlink()
 

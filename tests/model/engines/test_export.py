@@ -70,17 +70,19 @@ def test_a_stranger_gets_our_probabilities_from_nanomaggies(
     assert classifier.calibration is not None
     images = seen.images.copy()
     images[0], images[1, 2], images[2, 2, 24, 24] = np.nan, 0.5, np.nan
-    told, found = strange(exported, tmp_path, images=images, seeing=seen.seeing.astype(np.float32))
+    metadata, found = strange(
+        exported, tmp_path, images=images, seeing=seen.seeing.astype(np.float32)
+    )
     expected = classifier.predict_cutouts(images, seeing=seen.seeing)
     assert np.isnan(expected[:3]).all() and np.isfinite(expected[3:]).all()
     assert len(np.unique(expected[3:].argmax(axis=1))) > 1
     np.testing.assert_allclose(found["probabilities"], expected, atol=1e-4)
     plain = torch.softmax(torch.tensor(found["logits"][3:]), dim=1).numpy()
     assert np.abs(plain - expected[3:]).max() > 0.01  # calibration is inside, and does something
-    assert json.loads(told["labels"]) == list(labels.CLASSES)
-    assert json.loads(told["bands"]) == list("ugriz")
-    assert told["model_sha256"] == classifier.hash and told["gqs_version"] == __version__
-    assert "nanomaggies" in told["images"] and "arcsec" in told["seeing"]
+    assert json.loads(metadata["labels"]) == list(labels.CLASSES)
+    assert json.loads(metadata["bands"]) == list("ugriz")
+    assert metadata["model_sha256"] == classifier.hash and metadata["gqs_version"] == __version__
+    assert "nanomaggies" in metadata["images"] and "arcsec" in metadata["seeing"]
 
 
 def test_any_number_of_cutouts_goes_in(exported: Path, seen: ProbeCutouts, tmp_path: Path) -> None:
@@ -92,8 +94,8 @@ def test_any_number_of_cutouts_goes_in(exported: Path, seen: ProbeCutouts, tmp_p
 
 def test_the_file_tells_nothing_of_the_machine(exported: Path) -> None:
     data = exported.read_bytes()
-    for told in (Path(torch.__file__).parent, Path(graph.__file__).parent, Path.home()):
-        assert len(str(told)) < 4 or str(told).encode() not in data
+    for folder in (Path(torch.__file__).parent, Path(graph.__file__).parent, Path.home()):
+        assert len(str(folder)) < 4 or str(folder).encode() not in data
     assert b"stack_trace" not in data and b".py" not in data
 
 
@@ -137,8 +139,8 @@ def test_a_model_of_pictures_is_exported_and_equal_models_give_equal_files(
     assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "model.onnx").read_bytes()
     images = specimens(Preprocessing("paper", "irg", "linear"), 9).images
     images[3] = 17  # nothing to see
-    told, found = strange(tmp_path / "model.onnx", tmp_path, images=images)
-    assert json.loads(told["bands"]) == ["i", "r", "g"] and "seeing" not in told
+    metadata, found = strange(tmp_path / "model.onnx", tmp_path, images=images)
+    assert json.loads(metadata["bands"]) == ["i", "r", "g"] and "seeing" not in metadata
     np.testing.assert_allclose(found["probabilities"], pictures.predict_cutouts(images), atol=1e-4)
     assert np.isnan(found["probabilities"][3]).all()
 

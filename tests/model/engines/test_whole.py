@@ -38,14 +38,14 @@ def harmed(n: int = 60, bands: str = "ugriz") -> np.ndarray:
 
 @pytest.mark.parametrize("bands", ["ugriz", "gri"])
 @pytest.mark.parametrize("stretch", ["linear", "asinh"])
-@pytest.mark.parametrize("told", [True, False])
-def test_channels_are_those_of_preprocessing(bands: str, stretch: str, told: bool) -> None:
-    preprocessing = Preprocessing("flux", bands, stretch, told)
+@pytest.mark.parametrize("with_seeing", [True, False])
+def test_channels_are_those_of_preprocessing(bands: str, stretch: str, with_seeing: bool) -> None:
+    preprocessing = Preprocessing("flux", bands, stretch, with_seeing)
     images = harmed(24, bands)
     images[10, 0, 3, 3] = 1e12
     seeing = np.linspace(0.8, 2.2, 24 * len(bands)).reshape(24, -1)
     seeing[5, 1] = np.nan
-    given = (torch.tensor(images), *([torch.tensor(seeing).float()] if told else []))
+    given = (torch.tensor(images), *([torch.tensor(seeing).float()] if with_seeing else []))
     found = LogitModel(ANY, preprocessing).channels(*given)
     clean = np.where(np.isfinite(images), images, np.nan)
     expected = to_channels(preprocessing, clean, seeing)
