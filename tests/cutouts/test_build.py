@@ -481,6 +481,22 @@ def test_a_catalogues_objects_are_chosen_evenly_and_drawn_as_pictures(tmp_path: 
         build_from_simulation(tmp_path / "t", {"GALAXY": 90}, path)
 
 
+def test_an_object_of_two_catalogues_is_rendered_once(tmp_path: Path) -> None:
+    def catalogue(name: str, ra: list[float], r: float) -> Path:
+        rows = Table({"class": ["GALAXY", "QSO", "STAR", "STAR"], "ra": ra, "dec": [1.0] * 4})
+        for band in "ugriz":
+            rows[band] = np.full(4, r)
+        return tables.write(rows, tmp_path / name)
+
+    one = catalogue("one.csv", [10.0, 10.1, 10.2, 359.99999], 17.0)
+    # The galaxy again, 0.5" away; the last star again, 0.07" away across 0 h; two new objects.
+    two = catalogue("two.csv", [10.0 + 0.5 / 3600, 10.3, 10.4, 0.00001], 18.0)
+    report = build_from_simulation(tmp_path / "s", catalog=[one, two], form="paper", workers=1)
+    assert report.classes == {"GALAXY": 1, "QSO": 2, "STAR": 3}
+    r = np.sort(CutoutStore.open(tmp_path / "s").index["r"])
+    np.testing.assert_allclose(r, [17, 17, 17, 17, 18, 18], atol=1e-3)
+
+
 def test_real_frames(real_data: Path, tmp_path: Path) -> None:
     """Objects with spectra in a real field: their light is in the middle."""
     table = Table.read(real_data / "catalogs" / "spectroscopic_in_frames.csv")

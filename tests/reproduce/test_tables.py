@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from gqs import labels
-from gqs.cutouts.split import make_split
+from gqs.cutouts.split import make_split, split_hash
 from gqs.cutouts.store import CutoutStore
 from gqs.errors import UsageError
 from gqs.executors import Progress, no_progress
@@ -70,7 +70,7 @@ def two_seeds(tmp_path: Path, store: CutoutStore, finished: Made) -> Path:
     """ResNet50 with two seeds, GQS with one and nearly always right, ResNet18 on both splits."""
     rng = np.random.default_rng(2)
     for scheme in ("grouped", "paper"):
-        split = open_split(store, tmp_path, scheme, "field", 1, None)
+        split = open_split(store, tmp_path, scheme, Options())
         rows = rows_of_test_side(store, split)
         truth = np.array([labels.index(name) for name in store.index["class"][rows]])
         wrong = (truth + 1) % 3
@@ -89,7 +89,7 @@ def two_seeds(tmp_path: Path, store: CutoutStore, finished: Made) -> Path:
 
 
 def results(store: CutoutStore, out: Path, *names: str):  # type: ignore[no-untyped-def]
-    splits = {n: open_split(store, out, n, "field", 1, None) for n in names or ("grouped",)}
+    splits = {n: open_split(store, out, n, Options()) for n in names or ("grouped",)}
     return gather(store, out, splits)
 
 
@@ -218,10 +218,30 @@ def test_under_torchrun_it_is_refused(
         prepare(store, two_seeds, Options())
 
 
-def test_a_limit_that_is_too_high_is_told_the_highest(tmp_path: Path) -> None:
+def test_fewer_training_objects_leave_the_other_sides_whole(tmp_path: Path) -> None:
+    store = pictures(tmp_path / "store", 120, np.arange(120) % 3)
+    whole = open_split(store, tmp_path / "whole", "paper", Options())
+    thin = open_split(store, tmp_path / "thin", "paper", Options(train_limit=31))
+    for side in ("validation", "test"):
+        expected = set(whole["objid"][whole["split"] == side])
+        assert set(thin["objid"][thin["split"] == side]) == expected
+    training = thin["objid"][thin["split"] == "train"]
+    assert set(training) < set(whole["objid"][whole["split"] == "train"])
+    classes = store.index["class"][np.isin(store.index["objid"], training)]
+    assert {name: int((classes == name).sum()) for name in labels.CLASSES} == dict.fromkeys(
+        labels.CLASSES, 10
+    )
+    assert thin.meta["counts"]["train"] == dict.fromkeys(labels.CLASSES, 10)
+    again = open_split(store, tmp_path / "thin", "paper", Options(train_limit=31))
+    assert split_hash(again) == split_hash(thin)
+    with pytest.raises(UsageError, match="--train-limit"):
+        open_split(store, tmp_path / "thin", "paper", Options())
+
+
+def test_a_limit_that_is_too_high_is_refused_with_the_highest(tmp_path: Path) -> None:
     store = pictures(tmp_path / "store", 60, np.repeat([0, 1, 2], [30, 10, 20]))
     with pytest.raises(UsageError, match=r"10 QSO\. Use 3 to 30"):
-        open_split(store, tmp_path, "paper", "field", 1, 90)
+        open_split(store, tmp_path, "paper", Options(limit=90))
 
 
 def test_the_clock_is_kept_apart(two_seeds: Path, store: CutoutStore) -> None:

@@ -52,9 +52,11 @@ class SimulateOptions:
     quasars: Annotated[float, option("Factor on the density of quasars.", min=0)] = 1.0
     stars: Annotated[float, option("Factor on the density of stars.", min=0)] = 1.0
     catalog: Annotated[
-        Path | None,
+        list[Path] | None,
         option(
-            "Render the objects of this table (class, u, g, r, i, z) instead of drawing them.",
+            "Render the objects of this table (class, u, g, r, i, z) instead of drawing them; "
+            "repeatable with --into-store: an object of several tables (within 1 arcsec) is "
+            "rendered once.",
             panel=INPUT,
         ),
     ] = None
@@ -62,11 +64,12 @@ class SimulateOptions:
         bool, option("Render cutouts straight into a store, without frames.", "--into-store")
     ] = False
     objects: Annotated[
-        int | None,
+        str | None,
         option(
-            "With --into-store: number of objects, a third of each class, drawn from --catalog if "
-            "that is given.  \\[default: 30000, or all rows of --catalog]",
-            min=3,
+            "With --into-store: number of objects, a third of each class, or such as "
+            "GALAXY=11512,QSO=10038,STAR=10206; drawn from --catalog if that is given.  "
+            "\\[default: 30000, or all rows of --catalog]",
+            metavar="N|CLASS=N,...",
         ),
     ] = None
     bands: Bands = "ugriz"
@@ -86,6 +89,10 @@ class SimulateOptions:
             (self.form == "paper" and not self.into_store, "--form paper needs --into-store"),
             (self.objects and not self.into_store, "--objects needs --into-store"),
             (self.enriched and factors, "--enriched sets the densities of all classes"),
+            (
+                len(self.catalog or ()) > 1 and not self.into_store,
+                "several --catalog need --into-store",
+            ),
         ):
             if wrong:
                 raise UsageError(f"{sentence}: remove one of these options.")
@@ -106,6 +113,9 @@ def simulate(options: SimulateOptions) -> None:
       gqs simulate --out cutouts --into-store --objects 60000
 
       gqs simulate --out pictures --into-store --form paper --catalog photometry.csv --objects 6000
+
+      gqs simulate --out table3 --into-store --form paper --catalog one.csv --catalog two.csv \\
+          --objects GALAXY=11512,QSO=10038,STAR=10206
     """
     options.check()
     if options.into_store:
@@ -118,7 +128,7 @@ def simulate(options: SimulateOptions) -> None:
     mix = Mix(options.galaxies, options.quasars, options.stars)
     if options.enriched:
         mix = Mix.enriched_with(options.enriched)
-    catalog = None if options.catalog is None else tables.read(options.catalog)
+    catalog = tables.read(options.catalog[0]) if options.catalog else None
     with progress_bar("Simulating fields") as progress:
         made = simulate_fields(
             options.out,
@@ -140,15 +150,14 @@ def simulate(options: SimulateOptions) -> None:
 
 
 def _simulate_store(options: SimulateOptions) -> None:
-    from gqs import labels
     from gqs.cutouts.build import build_from_simulation
 
-    number = options.objects or (None if options.catalog else DEFAULT_OBJECTS)
-    counts = number and dict.fromkeys(labels.CLASSES, number // len(labels.CLASSES))
+    default = None if options.catalog else str(DEFAULT_OBJECTS)
+    objects = options.objects or default
     with progress_bar("Rendering cutouts") as progress:
         report = build_from_simulation(
             options.out,
-            counts or None,
+            _class_counts(objects) if objects else None,
             options.catalog,
             options.seed,
             options.bands,
@@ -157,6 +166,23 @@ def _simulate_store(options: SimulateOptions) -> None:
             options.form,
         )
     _print_store(report, options.as_json)
+
+
+def _class_counts(text: str) -> dict[str, int]:
+    """Number of objects of each class from "30000" or "GALAXY=11512,QSO=10038,STAR=10206"."""
+    from gqs import labels
+
+    if text.isascii() and text.isdigit() and int(text) >= len(labels.CLASSES):
+        return dict.fromkeys(labels.CLASSES, int(text) // len(labels.CLASSES))
+    words = [word.partition("=") for word in text.split(",")]
+    counts = {name.strip(): number.strip() for name, _, number in words}
+    valid = all(number.isascii() and number.isdigit() for number in counts.values())
+    if not valid or len(counts) < len(words) or not set(counts) <= set(labels.CLASSES):
+        raise UsageError(
+            f"--objects {text}: give a number of at least {len(labels.CLASSES)}, or numbers by "
+            "class such as GALAXY=11512,QSO=10038,STAR=10206."
+        )
+    return {name: int(number) for name, number in counts.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

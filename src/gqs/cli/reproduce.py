@@ -38,6 +38,14 @@ class ReproduceOptions:
         int | None,
         option("Use this many objects, a third of each class.  \\[default: all]", min=3),
     ] = None
+    train_limit: Annotated[
+        int | None,
+        option(
+            "Train with this many objects, a third of each class; validation and test stay whole."
+            "  \\[default: all]",
+            min=3,
+        ),
+    ] = None
     recipe: Annotated[str, option("Training recipe.")] = "paper"
     epochs: Annotated[int | None, option(f"Number of epochs.{OF_RECIPE}", min=1)] = None
     batch: Annotated[int | None, option(f"Batch size.{OF_RECIPE}", min=2)] = None
@@ -91,6 +99,7 @@ def reproduce(options: ReproduceOptions) -> None:
         splits=splits,
         by=options.by,
         limit=options.limit,
+        train_limit=options.train_limit,
         recipe=options.recipe,
         epochs=options.epochs,
         batch=options.batch,

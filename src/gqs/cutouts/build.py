@@ -7,7 +7,7 @@ shard, so that memory does not grow with the number of fields and a killed run l
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -324,7 +324,7 @@ def _run(
 def build_from_simulation(
     out: Path | str,
     counts: Mapping[str, int] | None = None,
-    catalog: Path | str | None = None,
+    catalog: Path | str | Sequence[Path | str] | None = None,
     seed: int = 1,
     bands: str = "ugriz",
     workers: int | None = None,
@@ -340,8 +340,10 @@ def build_from_simulation(
     counts : mapping of str to int, optional
         Objects by class. Of a catalogue so many are chosen at random, of the simulation's own
         population so many are drawn.
-    catalog : path, optional
+    catalog : path or sequence of paths, optional
         Photometry (class, u g r i z, redshift) to render; row by row where no counts are given.
+        Of several catalogues (with ra and dec too), an object that an earlier one holds within
+        1 arcsec is rendered once.
     seed : int
         Of everything random.
     bands : str
@@ -370,7 +372,10 @@ def build_from_simulation(
 
     begin = time.monotonic()
     bands = PICTURE_BANDS if form == "paper" else check_bands(bands)
-    if counts is None and catalog is None:
+    paths = [
+        Path(path) for path in ([catalog] if isinstance(catalog, Path | str) else catalog or ())
+    ]
+    if counts is None and not paths:
         raise UsageError("Say how many objects of each class, or which catalogue.")
     rng = np.random.default_rng([seed, 0])
     set_aside: list[str] = []
@@ -380,13 +385,14 @@ def build_from_simulation(
         unknown = sorted(set(counts) - set(labels.CLASSES))
         if unknown or sum(made["counts"].values()) <= 0 or min(made["counts"].values()) < 0:
             raise UsageError(f"Counts {counts}: give a number for {', '.join(labels.CLASSES)}.")
-    if catalog is None:
+    if not paths:
         sources = population.draw(made["counts"], rng)
     else:
-        sources, set_aside = population.from_catalog(tables.read(Path(catalog)), rng)
-        made["catalogue_sha256"] = files.sha256(Path(catalog))
+        sources, set_aside = _photometry(paths, rng)
+        made["catalogue_sha256"] = ",".join(files.sha256(path) for path in paths)
         if counts is not None:
-            sources, set_aside = _some(sources, made["counts"], rng, catalog), []
+            where = " and ".join(map(str, paths))
+            sources, set_aside = _some(sources, made["counts"], rng, where), []
     sky = stretch_of(seed)
     with StoreWriter(Path(out), bands, form, "pad", made) as writer:
         tasks = [
@@ -396,6 +402,31 @@ def build_from_simulation(
         shards, failed = _run(render_chunk, tasks, workers, progress)
         store = writer.finish(shards, [*set_aside, *failed])
     return _report(store, 0, begin)
+
+
+def _photometry(paths: Sequence[Path], rng: np.random.Generator) -> tuple[Table, list[str]]:
+    """Sources of one or more catalogues, each object of the sky once, and the rows set aside."""
+    from gqs.simulation import population
+
+    if len(paths) == 1:
+        return population.from_catalog(tables.read(paths[0]), rng)
+    parts: list[Table] = []
+    set_aside: list[str] = []
+    known = Table({"ra": np.zeros(0), "dec": np.zeros(0)})
+    for path in paths:
+        table = tables.read(path)
+        tables.require_columns(table, ("ra", "dec"), path)
+        places = Table({name: tables.as_float(table[name]) for name in ("ra", "dec")})
+        both = vstack([known, places])
+        usable = tables.positions_usable(both)
+        sky = -1 - np.arange(len(both))  # rows without a position are objects of their own
+        sky[usable] = sky_groups(both["ra"][usable], both["dec"][usable])
+        repeated = np.isin(sky[len(known) :], sky[: len(known)])
+        sources, reasons = population.from_catalog(table, rng)
+        parts.append(sources[~repeated[np.asarray(sources["row"])]])
+        set_aside += [f"{path}: {reason}" for reason in reasons]
+        known = both
+    return vstack(parts, metadata_conflicts="silent"), set_aside
 
 
 def _some(

@@ -54,6 +54,8 @@ class Options:
         What the grouped split keeps on one side: "field" or "run".
     limit : int, optional
         Number of objects, a third of each class, drawn before the split.
+    train_limit : int, optional
+        Number of training objects, a third of each class; validation and test stay whole.
     recipe : str
         Recipe of the trainings.
     epochs, batch, precision
@@ -71,6 +73,7 @@ class Options:
     splits: Sequence[str] = ("grouped",)
     by: str = "field"
     limit: int | None = None
+    train_limit: int | None = None
     recipe: str = "paper"
     epochs: int | None = None
     batch: int | None = None

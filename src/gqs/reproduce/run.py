@@ -86,10 +86,7 @@ def prepare(
     _refuse_torchrun()
     options.recipes()  # unknown networks are refused before a split is written
     machine.device_of(options.device)
-    splits = {
-        name: open_split(store, out, name, options.by, options.seed, options.limit)
-        for name in dict.fromkeys(options.splits)
-    }
+    splits = {name: open_split(store, out, name, options) for name in dict.fromkeys(options.splits)}
     return splits, make_plan(store, out, splits, options, progress)
 
 

@@ -13,27 +13,35 @@ from gqs import labels
 from gqs.cutouts.split import SCHEMES, check_split, load, make_split, save, split_store
 from gqs.cutouts.store import CutoutStore
 from gqs.errors import UsageError
+from gqs.reproduce.plan import Options
 
 FOLDER: Final = "splits"
 
 
-def open_split(
-    store: CutoutStore, out: Path, scheme: str, by: str, seed: int, limit: int | None
-) -> Table:
+def open_split(store: CutoutStore, out: Path, scheme: str, options: Options) -> Table:
     """Saved split of a store, which is made and saved if there is none yet."""
     path = out / FOLDER / f"{scheme}.parquet"
     require_scheme(scheme)
+    by, seed = options.by, options.seed
+    sizes = {"limit": options.limit, "train_limit": options.train_limit}
     saved = load(path) if path.exists() else None
-    if saved is not None and saved.meta.get("limit") != limit:
-        raise UsageError(
-            f"{path}: is a split of {_objects(saved.meta.get('limit'))}, not of {_objects(limit)}. "
-            "Choose another --out, or the same --limit."
-        )
-    if limit is None:
+    for name, size in sizes.items():
+        if saved is not None and saved.meta.get(name) != size:
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(
+                f"{path}: is a split with {flag} {saved.meta.get(name) or '(all objects)'}. "
+                f"Choose another --out, or the same {flag}."
+            )
+    if sizes == {"limit": None, "train_limit": None}:
         return split_store(store, path, scheme, by, seed)
     if saved is None:
-        split = make_split(store.index[_draw(store.index, limit, seed)], scheme, by, seed)
-        split.meta["limit"] = limit
+        index = store.index
+        if options.limit is not None:
+            index = index[_draw(index, options.limit, seed, "--limit")]
+        split = make_split(index, scheme, by, seed)
+        if options.train_limit is not None:
+            split = _thin_training_side(split, index, options.train_limit, seed)
+        split.meta |= {name: size for name, size in sizes.items() if size is not None}
         check_split(split, store.index)
         save(split, path)
         return split
@@ -48,17 +56,26 @@ def open_split(
     return saved
 
 
+def _thin_training_side(split: Table, index: Table, limit: int, seed: int) -> Table:
+    """Keep so many training objects, a third of each class; the other sides stay whole."""
+    sides = np.asarray(split["split"]).astype(str)
+    training = np.flatnonzero(sides == "train")
+    order = np.argsort(np.asarray(index["objid"]))
+    place = np.searchsorted(np.asarray(index["objid"])[order], split["objid"][training])
+    chosen = training[_draw(index[order[place]], limit, seed, "--train-limit")]
+    thinned = split[np.sort(np.concatenate([np.flatnonzero(sides != "train"), chosen]))]
+    each = limit // len(labels.CLASSES)
+    thinned.meta["counts"] = {**split.meta["counts"], "train": dict.fromkeys(labels.CLASSES, each)}
+    return thinned
+
+
 def require_scheme(scheme: str) -> None:
     """Refuse the name of an unknown split."""
     if scheme not in SCHEMES:
         raise UsageError(f"Unknown split {scheme!r}. Splits are {' and '.join(SCHEMES)}.")
 
 
-def _objects(limit: int | None) -> str:
-    return "all objects" if limit is None else f"{limit} objects"
-
-
-def _draw(index: Table, limit: int, seed: int) -> NDArray[np.int64]:
+def _draw(index: Table, limit: int, seed: int, flag: str) -> NDArray[np.int64]:
     """Rows of a third of the limit from each class, in the order of the index."""
     rng = np.random.default_rng([seed, limit])
     classes = np.asarray(index["class"]).astype(str)
@@ -67,7 +84,7 @@ def _draw(index: Table, limit: int, seed: int) -> NDArray[np.int64]:
     rarest = min(rows, key=lambda name: len(rows[name]))
     if not 1 <= each <= (most := len(rows[rarest])):
         raise UsageError(
-            f"--limit {limit} takes {each} of each class, and there are {most} {rarest}. "
+            f"{flag} {limit} takes {each} of each class, and there are {most} {rarest}. "
             f"Use {len(labels.CLASSES)} to {len(labels.CLASSES) * most}."
         )
     return np.sort(
