@@ -45,12 +45,17 @@ app = typer.Typer(
 )
 
 
-def verb(panel: str) -> Callable[[Callable[[Options], None]], Callable[[Options], None]]:
-    """Register a function of one options dataclass as a verb; the fields are its options."""
+def verb(
+    panel: str, name: str | None = None
+) -> Callable[[Callable[[Options], None]], Callable[[Options], None]]:
+    """Register a function of one options dataclass as a verb; the fields are its options.
+
+    The verb has the function's name, or another one where that is a keyword of Python.
+    """
 
     def register(function: Callable[[Options], None]) -> Callable[[Options], None]:
-        (name,) = inspect.signature(function).parameters
-        options = get_type_hints(function)[name]
+        (parameter,) = inspect.signature(function).parameters
+        options = get_type_hints(function)[parameter]
         types = get_type_hints(options, include_extras=True)
 
         def command(context: typer.Context, **values: Any) -> None:
@@ -67,7 +72,7 @@ def verb(panel: str) -> Callable[[Callable[[Options], None]], Callable[[Options]
                 for field in dataclasses.fields(options)
             ]
         )
-        app.command(rich_help_panel=panel)(command)
+        app.command(name, rich_help_panel=panel)(command)
         return function
 
     return register

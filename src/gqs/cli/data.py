@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from gqs import labels
 from gqs.cli.app import DATA, finish, print_result, verb
 from gqs.cli.frames import frame_files
 from gqs.cli.options import (
@@ -232,6 +233,98 @@ def cutouts(options: CutoutsOptions) -> None:
             options.star_shift,
         )
     _print_store(report, options.as_json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportImagesOptions:
+    """Options of `gqs import`."""
+
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folders or files of images (FITS, NPY, PNG, JPG, TIFF), or one NPY, NPZ, FITS or "
+            "HDF5 file with all of them."
+        ),
+    ]
+    out: Annotated[Path, option("Folder of the store.", panel=OUTPUT)]
+    table: Annotated[
+        Path | None,
+        option(
+            "Table with the class of each image, by its name or in the order of the file with all "
+            "images.  \\[default: columns of the .npz file, or a folder for each class]",
+            "--labels",
+            panel=INPUT,
+        ),
+    ] = None
+    classes: Annotated[
+        str | None,
+        option("Classes of other labels, such as WD=STAR,AGN=QSO.", "--map", panel=INPUT),
+    ] = None
+    group: Annotated[
+        str | None,
+        option("Column whose values a split keeps on one side, such as the field.", panel=INPUT),
+    ] = None
+    bands: Annotated[
+        str | None,
+        option(
+            "A letter for each plane: u, g, r, i, z are SDSS's and need --zero-point; capital "
+            "letters are your own.  \\[default: A, B, ...]"
+        ),
+    ] = None
+    zero_point: Annotated[
+        float | None, option("AB magnitude of one count; 22.5 for nanomaggies.")
+    ] = None
+    pixel_scale: Annotated[
+        float | None,
+        option("Arcsec per pixel: resample to 0.396.  \\[default: pixels stay as they are]"),
+    ] = None
+    form: Annotated[
+        Literal["flux", "paper"] | None,
+        option("paper: 8-bit pictures; flux: numbers.  \\[default: paper for 8-bit images]"),
+    ] = None
+    as_json: AsJson = False
+
+
+@verb(panel=DATA, name="import")
+def import_images(options: ImportImagesOptions) -> None:
+    """Make a store of labelled images of any survey, without frames or header cards.
+
+    Examples:
+
+      gqs import images --labels labels.csv --group field --out cutouts
+
+      gqs import folder_of_classes --map "WD=STAR,AGN=QSO" --out cutouts
+
+      gqs import cube.npz --form flux --group night --out cutouts
+    """
+    from gqs import tables
+    from gqs.cutouts.import_images import ImportOptions
+    from gqs.cutouts.import_images import import_images as make_store
+
+    settings = ImportOptions(
+        bands=options.bands,
+        form=options.form,
+        zero_point=options.zero_point,
+        pixel_scale=options.pixel_scale,
+        classes=_class_map(options.classes),
+        group=options.group,
+    )
+    table = None if options.table is None else tables.read(options.table, exact=False)
+    with progress_bar("Importing images") as progress:
+        report = make_store(options.images, table, options.out, settings, progress)
+    _print_store(report, options.as_json)
+
+
+def _class_map(text: str | None) -> dict[str, str]:
+    """Parse LABEL=CLASS,LABEL=CLASS."""
+    pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
+    for label, _, name in pairs:
+        if name.strip().upper() not in labels.CLASSES:
+            raise UsageError(
+                f"--map {label.strip()}={name.strip()}: write LABEL=CLASS with a class of "
+                f"{', '.join(labels.CLASSES)}."
+            )
+    return {label.strip(): name.strip().upper() for label, _, name in pairs}
 
 
 def _print_store(report: BuildReport, as_json: bool) -> None:

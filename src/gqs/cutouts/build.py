@@ -166,7 +166,7 @@ def build_from_frames(
         shards, failed = _run(cut_shard, tasks, workers, progress)
         store = writer.finish(shards, [*set_aside, *failed])
     elsewhere = len(catalog) - sum(len(found) for found in rows.values())
-    return _report(store, elsewhere, begin)
+    return store_report(store, elsewhere, begin)
 
 
 # A catalogue's positions are taken to be wrong where fewer than a quarter of at least ten objects
@@ -401,7 +401,7 @@ def build_from_simulation(
         ]
         shards, failed = _run(render_chunk, tasks, workers, progress)
         store = writer.finish(shards, [*set_aside, *failed])
-    return _report(store, 0, begin)
+    return store_report(store, 0, begin)
 
 
 def _photometry(paths: Sequence[Path], rng: np.random.Generator) -> tuple[Table, list[str]]:
@@ -447,7 +447,8 @@ def _some(
     return sources[rng.permutation(np.concatenate(chosen))]
 
 
-def _report(store: CutoutStore, elsewhere: int, begin: float) -> BuildReport:
+def store_report(store: CutoutStore, elsewhere: int, begin: float) -> BuildReport:
+    """Report of a finished build; `begin` is when it started (time.monotonic)."""
     index = store.index
     sky = sky_groups(np.asarray(index["ra"]), np.asarray(index["dec"]))
     return BuildReport(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gqs.cutouts.quality import quality_flags
 from gqs.errors import UsageError
 from gqs.imaging.photometry import aperture_magnitudes
-from gqs.surveys.sdss import CUTOUT_SIZE, REFERENCE_BAND, SKY_NOISE, check_bands
+from gqs.surveys.sdss import CUTOUT_SIZE, REFERENCE_BAND, SKY_NOISE, like, store_bands
 
 FORMS: Final = ("flux", "paper")
 STRETCHES: Final = ("linear", "asinh")
@@ -69,7 +69,7 @@ class Preprocessing:
             raise UsageError(
                 f"Unknown stretch {self.stretch!r}. The stretches are {', '.join(STRETCHES)}."
             )
-        check_bands(self.bands)
+        store_bands(self.bands)
 
     @property
     def planes(self) -> int:
@@ -89,7 +89,7 @@ class Preprocessing:
     @property
     def noise(self) -> list[float]:
         """Sky noise of each band's pixel, nanomaggies: the unit of flux."""
-        return [SKY_NOISE[band] for band in self.bands]
+        return [SKY_NOISE[like(band)] for band in self.bands]
 
     @property
     def reference(self) -> int:
@@ -172,7 +172,7 @@ class Preprocessing:
                     f"(n, 3, {CUTOUT_SIZE}, {CUTOUT_SIZE}); {got}"
                 )
             return
-        check_bands(bands)
+        store_bands(bands)
         shape = (len(bands), CUTOUT_SIZE, CUTOUT_SIZE)
         if flux.ndim != 4 or flux.shape[1:] != shape or flux.dtype.kind not in "fiu":
             raise UsageError(

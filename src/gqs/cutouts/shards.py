@@ -42,6 +42,8 @@ OPTIONAL: Final = ("redshift", "type", *"ugriz", *seeing.COLUMNS)
 # say, and are simulated beside others that do.
 ORIGIN: Final = "origin"
 SIMULATED: Final = "simulated"
+# Of imported images: name of the file or row, and the group that a split keeps together.
+TEXTS: Final = ("name", "group", ORIGIN)
 
 
 @dataclass(frozen=True)
@@ -176,8 +178,9 @@ def _canonical(rows: Table, name: str) -> Table:
     for column in OPTIONAL:
         if column in rows.colnames:
             table[column] = tables.as_float(rows[column])
-    if ORIGIN in rows.colnames:
-        table[ORIGIN] = np.asarray(rows[ORIGIN]).astype(np.str_)
+    for column in TEXTS:
+        if column in rows.colnames:
+            table[column] = np.asarray(rows[column]).astype(np.str_)
     return table
 
 

@@ -23,7 +23,7 @@ def sky_groups(
     ra: NDArray[np.float64], dec: NDArray[np.float64], radius_arcsec: float = SAME_OBJECT_ARCSEC
 ) -> NDArray[np.int64]:
     """Number the objects, (n,) from 0 in order of appearance; detections linked within the radius
-    are the same object.
+    are the same object. An object without a position (NaN) is one of its own.
     """
     n = len(ra)
     if not n:
@@ -32,7 +32,8 @@ def sky_groups(
     # Unit vectors have no seam at 0 h and no poles; a chord is 2 sin(angle / 2).
     points = np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=1)
     chord = 2 * np.sin(np.radians(radius_arcsec / 3600) / 2)
-    pairs = cKDTree(points).query_pairs(chord, output_type="ndarray")
+    known = np.flatnonzero(np.isfinite(points).all(axis=1))
+    pairs = known[cKDTree(points[known]).query_pairs(chord, output_type="ndarray")]
     links = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
     _, label = connected_components(links, directed=False)
     _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
@@ -43,7 +44,7 @@ def sky_groups(
 
 def known_objects(known: Table, rows: Table) -> NDArray[np.bool_]:
     """Whether each row shows a known object, (rows,): within 1 arcsec of it, in a chain, or within
-    5 arcsec of the one with the same objid.
+    5 arcsec of the one with the same objid; without positions the same objid is enough.
     """
     ra, dec = (np.append(np.asarray(known[name]), np.asarray(rows[name])) for name in ("ra", "dec"))
     sky = sky_groups(ra, dec)
@@ -55,7 +56,8 @@ def known_objects(known: Table, rows: Table) -> NDArray[np.bool_]:
     step = [
         SkyCoord(table["ra"], table["dec"], unit="deg") for table in (known[twins], rows[named])
     ]
-    found[named] |= step[0].separation(step[1]).arcsec < SAME_NUMBER_ARCSEC
+    away = step[0].separation(step[1]).arcsec
+    found[named] |= (away < SAME_NUMBER_ARCSEC) | np.isnan(away)
     return np.asarray(found)
 
 

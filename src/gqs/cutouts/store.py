@@ -31,6 +31,7 @@ from gqs.cutouts.shards import (
     OPTIONAL,
     ORIGIN,
     SIMULATED,
+    TEXTS,
     damaged,
     image_shape,
     read_mark,
@@ -133,6 +134,75 @@ class CutoutStore:
         if not sound or len(store.index) != store._starts[-1]:
             raise IntegrityError(f"{path}: the manifest contradicts itself; make the store again.")
         return store
+
+    @classmethod
+    def from_arrays(
+        cls,
+        path: Path | str,
+        images: ArrayLike,
+        labels: ArrayLike,
+        *,
+        bands: str | None = None,
+        groups: ArrayLike | None = None,
+        zero_point: float | None = None,
+        positions: ArrayLike | None = None,
+    ) -> CutoutStore:
+        """Make a store of labelled images in memory.
+
+        Parameters
+        ----------
+        path : path
+            The store's folder; new or empty.
+        images : array_like
+            (n, ny, nx) or (n, band, ny, nx), or 8-bit colours (n, ny, nx, 3), 16 to 512 pixels a
+            side with the object at the centre, NaN where masked; cropped or padded to 50 x 50.
+            uint8 makes a store of the form `paper`, other types one of the form `flux`.
+        labels : array_like
+            (n,) classes: GALAXY, QSO or STAR.
+        bands : str, optional
+            A letter for each plane, by default A, B, C and so on. Pixels of capital letters are
+            scaled to the sky noise of SDSS's r band, and have no magnitudes. u g r i z are SDSS's
+            bands and need a zero point.
+        groups : array_like, optional
+            (n,) names of groups, such as the field or the night, that `make_split` keeps on one
+            side.
+        zero_point : float, optional
+            AB magnitude of one count; 22.5 for nanomaggies.
+        positions : array_like, optional
+            (n, 2) right ascension and declination in degrees. Without them, copies of an object
+            are recognised by equal pixels only.
+
+        Returns
+        -------
+        CutoutStore
+            The store; `manifest["set_aside"]` names the images that were left out, and why.
+
+        Raises
+        ------
+        UsageError
+            If shapes, bands and labels do not fit, or the folder holds another store.
+        BadInputError
+            If no image can be used.
+
+        Examples
+        --------
+        >>> import numpy as np, tempfile, gqs
+        >>> sky = np.random.default_rng(1).normal(100, 5, (6, 64, 64))
+        >>> folder = tempfile.mkdtemp()
+        >>> gqs.CutoutStore.from_arrays(folder, sky, ["STAR", "GALAXY"] * 3).bands
+        'A'
+        """
+        from gqs.cutouts.import_images import ImportOptions, store_from_arrays
+
+        sky = None if positions is None else np.asarray(positions, dtype=np.float64)
+        columns = {
+            "group": groups,
+            "ra": None if sky is None else sky[:, 0],
+            "dec": None if sky is None else sky[:, 1],
+        }
+        group = None if groups is None else "group"
+        options = ImportOptions(bands=bands, zero_point=zero_point, group=group)
+        return store_from_arrays(Path(path), images, labels, columns, options)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self.path, self.hash)
@@ -323,7 +393,7 @@ def _join(parts: list[Table]) -> Table:
             part[name] = np.full(len(part), SIMULATED if name == ORIGIN else np.nan)
     filled = [part for part in parts if len(part)]
     index = vstack(filled, metadata_conflicts="silent") if filled else Table()
-    order = (*COLUMNS, *OPTIONAL, ORIGIN, "shard", "row")
+    order = (*COLUMNS, *OPTIONAL, *TEXTS, "shard", "row")
     return index[[name for name in order if name in index.colnames]]
 
 

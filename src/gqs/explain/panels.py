@@ -41,7 +41,7 @@ def band_panels(source: Explanation) -> Figure:
     for i, band in enumerate(source.bands):
         plane = source.image[i].astype(np.float64)
         if source.image.dtype != np.uint8:
-            plane = np.arcsinh(plane / sdss.SKY_NOISE[band] / SOFTENING)
+            plane = np.arcsinh(plane / sdss.SKY_NOISE[sdss.like(band)] / SOFTENING)
         low, high = np.nanpercentile(plane, (2, 99.7)) if np.isfinite(plane).any() else (0, 1)
         panels[0, i + 1].set_facecolor(INVALID)
         panels[0, i + 1].imshow(plane, origin="lower", cmap="gray", vmin=low, vmax=high)

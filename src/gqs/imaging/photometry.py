@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gqs.errors import UsageError
-from gqs.surveys.sdss import BANDS, CUTOUT_SIZE, SKY_NOISE, asinh_magnitude
+from gqs.surveys.sdss import CUTOUT_SIZE, SKY_NOISE, asinh_magnitude, like, store_bands
 
 RADIUS: Final = 7.5  # pixels: 3 arcsec, most of the flux of a point source or a small galaxy
 INNER: Final = 3.0  # pixels: most of the signal to noise of a faint source
@@ -48,8 +48,9 @@ def aperture_flux(
             f"Cutouts for bands {bands!r} must be (n, {len(bands)}, {CUTOUT_SIZE}, {CUTOUT_SIZE}); "
             f"got {images.shape}."
         )
-    if not 0 < radius <= CUTOUT_SIZE / 2 - 1 or set(bands) - set(BANDS):
-        raise UsageError(f"An aperture of {radius} px in bands {bands!r} does not fit a cutout.")
+    store_bands(bands)
+    if not 0 < radius <= CUTOUT_SIZE / 2 - 1:
+        raise UsageError(f"An aperture of {radius} px does not fit a cutout.")
     points = aperture_points(radius).ravel()
     used = points > 0
     pixels = np.ascontiguousarray(images).reshape(*images.shape[:2], CUTOUT_SIZE**2)
@@ -63,7 +64,7 @@ def aperture_flux(
     flux = inside @ weights
     # Whole numbers, whose sums are exact: the decision never depends on rounding.
     flux[masked @ points[used] > MOST_MASKED * points.sum()] = np.nan
-    electron = np.array([ELECTRON[band] for band in bands])
+    electron = np.array([ELECTRON[like(band)] for band in bands])
     variance = noise**2 * (weights**2).sum() + (wobble * weights.sum()) ** 2
     variance += np.maximum(flux, 0) * electron
     return flux, np.sqrt(variance)
@@ -142,7 +143,7 @@ def local_sky(images: NDArray[np.floating], bands: str) -> Sky:
         return np.take_along_axis(outer, at[..., None], axis=-1)[..., 0].astype(np.float64)
 
     level, low = quantile(0.5), quantile(0.1587)
-    usual = np.array([SKY_NOISE[band] for band in bands])
+    usual = np.array([SKY_NOISE[like(band)] for band in bands])
     few = count < 100
     noise = np.where(few | ~(level > low), usual, level - low)
     # The scatter of a median is sqrt(pi / 2) times that of a mean.

@@ -128,8 +128,9 @@ class Classifier:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Probabilities (n, 3) and novelty (n,) of cutouts; above 1 is unlike the training set."""
         flux, preprocessing = plain_flux(flux), self.preprocessing
-        if REFERENCE_BAND not in preprocessing.shared_bands(bands):
-            raise UsageError(f"Bands {bands!r}: {REFERENCE_BAND} must be among them.")
+        reference = preprocessing.bands[preprocessing.reference]
+        if reference not in preprocessing.shared_bands(bands):
+            raise UsageError(f"Bands {bands!r}: {reference} must be among them.")
         images, seeing, usable, complete = preprocessing.inputs(flux, bands, seeing)
         if mag_r is None and self.calibration is not None:
             mag_r = preprocessing.magnitudes(flux, bands)

@@ -129,7 +129,8 @@ def fit(
         basis = axes[: max(1, min(WIDEST - 1, len(values) // 4))].T
     found = Novelty(centre, basis, np.zeros((count, 0)), np.zeros((count, 0, 0)), 1.0)
     z = found.coordinates(values)
-    means = np.stack([z[classes == i].mean(axis=0) for i in range(count)])
+    counts = np.maximum(np.bincount(classes, minlength=count), 1)
+    means = np.stack([z[classes == i].sum(axis=0) / counts[i] for i in range(count)])
     away = z - means[classes]
     whitening = []
     for i in range(count):
@@ -138,6 +139,11 @@ def fit(
         spread = np.trace(covariance) / len(covariance)
         covariance += _FLOOR * max(spread, _FLOOR) * np.eye(len(covariance))
         whitening.append(np.linalg.cholesky(np.linalg.inv(covariance)))
+    # A class without objects gets the distribution of one that has some: the distance to the
+    # nearest class, which is all that counts, stays as it is.
+    present = np.bincount(classes, minlength=count) > 0
+    stand_in = np.where(present, np.arange(count), int(present.argmax()))
+    means, whitening = means[stand_in], [whitening[i] for i in stand_in]
     found = Novelty(centre, basis, means, np.stack(whitening), 1.0)
     limit = float(np.quantile(found.unlike(held_out), quantile))
     return Novelty(centre, basis, means, np.stack(whitening), max(limit, _FLOOR))

@@ -23,7 +23,7 @@ from gqs.files import write_atomically
 from gqs.report.pictures import colours
 from gqs.report.render import HTML
 from gqs.simulation.layout import FIRST_RUN
-from gqs.surveys.sdss import SKY_NOISE
+from gqs.surveys.sdss import SKY_NOISE, like
 from gqs.tables import Flag
 
 PAGE: Final = "mistakes.html"
@@ -176,7 +176,7 @@ def _strips(images: NDArray[Any], bands: str) -> Iterator[str]:
     """Base64 PNGs of each cutout: its colours, and each band in grey to the right."""
     grey = np.full((len(images), 0, *images.shape[2:], 3), 0, dtype=np.uint8)
     if images.dtype != np.uint8:
-        noise = np.array([SKY_NOISE[band] for band in bands])[:, None, None]
+        noise = np.array([SKY_NOISE[like(band)] for band in bands])[:, None, None]
         planes = np.arcsinh(np.nan_to_num(images) / noise / SOFTENING)
         low = np.quantile(planes, 0.02, axis=(2, 3), keepdims=True)
         high = np.maximum(np.quantile(planes, 0.997, axis=(2, 3), keepdims=True), low + 1)

@@ -8,6 +8,7 @@ identifiers: SDSS's help page on `objid`.
 from __future__ import annotations
 
 import re
+import string
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ _IMAGE: Final = _FACTS["image"]
 _DETECTORS: Final = _FACTS["detectors"]
 
 BANDS: Final = "ugriz"
+OWN_BANDS: Final = string.ascii_uppercase  # a user's own bands, without a zero point
 REFERENCE_BAND: Final[str] = _IMAGE["reference_band"]  # all bands are resampled to its pixel grid
 PICTURE_BANDS: Final[str] = _IMAGE["picture_bands"]
 PIXEL_SCALE: Final[float] = _IMAGE["pixel_scale"]  # arcsec per pixel
@@ -93,9 +95,27 @@ def check_bands(bands: str) -> str:
     return "".join(band for band in BANDS if band in bands)
 
 
+def store_bands(bands: str) -> str:
+    """Bands of a store in order: SDSS's first, then capital letters, which are a user's own bands
+    without a zero point.
+    """
+    own = "".join(band for band in bands if band in OWN_BANDS)
+    sdss = "".join(band for band in bands if band not in OWN_BANDS)
+    if len(set(own)) != len(own):
+        raise UsageError(f"Bands {bands!r}: name each band once, such as 'gri' or 'AB'.")
+    return (check_bands(sdss) if sdss or not own else "") + own
+
+
+def like(band: str) -> str:
+    """The band whose noise and softening apply: r for a user's own band, whose pixels are scaled
+    to the sky noise of r.
+    """
+    return band if band in BANDS else REFERENCE_BAND
+
+
 def asinh_magnitude(flux: ArrayLike, band: str) -> NDArray[np.float64]:
     """Asinh magnitude of a flux in nanomaggies (Lupton, Gunn & Szalay 1999, eq. 3)."""
-    b = SOFTENING[band]
+    b = SOFTENING[like(band)]
     f = np.asarray(flux, dtype=np.float64) * 1e-9
     return np.asarray(-2.5 / np.log(10) * (np.arcsinh(f / (2 * b)) + np.log(b)))
 

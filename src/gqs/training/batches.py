@@ -82,11 +82,17 @@ class TrainingData:
             [labels.index(name) if side else -1 for name, side in zip(names, sides, strict=True)]
         )
         train, validation = (np.flatnonzero(sides == side) for side in ("train", "validation"))
-        for i, name in enumerate(labels.CLASSES):
-            if not (classes[train] == i).any():
+        # A store may lack a class; the training side may lack none that the store has.
+        for name in sorted(set(names)):
+            if not (classes[train] == labels.index(name)).any():
                 raise UsageError(
                     f"The training side has no {name}. Make a larger store, or split it again."
                 )
+        if len(set(names)) < 2:
+            raise UsageError(
+                f"The store has objects of one class only ({', '.join(set(names))}). Add objects "
+                "of another class."
+            )
         if not len(validation):
             raise UsageError("The split has no validation objects. Split the store again.")
         stretch = zoo.find(recipe.network).stretch

@@ -45,11 +45,15 @@ def update_average(averaged: nn.Module, network: nn.Module, decay: float, step: 
 
 
 def class_weights(data: TrainingData, recipe: Recipe, device: torch.device) -> Tensor | None:
-    """Weights n / (3 n_class) of the loss, (3,), with which classes count equally; or None."""
+    """Weights n / (k n_class) of the loss, (3,), with which the k classes of the training set count
+    equally; 0 for an absent class; or None.
+    """
     if recipe.class_weights == "none":
         return None
     counts = np.bincount(data.classes[data.train], minlength=len(labels.CLASSES))
-    return torch.tensor(counts.sum() / (len(counts) * counts), dtype=torch.float32, device=device)
+    present = counts > 0
+    weights = np.where(present, counts.sum() / (present.sum() * np.maximum(counts, 1)), 0.0)
+    return torch.tensor(weights, dtype=torch.float32, device=device)
 
 
 def smooth_targets(y: Tensor, smoothing: float) -> Tensor:

@@ -55,7 +55,12 @@ def calibrate_model(
         )
     _require_other(out, model, card)
     classes = np.array([labels.index(str(name)) for name in store.index["class"]])
-    lacking = [name for i, name in enumerate(labels.CLASSES) if not (classes[rows] == i).any()]
+    known = np.asarray(tables.read(model / HELD_OUT)["class"]).astype(str)
+    lacking = [
+        name
+        for i, name in enumerate(labels.CLASSES)
+        if name in known and not (classes[rows] == i).any()
+    ]
     if lacking:
         raise UsageError(f"There is no {' and no '.join(lacking)} to calibrate on. Add some.")
     missing = [band for band in card.bands if band not in store.bands]
