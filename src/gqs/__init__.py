@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gqs.imaging.frames import Frame, read_frame
     from gqs.model.classifier import Classifier, load_classifier
     from gqs.samp import send
+    from gqs.training.estimator import SkyClassifier
 
 __version__ = "0.2.0"
 
@@ -29,6 +30,7 @@ _PUBLIC: Final = {
     "CutoutStore": "gqs.cutouts.store",
     "Frame": "gqs.imaging.frames",
     "Preprocessing": "gqs.cutouts.preprocessing",
+    "SkyClassifier": "gqs.training.estimator",
     "align": "gqs.imaging.align",
     "build_from_frames": "gqs.cutouts.build",
     "build_from_simulation": "gqs.cutouts.build",
@@ -45,6 +47,7 @@ __all__ = [
     "CutoutStore",
     "Frame",
     "Preprocessing",
+    "SkyClassifier",
     "__version__",
     "align",
     "build_from_frames",

@@ -142,7 +142,7 @@ def store_from_arrays(
 
 
 @dataclass(frozen=True)
-class _Recipe:
+class CutoutRecipe:
     """How pixels become cutouts."""
 
     bands: str  # of the store, in its order
@@ -151,6 +151,20 @@ class _Recipe:
     form: str
     scale: dict[str, float]  # by band: factor on the pixels
     pixel_scale: float | None
+
+    @classmethod
+    def of_store(cls, store: CutoutStore, bands: str | None = None) -> CutoutRecipe:
+        """How further images become cutouts like those of an imported store; `bands` as then."""
+        made = store.manifest["made"]
+        given = PICTURE_BANDS if store.form == "paper" else bands or store.bands
+        planes = tuple(given.index(band) for band in store.bands)
+        scale = {band: float(value) for band, value in made["scale"].items()}
+        return cls(store.bands, planes, len(given), store.form, scale, made["pixel_scale"])
+
+    def scaled(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """The cutout of an image (band, ny, nx), as a store has it."""
+        cutout = self.cutout(pixels)
+        return cutout if self.form == "paper" else cutout * self.factors
 
     def cutout(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """The cutout of an image (band, ny, nx) in its own unit; BadInputError says why not."""
@@ -195,7 +209,7 @@ class _Recipe:
         return REFERENCE_BAND if REFERENCE_BAND in self.bands else self.bands[0]
 
 
-def _recipe(images: ImageSet, rows: Table, options: ImportOptions) -> _Recipe:
+def _recipe(images: ImageSet, rows: Table, options: ImportOptions) -> CutoutRecipe:
     """Decide form, bands and scales from the options and the first readable image."""
     if options.pixel_scale is not None and not (
         _PIXEL_SCALES[0] <= options.pixel_scale <= _PIXEL_SCALES[1]
@@ -208,7 +222,7 @@ def _recipe(images: ImageSet, rows: Table, options: ImportOptions) -> _Recipe:
     if form == "paper":
         if options.bands or options.zero_point is not None:
             raise UsageError("8-bit pictures have no bands or zero point. Use --form flux.")
-        return _Recipe(PICTURE_BANDS, (0, 1, 2), 3, form, {}, options.pixel_scale)
+        return CutoutRecipe(PICTURE_BANDS, (0, 1, 2), 3, form, {}, options.pixel_scale)
     bands = options.bands or OWN_BANDS[: len(first)]
     ordered = store_bands(bands)
     if len(bands) != len(first):
@@ -222,15 +236,15 @@ def _recipe(images: ImageSet, rows: Table, options: ImportOptions) -> _Recipe:
             else "A zero point is for SDSS's bands (u g r i z). Name them (--bands)."
         )
     planes = tuple(bands.index(band) for band in ordered)
-    plain = _Recipe(ordered, planes, len(bands), form, dict.fromkeys(ordered, 1.0), None)
+    plain = CutoutRecipe(ordered, planes, len(bands), form, dict.fromkeys(ordered, 1.0), None)
     scale = _own_scales(images, rows, plain)
     if options.zero_point is not None:
         factor = float(10 ** (0.4 * (ZERO_POINT - options.zero_point)))
         scale |= dict.fromkeys(calibrated, factor)
-    return _Recipe(ordered, planes, len(bands), form, scale, options.pixel_scale)
+    return CutoutRecipe(ordered, planes, len(bands), form, scale, options.pixel_scale)
 
 
-def _own_scales(images: ImageSet, rows: Table, plain: _Recipe) -> dict[str, float]:
+def _own_scales(images: ImageSet, rows: Table, plain: CutoutRecipe) -> dict[str, float]:
     """Factors that bring the sky noise of a user's own bands to that of SDSS's r band."""
     if not set(plain.bands) & set(OWN_BANDS):
         return {}
@@ -319,7 +333,7 @@ def _shard(
     number: int,
     images: ImageSet,
     rows: Table,
-    recipe: _Recipe,
+    recipe: CutoutRecipe,
     seen: dict[str, str],
 ) -> Shard:
     """Read, prepare and write some images; the faults of others are recorded in the shard."""
