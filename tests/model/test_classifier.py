@@ -71,14 +71,29 @@ def test_masks_and_units_count(classifier: Classifier) -> None:
     assert np.isnan(masked[1]).all()
     same = classifier.predict_cutouts((flux * 1e-9) * units.mgy)
     np.testing.assert_allclose(same, plain, atol=1e-5)
-    with pytest.raises(UsageError, match="in Jy"):
-        classifier.predict_cutouts(flux * units.Jy)
+    with pytest.raises(UsageError, match="in m"):
+        classifier.predict_cutouts(flux * units.m)
+
+
+def test_small_and_large_images_are_used_about_their_centre(classifier: Classifier) -> None:
+    flux = stars(3)
+    plain = classifier.predict_cutouts(flux)
+    around = np.pad(flux, ((0, 0), (0, 0), (7, 7), (3, 4)), constant_values=9.0)
+    np.testing.assert_allclose(classifier.predict_cutouts(around), plain, atol=1e-6)
+    small = classifier.predict_cutouts(flux[..., 9:41, 9:41])  # 32 px: 41 % of a cutout
+    assert np.isfinite(small).all()
+    masked = flux.copy()
+    masked[..., :9, :], masked[..., 41:, :] = np.nan, np.nan
+    masked[..., :9], masked[..., 41:] = np.nan, np.nan
+    assert np.isnan(classifier.predict_cutouts(masked)).all()  # mostly masked, not small
+    one = {band: flux[0, i] for i, band in enumerate("ugriz")}
+    np.testing.assert_allclose(classifier.predict_cutouts(one), plain[:1], atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("flux", "bands", "message"),
     [
-        (np.zeros((2, 5, 50, 49), np.float32), "ugriz", "must be numbers"),
+        (np.zeros((2, 5, 50, 31), np.float32), "ugriz", "must be numbers"),
         (np.zeros((2, 3, 50, 50), np.float32), "ugriz", "must be numbers"),
         (np.zeros((2, 3, 50, 50), np.float32), "giz", "r must be among"),
         (np.zeros((2, 3, 50, 50), np.float32), "grv", "Unknown band 'v'"),

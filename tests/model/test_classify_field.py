@@ -51,6 +51,20 @@ def test_detection_gives_the_same_objects_on_every_run(
     np.testing.assert_allclose(np.asarray(sums), 1, atol=1e-5)
 
 
+def test_a_pattern_and_a_folder_name_the_frames_of_a_field(
+    survey: Path, classifier: Classifier, tmp_path: Path
+) -> None:
+    files = frames(survey, 0)
+    for path in files:
+        (tmp_path / path.name).symlink_to(path)
+    expected = classifier.classify_field(files)
+    for given in (tmp_path, str(tmp_path / "frame-?-*.fits*")):
+        found = classifier.classify_field(given)
+        np.testing.assert_array_equal(np.asarray(found["p_star"]), np.asarray(expected["p_star"]))
+    with pytest.raises(UsageError, match="matches no file"):
+        classifier.classify_field(str(tmp_path / "nothing-*.fits"))
+
+
 def test_given_positions_have_one_row_each_in_their_order(
     survey: Path, classifier: Classifier
 ) -> None:

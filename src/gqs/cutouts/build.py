@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,7 +33,7 @@ from gqs.formatting import percent
 from gqs.imaging import unpack
 from gqs.imaging.astrometry import celestial_wcs
 from gqs.imaging.composite import colour_cutouts
-from gqs.imaging.frames import group_fields
+from gqs.imaging.frames import find_frames, group_fields
 from gqs.simulation.stamps import OBJECTS_A_FIELD, render_cutouts, renderer_hash
 from gqs.surveys.sdss import BANDS, PICTURE_BANDS, REFERENCE_BAND, FieldId, check_bands
 
@@ -144,7 +143,7 @@ def build_from_frames(
     if edge not in EDGES:
         raise UsageError(f"Unknown edge policy {edge!r}. There are {' and '.join(EDGES)}.")
     catalog, set_aside = tables.read_catalog(catalog_path, needs=("objid", "ra", "dec", "class"))
-    fields, strange = group_fields(_frame_files(paths))
+    fields, strange = group_fields(find_frames(paths))
     whole, incomplete = _complete(fields, bands)
     rows, unusable = rows_by_field(catalog, whole)
     set_aside += [*strange, *incomplete, *unusable]
@@ -244,21 +243,6 @@ def _check_positions(cutouts: FieldCutouts) -> None:
             f"only {percent(seen, 0)} of {len(plane)} catalogued objects have any light at their "
             "position, so the WCS or the catalogue is wrong; set aside. Solve the astrometry again."
         )
-
-
-def _frame_files(paths: Iterable[Path | str]) -> list[Path]:
-    found: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = [p for p in files.below(path) if fnmatch(p.name, "frame-*.fits*")]
-            if not inside:
-                raise UsageError(f"{path}: holds no frame-*.fits*. Name frames or their folder.")
-            found += inside
-        else:
-            found.append(path)
-    if not found:
-        raise UsageError("No frames were given. Name frames, or a folder of them.")
-    return found
 
 
 def _complete(

@@ -23,6 +23,7 @@ from scipy import ndimage
 from gqs import files, labels, tables
 from gqs.cutouts.build import BuildReport, store_report
 from gqs.cutouts.image_files import LARGEST, SMALLEST, ImageSet, find_images, image_set
+from gqs.cutouts.pixels import centred
 from gqs.cutouts.quality import describe_fault, quality_flags
 from gqs.cutouts.shards import OPTIONAL, Shard, write_shard
 from gqs.cutouts.store import CutoutStore, StoreWriter
@@ -181,14 +182,14 @@ class CutoutRecipe:
         if self.form == "paper":
             if pixels.dtype != np.uint8:
                 raise BadInputError("is no 8-bit picture, which the form 'paper' takes")
-            cutout = _centred(_resampled(pixels, self.pixel_scale, 0.0), 0)
+            cutout = centred(_resampled(pixels, self.pixel_scale, 0.0), 0)
             cutout = np.clip(np.rint(cutout), 0, 255).astype(np.uint8)
             cutout = np.repeat(cutout, 3, axis=0) if grey else cutout
             if cutout.max() == cutout.min():
                 raise BadInputError("shows nothing: all pixels are equal")
             return cutout
         flux = np.asarray(pixels[list(self.planes)], dtype=np.float32)
-        flux = _centred(_resampled(flux, self.pixel_scale, np.nan), np.nan)
+        flux = centred(_resampled(flux, self.pixel_scale, np.nan), np.nan)
         flux[~np.isfinite(flux)] = np.nan
         fault = int(quality_flags(flux[None], self.bands)[0])
         if fault:
@@ -311,21 +312,6 @@ def _resampled(pixels: NDArray[Any], scale: float | None, outside: float) -> NDA
         if not picture:
             target *= ratio**2
     return found
-
-
-def _centred(planes: NDArray[Any], outside: float) -> NDArray[Any]:
-    """Planes cropped or padded about their centre, (band, 50, 50)."""
-    for axis in (1, 2):
-        n = planes.shape[axis]
-        if n > CUTOUT_SIZE:
-            start = (n - CUTOUT_SIZE) // 2
-            planes = planes.take(range(start, start + CUTOUT_SIZE), axis=axis)
-        elif n < CUTOUT_SIZE:
-            before = (CUTOUT_SIZE - n + 1) // 2
-            widths = [(0, 0)] * 3
-            widths[axis] = (before, CUTOUT_SIZE - n - before)
-            planes = np.pad(planes, widths, constant_values=outside)
-    return np.array(planes)
 
 
 def _shard(

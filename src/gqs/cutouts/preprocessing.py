@@ -106,18 +106,20 @@ class Preprocessing:
         bands: str,
         seeing: NDArray[np.floating] | None = None,
         keep: str | None = None,
+        area: float = 1.0,
     ) -> Inputs:
         """Put cutouts into the network's order of bands; what is missing becomes NaN.
 
         `bands` are those of `flux` and of `seeing`, (n, band) or (band,) arcsec; `keep` names the
-        only ones to use, as if the others were missing.
+        only ones to use, as if the others were missing; `area` is the fraction of a cutout that
+        was observed, where smaller images were padded.
         """
         used = bands if keep is None else "".join(band for band in bands if band in keep)
         images = self.arrange(flux, bands, used)
         return Inputs(
             images,
             self._arrange_seeing(len(images), bands, seeing, used),
-            self._usable(images, used),
+            self._usable(images, used, area),
             self._complete(images),
         )
 
@@ -139,13 +141,13 @@ class Preprocessing:
                     arranged[:, i] = given[:, bands.index(band)]
         return arranged
 
-    def _usable(self, images: NDArray[Any], used: str) -> NDArray[np.bool_]:
+    def _usable(self, images: NDArray[Any], used: str, area: float) -> NDArray[np.bool_]:
         """Whether each cutout can be classified by the bands that are there, (n,)."""
         if self.form == "paper":
             return np.asarray(images.max(axis=(1, 2, 3)) > images.min(axis=(1, 2, 3)))
         shared = self.shared_bands(used)
         planes = [self.bands.index(band) for band in shared]
-        return np.asarray(quality_flags(images[:, planes], shared) == 0)
+        return np.asarray(quality_flags(images[:, planes], shared, area) == 0)
 
     def _complete(self, images: NDArray[Any]) -> NDArray[np.bool_]:
         """Whether each cutout shows something in every band, (n,)."""
@@ -209,16 +211,3 @@ def arrange_bands(
             images[:, i] = flux[:, bands.index(band)]
     images[~np.isfinite(images)] = np.nan
     return images
-
-
-def plain_flux(flux: Any) -> NDArray[Any]:
-    """Cutouts as a plain array of nanomaggies, NaN where masked."""
-    if (unit := getattr(flux, "unit", None)) is not None:
-        try:
-            flux = flux.to("nmgy")
-        except Exception as error:  # astropy has several, some of them made at run time
-            raise UsageError(f"Cutouts are in {unit}. Give nanomaggies.") from error
-        flux = getattr(flux, "filled", lambda _: flux)(np.nan).value  # astropy's Masked has it
-    if np.ma.isMaskedArray(flux):
-        return np.asarray(np.ma.filled(flux.astype(float), np.nan))
-    return np.asarray(flux)

@@ -14,8 +14,13 @@ CENTRE: Final = slice(CUTOUT_SIZE // 2 - 1, CUTOUT_SIZE // 2 + 2)  # 3 px
 MOST_MASKED: Final = 0.5
 
 
-def quality_flags(flux: NDArray[np.floating[Any]], bands: str) -> NDArray[np.int32]:
-    """Flags of cutouts that cannot be classified, (n,) sums of `Flag`; 0 for usable ones."""
+def quality_flags(
+    flux: NDArray[np.floating[Any]], bands: str, area: float = 1.0
+) -> NDArray[np.int32]:
+    """Flags of cutouts that cannot be classified, (n,) sums of `Flag`; 0 for usable ones.
+
+    `area` is the fraction of each cutout that was observed, where smaller images were padded.
+    """
     reference = flux[:, max(bands.find(REFERENCE_BAND), 0)]
     valid = np.isfinite(flux)
     flags = np.zeros(len(flux), dtype=np.int32)
@@ -25,7 +30,7 @@ def quality_flags(flux: NDArray[np.floating[Any]], bands: str) -> NDArray[np.int
     high = np.where(seen, reference, -np.inf).max(axis=(1, 2), initial=-np.inf)
     flat = ~(high > low)
     off_centre = ~seen[:, CENTRE, CENTRE].all(axis=(1, 2))
-    masked = valid.mean(axis=(1, 2, 3)) < 1 - MOST_MASKED
+    masked = valid.mean(axis=(1, 2, 3)) < (1 - MOST_MASKED) * area
     flags[nothing] |= int(Flag.OUTSIDE)
     flags[flat & ~nothing] |= int(Flag.NO_SIGNAL)
     flags[nothing | flat | off_centre | masked] |= int(Flag.NOT_JUDGED)

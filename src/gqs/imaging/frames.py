@@ -9,11 +9,13 @@ have HDU 0 only; their noise is estimated from their pixels.
 
 from __future__ import annotations
 
+import glob
 import io
 import math
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +24,8 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from gqs.errors import BadInputError, IntegrityError
+from gqs import files
+from gqs.errors import BadInputError, IntegrityError, UsageError
 from gqs.imaging import unpack
 from gqs.imaging.astrometry import celestial_wcs
 from gqs.imaging.bad_pixels import bad_pixels
@@ -151,6 +154,27 @@ def check_frame(path: Path, expected: FrameName) -> None:
             f"{path}: has {len(parts)} of the {_SDSS_HDUS} HDUs of SDSS's frames, so it was "
             "cut. Fetch the frame again."
         )
+
+
+def find_frames(paths: Iterable[str | Path]) -> list[Path]:
+    """Frames of files, folders that hold frame-*.fits*, and patterns such as `data/frame-*.bz2`."""
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = [p for p in files.below(path) if fnmatch(p.name, "frame-*.fits*")]
+            if not inside:
+                raise UsageError(f"{path}: holds no frame-*.fits*. Name frames or their folder.")
+            found += inside
+        elif glob.has_magic(str(path)) and not path.exists():
+            inside = sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207
+            if not inside:
+                raise UsageError(f"{path}: matches no file. Name frames or their folder.")
+            found += inside
+        else:
+            found.append(path)
+    if not found:
+        raise UsageError("No frames were given. Name frames, or a folder of them.")
+    return found
 
 
 def group_fields(

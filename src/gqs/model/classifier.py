@@ -14,15 +14,17 @@ from scipy.special import softmax
 
 from gqs import labels
 from gqs.cutouts.field import CutoutSpec, FieldCutouts
-from gqs.cutouts.preprocessing import Preprocessing, plain_flux
+from gqs.cutouts.pixels import as_pixels
+from gqs.cutouts.preprocessing import Preprocessing
 from gqs.errors import ModelError, UsageError
+from gqs.imaging.frames import find_frames
 from gqs.model.calibration import Calibration
 from gqs.model.classify_field import cut_one_field, field_predictions
 from gqs.model.engines import select
 from gqs.model.engines.backends import Engine, Torch
 from gqs.model.folder import CARD, TYPICAL, Card, load_model, part
 from gqs.model.novelty import Novelty
-from gqs.surveys.sdss import BANDS, REFERENCE_BAND
+from gqs.surveys.sdss import BANDS, OWN_BANDS, REFERENCE_BAND
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -83,18 +85,22 @@ class Classifier:
 
     def predict_cutouts(
         self,
-        flux: NDArray[Any],
+        flux: Any,
         bands: str = BANDS,
         mag_r: NDArray[np.float64] | None = None,
         seeing: NDArray[np.float64] | None = None,
+        zero_point: float | None = None,
     ) -> NDArray[np.float64]:
         """Calibrated class probabilities of cutouts, for the training set's class fractions.
 
         Parameters
         ----------
-        flux : ndarray
-            (n, band, 50, 50) nanomaggies, NaN where a pixel is bad or not covered. For a model of
-            the form `paper`: (n, 3, 50, 50) uint8, red, green and blue from i, r and g.
+        flux : array, Quantity, NDData, Cutout2D or tensor, list of them, or dict by band
+            (n, band, ny, nx) nanomaggies, NaN where a pixel is bad or not covered; (band, ny, nx)
+            for one object, (n, ny, nx) in a dict or for one band. Quantities may have any unit of
+            flux density; masks of NDData, CCDData and masked arrays are used. Images have 32 pixels
+            or more a side; 50 x 50 about their centre are used, with pixels of 0.396 arcsec. For a
+            model of the form `paper`: (n, 3, 50, 50) uint8, red, green and blue from i, r and g.
         bands : str
             A letter for each band of `flux`, in its order, including r. Bands that the model does
             not use are ignored, missing ones count as masked.
@@ -104,6 +110,9 @@ class Classifier:
             (n, band) or (band,) seeing in the bands of `flux`, arcsec, as `gqs.imaging.seeing`
             measures it; NaN if unknown. Models that use the seeing separate small galaxies from
             stars better with it.
+        zero_point : float, optional
+            AB magnitude of one count, for images in counts (adu, electrons) or without a unit;
+            by default numbers are nanomaggies.
 
         Returns
         -------
@@ -115,9 +124,19 @@ class Classifier:
         Raises
         ------
         UsageError
-            If shape, type or bands do not fit.
+            If shape, type, unit or bands do not fit.
         """
-        return self.examine_cutouts(flux, bands, mag_r, seeing)[0]
+        pixels = as_pixels(flux, bands, zero_point)
+        images, factors = pixels.images, self._own_scale(pixels.bands)
+        if factors.any() and images.ndim == 4 and images.shape[1] == len(factors):
+            images = images * np.where(factors, factors, 1)[:, None, None]
+        return self.examine_cutouts(images, pixels.bands, mag_r, seeing, pixels.area)[0]
+
+    def _own_scale(self, bands: str) -> NDArray[np.float32]:
+        """Factors on a user's own bands, as in the training set's store; 0 for SDSS's bands."""
+        scale = self.card.get("scale", {})
+        own = [scale.get(band, 0.0) if band in OWN_BANDS else 0.0 for band in bands]
+        return np.array(own, dtype=np.float32)
 
     def examine_cutouts(
         self,
@@ -125,13 +144,18 @@ class Classifier:
         bands: str = BANDS,
         mag_r: NDArray[np.float64] | None = None,
         seeing: NDArray[np.float64] | None = None,
+        area: float = 1.0,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Probabilities (n, 3) and novelty (n,) of cutouts; above 1 is unlike the training set."""
-        flux, preprocessing = plain_flux(flux), self.preprocessing
+        """Probabilities (n, 3) and novelty (n,) of cutouts; above 1 is unlike the training set.
+
+        Cutouts are (n, band, 50, 50) as in a store; `area` is the fraction of them that was
+        observed, where smaller images were padded.
+        """
+        preprocessing = self.preprocessing
         reference = preprocessing.bands[preprocessing.reference]
         if reference not in preprocessing.shared_bands(bands):
             raise UsageError(f"Bands {bands!r}: {reference} must be among them.")
-        images, seeing, usable, complete = preprocessing.inputs(flux, bands, seeing)
+        images, seeing, usable, complete = preprocessing.inputs(flux, bands, seeing, area=area)
         if mag_r is None and self.calibration is not None:
             mag_r = preprocessing.magnitudes(flux, bands)
         logits = np.full((len(images), len(labels.CLASSES)), np.nan)
@@ -160,7 +184,8 @@ class Classifier:
         Parameters
         ----------
         paths : sequence of paths, or one path
-            Frames of one field, in any order, including r.
+            Frames of one field, in any order, including r; also their folder, or a pattern such as
+            "data/frame-*-003918-3-0213.fits.bz2".
         positions : Table, optional
             Objects to classify instead of detections (`ra`, `dec` in degrees, `objid`). The
             result has one row for each, in the same order.
@@ -176,8 +201,9 @@ class Classifier:
             If a frame cannot be read, or they are of different fields.
         """
         several = [paths] if isinstance(paths, str | Path) else paths
-        files = [Path(path) for path in several]
-        return self.classify_cutouts(cut_one_field(files, self.cutout_spec, positions))
+        return self.classify_cutouts(
+            cut_one_field(find_frames(several), self.cutout_spec, positions)
+        )
 
     def classify_cutouts(self, cutouts: FieldCutouts) -> Table:
         """Predictions of a field's cutouts."""

@@ -49,6 +49,8 @@ class Card(BaseModel):
     # how its training cutouts were made: edge policy, bands aligned by their stars too
     edge: str = "pad"
     star_shift: bool = False
+    # factors on the pixels of a user's own bands, which have no zero point
+    scale: dict[str, float] = {}
     classes: list[str] = list(labels.CLASSES)  # in the order of the logits
     data_hash: str  # store and split of the training
     split_hash: str

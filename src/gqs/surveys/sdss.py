@@ -36,6 +36,8 @@ ZERO_POINT: Final[float] = _IMAGE["zero_point"]  # magnitude of one nanomaggy
 # Softening b of the asinh magnitudes, as a fraction of f0.
 SOFTENING: Final[dict[str, float]] = _FACTS["softening"]
 
+WAVELENGTH: Final[dict[str, float]] = _FACTS["wavelength"]  # effective, Angstrom
+
 # Typical sky noise, nanomaggies per pixel. Networks get flux in this unit, so that noise is about 1
 # in every band.
 SKY_NOISE: Final[dict[str, float]] = _FACTS["sky_noise"]

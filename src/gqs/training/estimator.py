@@ -128,7 +128,7 @@ class SkyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         recipe = self._recipe(np.asarray(X).dtype == np.uint8)
         with _kept_or_temporary(self.folder) as folder:
             store = CutoutStore.from_arrays(folder / "store", X, y, bands=self.bands, groups=groups)
-            split = _training_sides(store.index, groups is not None, self.random_state)
+            split = training_sides(store.index, groups is not None, self.random_state)
             train(
                 store,
                 split,
@@ -222,7 +222,7 @@ def _kept_or_temporary(folder: str | Path | None) -> Iterator[Path]:
         yield Path(temporary)
 
 
-def _training_sides(index: Table, grouped: bool, seed: int) -> Table:
+def training_sides(index: Table, grouped: bool, seed: int) -> Table:
     """Training and validation side of a store's objects, as a split; groups are kept whole."""
     kind = np.unique(np.asarray(index["class"]).astype(str), return_inverse=True)[1]
     group = np.asarray(index["group"]).astype(str)

@@ -105,6 +105,7 @@ def write_result(
         stretch=data.preprocessing.stretch,
         edge=data.store.edge,
         star_shift=bool(data.store.manifest.get("made", {}).get("star_shift", False)),
+        scale=data.store.manifest.get("made", {}).get("scale", {}),
         data_hash=data.store.hash,
         split_hash=data.split_hash,
         recipe=recipe.model_dump(),
