@@ -58,6 +58,8 @@ def test_counts_need_a_zero_point_and_fluxes_none() -> None:
     nearly(as_pixels(CCDData(FLUX[0] * 100, unit="adu"), "gr", zero_point=27.5), FLUX[:1])
     with pytest.raises(UsageError, match=r"in adu.*zero_point"):
         as_pixels(CCDData(FLUX[0], unit="adu"), "gr")
+    own = as_pixels(CCDData(FLUX[0], unit="adu"), "AB")  # a user's own bands have no zero point
+    np.testing.assert_array_equal(own.images, FLUX[:1])
     with pytest.raises(UsageError, match="no zero point"):
         as_pixels(FLUX * units.Jy, "gr", zero_point=27.5)
     with pytest.raises(UsageError, match="in K"):

@@ -73,6 +73,8 @@ def test_refusals(stars_and_galaxies: tuple) -> None:
         clone(QUICK).predict(X)
     with pytest.raises(UsageError, match="one class only"):
         clone(QUICK).fit(X[:40], ["STAR"] * 40)
+    with pytest.raises(UsageError, match="'dog' is none of"):
+        clone(QUICK).fit(X[:4], ["STAR", "dog"] * 2)
     with pytest.raises(UsageError, match=r"\(n, ny, nx\)"):
         clone(QUICK).fit(X.reshape(len(X), -1), y)
 

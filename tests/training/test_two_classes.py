@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy import units
 
 from gqs.cutouts.split import make_split
 from gqs.cutouts.store import CutoutStore
+from gqs.errors import UsageError
 from gqs.model.classifier import load_classifier
+from gqs.model.engines.probe_cutouts import specimens
+from gqs.model.export import metadata
 from gqs.report.appraise import AppraiseOptions, appraise
 from gqs.training import train
 from gqs.training.recalibrate import calibrate_model
@@ -41,3 +46,19 @@ def test_stars_and_galaxies_in_one_band(tmp_path: Path, dtype: type) -> None:
         assert appraisal.baseline.accuracy.value > 0.85
     validation = np.isin(store.index["objid"], split["objid"][split["split"] == "validation"])
     calibrate_model(model, store, np.flatnonzero(validation), tmp_path / "again")
+
+
+def test_a_model_of_own_bands_takes_raw_images_and_no_frames(tmp_path: Path) -> None:
+    images, classes = blobs.sky(90, "gr", seed=6)
+    counts = 500 + 70 * images
+    store = CutoutStore.from_arrays(tmp_path / "store", counts, classes)
+    split = make_split(store.index, "paper", seed=3)
+    train(store, split, tmp_path / "model", blobs.recipe(epochs=1), threads=1)
+    classifier = load_classifier(tmp_path / "model")
+    of_store, _ = classifier.examine_cutouts(store.images(range(90)), "AB")
+    of_counts = classifier.predict_cutouts(counts * units.adu, "AB")
+    np.testing.assert_allclose(of_counts, of_store, atol=1e-6)
+    assert set(json.loads(metadata(classifier)["scale"])) == {"A", "B"}
+    assert specimens(classifier.preprocessing, 6).images.shape == (6, 2, 50, 50)
+    with pytest.raises(UsageError, match="frames do not have"):
+        classifier.classify_field(tmp_path / "frame.fits")

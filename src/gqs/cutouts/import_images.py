@@ -356,7 +356,8 @@ def _join(images: ImageSet, table: Table | None, options: ImportOptions) -> tupl
     """Rows of the store's index for the images with a class, and a sentence for each other."""
     table = images.table if table is None else table
     if table is None:
-        if not any(images.folders):
+        known = {_class_of(name, options.classes) for name in images.folders} - {None}
+        if not known:
             raise UsageError(
                 "There are no labels. Name a table (--labels), or use a folder a class."
             )

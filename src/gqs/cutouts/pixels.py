@@ -11,7 +11,7 @@ from astropy.nddata import Cutout2D, NDData
 from numpy.typing import NDArray
 
 from gqs.errors import UsageError
-from gqs.surveys.sdss import BANDS, CUTOUT_SIZE, WAVELENGTH, ZERO_POINT
+from gqs.surveys.sdss import BANDS, CUTOUT_SIZE, OWN_BANDS, WAVELENGTH, ZERO_POINT
 
 SMALLEST: Final = 32  # pixels on a side
 _AB: Final = units.zero_point_flux(10 ** (0.4 * 8.9) * units.Jy)  # of magnitude 0: 3631 Jy
@@ -105,7 +105,14 @@ def _array(given: Any, bands: str, zero_point: float | None) -> NDArray[Any]:
 def _converted(
     values: NDArray[Any], unit: Any, bands: str, zero_point: float | None
 ) -> NDArray[Any]:
-    """Values in nanomaggies; plain numbers are nanomaggies, or counts if there is a zero point."""
+    """Values in nanomaggies; plain numbers are nanomaggies, or counts if there is a zero point.
+
+    A user's own bands stay as they are.
+    """
+    if not set(bands) - set(OWN_BANDS):  # scaled by the model, whatever their unit
+        if zero_point is not None:
+            raise UsageError(f"Bands {bands!r} are without a zero point. Leave it out.")
+        return values
     plain = unit is None or unit == units.dimensionless_unscaled
     if plain and zero_point is None:
         return values

@@ -218,6 +218,12 @@ class Classifier:
     @property
     def cutout_spec(self) -> CutoutSpec:
         """Specification of the model's cutouts, the same as for its training set."""
+        own = [band for band in self.bands if band in OWN_BANDS]
+        if own:
+            raise UsageError(
+                f"{self.folder}: takes the bands {', '.join(own)} of other images, which SDSS's "
+                "frames do not have. Use predict_cutouts, or `gqs import` and `gqs evaluate`."
+            )
         return CutoutSpec(self.bands, self.form, self.card["edge"], self.card["star_shift"])
 
 

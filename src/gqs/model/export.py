@@ -16,7 +16,7 @@ from gqs.files import write_bytes
 from gqs.model.engines import graph
 from gqs.model.engines.export_module import ExportedModel, LogitModel
 from gqs.model.temperature import Temperature
-from gqs.surveys.sdss import CUTOUT_SIZE, PIXEL_SCALE
+from gqs.surveys.sdss import CUTOUT_SIZE, OWN_BANDS, PIXEL_SCALE
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -90,6 +90,10 @@ def metadata(classifier: Classifier) -> dict[str, str]:
             f"float32 (n, {len(bands)}, {size}, {size}): nanomaggies a pixel above the sky, in "
             "the order of bands; NaN where a pixel is bad, a band missing or nothing covered"
         )
+        if set(bands) & set(OWN_BANDS):
+            images = images.replace(
+                "nanomaggies", "pixels times the factor in scale, or nanomaggies"
+            )
         calibration = "temperature by the r magnitude within 3 arcsec, fitted with all bands"
     if classifier.calibration is None:
         calibration = "none: a plain softmax of the logits"
@@ -107,6 +111,8 @@ def metadata(classifier: Classifier) -> dict[str, str]:
         "model_sha256": classifier.hash,
         "gqs_version": __version__,
     }
+    if scale := classifier.card.get("scale"):
+        metadata_values["scale"] = json.dumps(scale)
     if preprocessing.seeing:
         metadata_values["seeing"] = (
             f"float32 (n, {len(bands)}): seeing in arcsec, the full width at half maximum of the "

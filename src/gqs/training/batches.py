@@ -101,7 +101,7 @@ class TrainingData:
         if recipe.augment.dim and (store.form, stretch) != ("flux", "linear"):
             raise UsageError(
                 f"Network {recipe.network!r} takes no flux in units of the sky noise, so its "
-                "cutouts cannot be dimmed. Remove augment.dim from the recipe."
+                "cutouts cannot be dimmed. Use --set augment.dim=0, or remove it from the recipe."
             )
         return cls(store, train, validation, classes, preprocessing, split_hash(split))
 

@@ -20,7 +20,7 @@ from gqs.cutouts.import_images import CutoutRecipe
 from gqs.cutouts.sky_groups import sky_groups
 from gqs.cutouts.split import assign_at_random, assign_groups
 from gqs.cutouts.store import CutoutStore
-from gqs.errors import BadInputError
+from gqs.errors import BadInputError, UsageError
 from gqs.model.classifier import load_classifier
 from gqs.networks import zoo
 from gqs.recipes import Recipe
@@ -125,6 +125,11 @@ class SkyClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         BadInputError
             If no image can be used.
         """
+        unknown = set(np.unique(np.asarray(y).astype(str))) - set(labels.CLASSES)
+        if unknown:
+            raise UsageError(
+                f"Label {str(sorted(unknown)[0])!r} is none of {', '.join(labels.CLASSES)}."
+            )
         recipe = self._recipe(np.asarray(X).dtype == np.uint8)
         with _kept_or_temporary(self.folder) as folder:
             store = CutoutStore.from_arrays(folder / "store", X, y, bands=self.bands, groups=groups)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gqs import labels
 from gqs.cutouts.preprocessing import Preprocessing
 from gqs.imaging import seeing
-from gqs.surveys.sdss import BANDS
+from gqs.surveys.sdss import BANDS, like
 
 COUNT: Final = 384
 SEED: Final = 2023
@@ -60,7 +60,7 @@ def specimens(
     widths = np.concatenate([seeing.seeing_columns(rows, preprocessing.bands) for _, rows in parts])
     if preprocessing.form == "paper":
         return ProbeCutouts(colour_cutouts(images, BANDS), widths, truth)
-    images = images[:, [BANDS.index(band) for band in preprocessing.bands]]
+    images = images[:, [BANDS.index(like(band)) for band in preprocessing.bands]]
     if harmed:
         _harm(images, widths, preprocessing.bands)
     return ProbeCutouts(images, widths, truth)
