@@ -236,6 +236,44 @@ def cutouts(options: CutoutsOptions) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SurveysOptions:
+    """Options of `gqs surveys`."""
+
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(help="show NAME: print a survey's description.", metavar="[show NAME]"),
+    ] = None
+    as_json: AsJson = False
+
+
+@verb(panel=DATA)
+def surveys(options: SurveysOptions) -> None:
+    """List surveys whose images `gqs import --survey` knows, or show one to start a file from.
+
+    Examples:
+
+      gqs surveys
+
+      gqs surveys show legacy > mine.toml
+    """
+    from gqs.surveys import description
+
+    words = options.words or []
+    if words and (len(words) != 2 or words[0] != "show"):
+        raise UsageError(f"gqs surveys {' '.join(words)}: write show and the name of a survey.")
+    found = {name: description.load(name) for name in words[1:] or description.names()}
+    lines = [
+        f"{name:<12}{one.bands:<8}{one.pixel_scale:<7g}{one.zero_point:<6g}{one.about}"
+        for name, one in found.items()
+    ]
+    lines.insert(0, f"{'survey':<12}{'bands':<8}{'scale':<7}{'zero':<6}images")
+    if words:
+        lines = [description.text_of(words[1]).rstrip()]
+    values = {name: one.model_dump() for name, one in found.items()}
+    print_result(lines, values, options.as_json)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImportImagesOptions:
     """Options of `gqs import`."""
 
@@ -271,6 +309,13 @@ class ImportImagesOptions:
             "letters are your own.  \\[default: A, B, ...]"
         ),
     ] = None
+    survey: Annotated[
+        str | None,
+        option(
+            "Survey (`gqs surveys`) or a .toml file: bands, zero point and pixel scale, each of "
+            "which the options beside it replace."
+        ),
+    ] = None
     zero_point: Annotated[
         float | None, option("AB magnitude of one count; 22.5 for nanomaggies.")
     ] = None
@@ -296,16 +341,25 @@ def import_images(options: ImportImagesOptions) -> None:
       gqs import folder_of_classes --map "WD=STAR,AGN=QSO" --out cutouts
 
       gqs import cube.npz --form flux --group night --out cutouts
+
+      gqs import coadds --labels labels.csv --survey legacy --out cutouts
     """
     from gqs import tables
     from gqs.cutouts.import_images import ImportOptions
     from gqs.cutouts.import_images import import_images as make_store
+    from gqs.surveys import description
 
+    bands, zero_point, scale = options.bands, options.zero_point, options.pixel_scale
+    if options.survey is not None:
+        described = description.load(options.survey)
+        bands = described.bands if bands is None else bands
+        zero_point = described.zero_point if zero_point is None else zero_point
+        scale = described.pixel_scale if scale is None else scale
     settings = ImportOptions(
-        bands=options.bands,
+        bands=bands,
         form=options.form,
-        zero_point=options.zero_point,
-        pixel_scale=options.pixel_scale,
+        zero_point=zero_point,
+        pixel_scale=scale,
         classes=_class_map(options.classes),
         group=options.group,
     )

@@ -348,7 +348,7 @@ def _shard(
     dtype = np.uint8 if recipe.form == "paper" else np.float32
     shape = (0, len(recipe.bands), CUTOUT_SIZE, CUTOUT_SIZE)
     stacked = np.array(cutouts, dtype=dtype) if cutouts else np.empty(shape, dtype=dtype)
-    source = files.hash_of([sorted(seen), len(seen)])
+    source = files.hash_of([*identifiers, recipe.scale])
     return write_shard(store, f"images-{number:06d}", stacked, table, source, set_aside)
 
 
