@@ -23,7 +23,7 @@ from gqs.imaging.frames import group_fields, read_frame
 from gqs.model.classifier import Classifier, load_classifier
 from gqs.report.appraise import Appraisal, AppraiseOptions, appraise
 from gqs.report.blocks import CaptionedFigure
-from gqs.report.palette import rendered
+from gqs.report.palette import ON_SKY, rendered
 from gqs.report.pictures import classified_field
 from gqs.runs.local import classify_fields
 from gqs.simulation.fields import simulate
@@ -95,7 +95,7 @@ def run_demo(out: Path, *, seed: int, workers: int | None, bar: Bar, fields: int
     with bar("Classifying a field") as progress:
         found, figure = _classified(classifier, sky, split, workers, progress)
     catalogue = tables.write(found, out / "catalogue.fits")
-    write_region(found, out / "catalogue.reg")
+    write_region(found, out / "catalogue.reg", ON_SKY)
     picture = write_bytes(out / "field.png", rendered(figure.figure, "png"))
     with bar("Evaluating") as progress:
         appraisal = appraise(

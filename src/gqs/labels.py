@@ -1,4 +1,4 @@
-"""The three classes: names in SDSS's spelling, order and colours."""
+"""The three classes: names in SDSS's spelling, and their order."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ STAR: Final = "STAR"
 
 # The order of logits, probabilities, confusion matrices and legends (paper, Table 9).
 CLASSES: Final = (GALAXY, QSO, STAR)
-
-# A palette for readers with colour-blindness (Okabe & Ito 2008).
-COLOURS: Final = {GALAXY: "#D55E00", QSO: "#0072B2", STAR: "#E69F00"}
 
 PROBABILITY_COLUMNS: Final = tuple(f"p_{name.lower()}" for name in CLASSES)
 

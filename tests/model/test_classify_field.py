@@ -24,6 +24,7 @@ from gqs.model.temperature import Temperature
 from gqs.networks import zoo
 from gqs.networks.embedding import embed
 from gqs.probability.label_shift import ClassFractions
+from gqs.report.palette import ON_SKY
 from gqs.runs.local import classify_fields
 from gqs.tables import Flag
 from gqs.tables.region import write_region
@@ -199,7 +200,7 @@ def test_a_region_file_names_each_source(
     survey: Path, classifier: Classifier, tmp_path: Path
 ) -> None:
     found = classifier.classify_field(frames(survey, 0))
-    text = write_region(found, tmp_path / "sources.reg").read_text()
+    text = write_region(found, tmp_path / "sources.reg", ON_SKY).read_text()
     circles = [line for line in text.splitlines() if line.startswith("circle(")]
     assert len(circles) == len(found)
     assert text.splitlines()[1] == "icrs"

@@ -22,12 +22,13 @@ def test_each_circle_says_class_and_probability(tmp_path: Path) -> None:
     p = np.eye(3)[[0, 1, 2, 0, 1]] * 0.88 + 0.04
     p[3] = np.nan
     found = tables.predictions(table, p, np.zeros(5, np.int32), "m")
-    lines = write_region(found, tmp_path / "s.reg").read_text().splitlines()
+    colours = dict(zip(labels.CLASSES, ("#ff0000", "#00ff00", "#0000ff"), strict=True))
+    lines = write_region(found, tmp_path / "s.reg", colours).read_text().splitlines()
     circles = [line for line in lines if line.startswith("circle(")]
     texts = [re.search(r"text=\{(.*?)\}", line)[1] for line in circles]  # type: ignore[index]
     assert texts == ["GALAXY 0.92", "QSO 0.92", "STAR 0.92", "not classified"]
     for line, name in zip(circles, labels.CLASSES, strict=False):
-        assert f"color={labels.COLOURS[name]}" in line and f"tag={{{name}}}" in line
+        assert f"color={colours[name]}" in line and f"tag={{{name}}}" in line
     ra, dec, radius = re.match(r"circle\((.*),(.*),(.*)\"\)", circles[1]).groups()  # type: ignore
     assert (float(ra), float(dec)) == (float(found["ra"][1]), float(found["dec"][1]))
     assert float(radius) == 3.0

@@ -237,6 +237,7 @@ def _classify_to_file(
     from gqs.archive.explore import add_links
     from gqs.executors.inline import InlineExecutor
     from gqs.executors.processes import LocalExecutor
+    from gqs.report.palette import ON_SKY
     from gqs.runs.local import classify_parts, concatenate, write_parts
     from gqs.tables.region import write_region
 
@@ -276,7 +277,7 @@ def _classify_to_file(
         tables.write(table, out)
         counts = Counter(str(name) for name in table["class"])
         if options.region is not None:
-            write_region(table, options.region)
+            write_region(table, options.region, ON_SKY)
     shutil.rmtree(parts, ignore_errors=True)
     pictures = [] if options.plot is None else _plot(table, paths, options.plot)
     counts = Counter({name or "not classified": count for name, count in counts.items()})

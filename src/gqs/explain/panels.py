@@ -11,13 +11,12 @@ from matplotlib.figure import Figure
 from gqs import labels
 from gqs.explain.sources import Explanation, Neighbour
 from gqs.formatting import percent, signed
-from gqs.report.palette import FAINT, INK, TEXT, axes, percent_axis, styled
+from gqs.report.palette import BRIGHT, FAINT, INK, ON_LIGHT, PAPER, axes, percent_axis, styled
 from gqs.surveys import sdss
 
 BAR_ARCSEC: Final = 5.0
 SOFTENING: Final = 2.0  # sky noises at which the stretch turns from linear to logarithmic
 INVALID: Final = "#787c84"  # grey for pixels without data
-WHITE: Final = "#ffffff"
 
 
 @styled
@@ -36,7 +35,7 @@ def band_panels(source: Explanation) -> Figure:
     panels[1, 0].set_axis_off()
     name = str(source.row["class"])
     legend = f"red: for {name}\nblue: against" if name else "not classified"
-    panels[1, 0].text(0, 0.5, legend, size=9, va="center", color=TEXT.get(name, INK))
+    panels[1, 0].text(0, 0.5, legend, size=9, va="center", color=ON_LIGHT.get(name, INK))
     largest = max(float(np.abs(source.contributions).max()), 1e-9) ** 0.5
     for i, band in enumerate(source.bands):
         plane = source.image[i].astype(np.float64)
@@ -55,8 +54,8 @@ def band_panels(source: Explanation) -> Figure:
 
 def _scale_bar(ax: Axes, side: int) -> None:
     length = BAR_ARCSEC / sdss.PIXEL_SCALE
-    ax.plot([2, 2 + length], [3, 3], color=WHITE, linewidth=1.8)
-    ax.text(2 + length / 2, 4.5, f'{BAR_ARCSEC:g}"', color=WHITE, ha="center", size=7.5)
+    ax.plot([2, 2 + length], [3, 3], color=BRIGHT, linewidth=1.8)
+    ax.text(2 + length / 2, 4.5, f'{BAR_ARCSEC:g}"', color=BRIGHT, ha="center", size=8)
     ax.set(xlim=(-0.5, side - 0.5), ylim=(-0.5, side - 0.5))
 
 
@@ -67,9 +66,9 @@ def _compass(ax: Axes, source: Explanation) -> None:
     letters = 8.2 * directions
     start = side - 3.5 - np.maximum(letters.max(axis=0), 0)  # a letter is 4 pixels high
     for letter, direction, place in zip("NE", directions, start + letters, strict=True):
-        arrow = {"arrowstyle": "->", "color": WHITE, "linewidth": 1.0, "shrinkA": 0, "shrinkB": 0}
+        arrow = {"arrowstyle": "->", "color": BRIGHT, "linewidth": 1.0, "shrinkA": 0, "shrinkB": 0}
         ax.annotate("", tuple(start + 6 * direction), tuple(start), arrowprops=arrow)
-        ax.annotate(letter, tuple(place), color=WHITE, size=7, ha="center", va="center")
+        ax.annotate(letter, tuple(place), color=BRIGHT, size=8, ha="center", va="center")
 
 
 @styled
@@ -78,11 +77,11 @@ def probability_bars(source: Explanation) -> Figure:
     lines = [("all bands", source.probabilities)]
     lines += [(f"without {band}", p) for band, p in source.without.items()]
     figure, (ax,) = axes(6.4, 0.55 + 0.34 * len(lines))
-    style: Any = {"ha": "center", "va": "center", "size": 8, "color": "white", "weight": "bold"}
+    style: Any = {"ha": "center", "va": "center", "size": 8, "color": PAPER, "weight": "bold"}
     for place, (_, of_line) in enumerate(lines):
         left = 0.0
         for name, p in zip(labels.CLASSES, np.nan_to_num(of_line), strict=True):
-            ax.barh(-place, p, left=left, height=0.7, color=labels.COLOURS[name])
+            ax.barh(-place, p, left=left, height=0.7, color=ON_LIGHT[name])
             if p > 0.12:
                 ax.text(left + p / 2, -place, f"{name} {percent(p, 0)}", **style)
             left += p
@@ -100,7 +99,7 @@ def neighbour_panels(neighbours: list[Neighbour]) -> Figure:
     for ax, neighbour in zip(panels, neighbours, strict=True):
         ax.imshow(neighbour.picture, origin="lower", interpolation="nearest")
         ax.set(xticks=[], yticks=[])
-        ax.spines[:].set(visible=True, color=labels.COLOURS[neighbour.name], linewidth=1.8)
-        ax.set_title(neighbour.name, size=9, color=TEXT[neighbour.name], loc="center", pad=3)
+        ax.spines[:].set(visible=True, color=ON_LIGHT[neighbour.name], linewidth=1.8)
+        ax.set_title(neighbour.name, size=9, color=ON_LIGHT[neighbour.name], loc="center", pad=3)
         ax.set_xlabel(f"{neighbour.distance:.2f}", size=8.5)
     return figure

@@ -30,10 +30,15 @@ from gqs.probability.candidates import curve
 from gqs.probability.poststratify import Mix
 from gqs.report.blocks import CaptionedFigure
 from gqs.report.palette import (
+    ACCENT,
+    BRIGHT,
+    DEEP,
     FAINT,
     INK,
     LINES,
     MARKERS,
+    ON_LIGHT,
+    PAPER,
     RULE,
     axes,
     percent_axis,
@@ -44,7 +49,6 @@ from gqs.report.palette import (
 FEW: Final = 10  # objects below which a point is drawn faintly
 ENOUGH: Final = 20  # objects that a bin needs to be named in a title
 LIMIT: Final = 1e-3  # thresholds nearer to 0 or 1 are not drawn
-COLOURS: Final = [labels.COLOURS[name] for name in labels.CLASSES]
 
 # Weighted objects of a sky by the name of its prior, and their probabilities (n, 3) for it.
 Skies = Mapping[str, tuple[Mix, NDArray[np.float64]]]
@@ -55,7 +59,7 @@ def class_histogram(counts: Mapping[str, int]) -> Figure:
     """Number of galaxies, quasars and stars. Paper, Figure 12."""
     figure, (ax,) = axes(5.4, 3.6)
     values = [int(counts.get(name, 0)) for name in labels.CLASSES]
-    bars = ax.bar(labels.CLASSES, values, color=COLOURS, width=0.62)
+    bars = ax.bar(labels.CLASSES, values, color=list(ON_LIGHT.values()), width=0.62)
     ax.bar_label(bars, [f"{value:,}" for value in values], padding=3)
     ax.set(ylabel="objects", title=f"{sum(values):,} objects by class")
     ax.margins(y=0.1)
@@ -73,7 +77,7 @@ def split_distribution(counts: Mapping[str, Mapping[str, int]]) -> Figure:
     for i, name in enumerate(labels.CLASSES):
         values = [int(counts[side].get(name, 0)) for side in sides]
         places = np.arange(len(sides)) + (i - 1) * 0.27
-        bars = ax.bar(places, values, width=0.25, color=COLOURS[i], label=name)
+        bars = ax.bar(places, values, width=0.25, color=ON_LIGHT[name], label=name)
         ax.bar_label(bars, [f"{value:,}" for value in values], padding=2, fontsize=8)
     totals = [sum(counts[side].values()) for side in sides]
     ticks = [f"{side}\n{total:,}" for side, total in zip(sides, totals, strict=True)]
@@ -100,7 +104,7 @@ def confusion_matrix(confusion: ArrayLike) -> Figure:
     figure, (ax,) = axes(5.6, 4.9)
     ax.imshow(fraction, cmap="Blues", vmin=0, vmax=1.15)
     for i, j in np.ndindex(*matrix.shape):
-        colour = "white" if fraction[i, j] > 0.6 else INK
+        colour = BRIGHT if fraction[i, j] > 0.6 else DEEP
         ax.text(j, i - 0.08, f"{matrix[i, j]:,}", ha="center", va="center", color=colour, size=15)
         words = percent(fraction[i, j]) if totals[i, 0] else "none"
         ax.text(j, i + 0.22, words, ha="center", va="center", color=colour, size=9.5)
@@ -113,7 +117,7 @@ def confusion_matrix(confusion: ArrayLike) -> Figure:
     ax.spines[:].set_visible(False)
     ax.set_xticks(np.arange(2) + 0.5, minor=True)
     ax.set_yticks(np.arange(2) + 0.5, minor=True)
-    ax.grid(which="minor", color="white", linewidth=3)
+    ax.grid(which="minor", color=PAPER, linewidth=3)
     return figure
 
 
@@ -150,7 +154,7 @@ def roc_curves(matched: MatchedPredictions) -> Figure:
 
 def _roc_style(name: str) -> dict[str, Any]:
     if name in labels.CLASSES:
-        return {"color": labels.COLOURS[name], "linestyle": LINES[name], "linewidth": 1.8}
+        return {"color": ON_LIGHT[name], "linestyle": LINES[name], "linewidth": 1.8}
     if name == MACRO:
         return {"color": INK, "linestyle": ":", "linewidth": 1.2}
     return {"color": FAINT, "linestyle": (0, (1, 4)), "linewidth": 1.2}
@@ -173,7 +177,10 @@ def training_history(history: Mapping[str, ArrayLike]) -> Figure:
     lowest = np.asarray(history["validation_loss"], dtype=float)
     best = int(np.nanargmin(lowest)) if np.isfinite(lowest).any() else 0
     for ax, measure in zip(panels, ("loss", "accuracy"), strict=True):
-        for side, colour, style in (("train", FAINT, "--"), ("validation", COLOURS[1], "-")):
+        for side, colour, style in (
+            ("train", FAINT, "--"),
+            ("validation", ACCENT, "-"),
+        ):
             if f"{side}_{measure}" in columns:
                 values = np.asarray(history[f"{side}_{measure}"], dtype=float)
                 marker = "o" if len(values) < 25 else ""
@@ -214,7 +221,7 @@ def by_magnitude(
     for i, name in enumerate(names):
         shift = (i - 1) * 0.09 * widths if only is None else 0 * widths
         values = [part.recall[name] for part in parts]
-        colour, line = labels.COLOURS[name], "none" if only is None else LINES[name]
+        colour, line = ON_LIGHT[name], "none" if only is None else LINES[name]
         counts = np.array([part.counts[name] for part in parts], dtype=float)
         many = counts >= FEW
         series = _Series(colour, MARKERS[name], line, name)
@@ -293,11 +300,11 @@ def reliability_diagram(matched: MatchedPredictions, bins: int = 10) -> Figure:
         score = matched.probability[:, i]
         parts = reliability(score, matched.truth == i, bins)
         x = np.array([part.confidence for part in parts])
-        series = _Series(labels.COLOURS[name], MARKERS[name], LINES[name], name)
+        series = _Series(ON_LIGHT[name], MARKERS[name], LINES[name], name)
         _plot_estimates(ax, x, [part.correct for part in parts], series)
         edges = np.linspace(0, 1, bins + 1)
         heights = np.histogram(score, edges)[0]
-        below.stairs(heights, edges, color=labels.COLOURS[name], linestyle=LINES[name])
+        below.stairs(heights, edges, color=ON_LIGHT[name], linestyle=LINES[name])
     below.set_yscale("log")
     thousands_axis(below.yaxis)
     below.yaxis.set_minor_formatter("")
@@ -341,8 +348,8 @@ def _against_threshold(ax: Axes, mix: Mix, probability: NDArray[np.float64]) -> 
         of_class = curve(mix, probability[:, i], i)
         inside = (of_class.threshold > LIMIT) & (of_class.threshold < 1 - LIMIT)
         x = np.log10(of_class.threshold[inside] / (1 - of_class.threshold[inside]))
-        ax.plot(x, of_class.purity[inside], "-", color=labels.COLOURS[label])
-        ax.plot(x, of_class.completeness[inside], "--", color=labels.COLOURS[label])
+        ax.plot(x, of_class.purity[inside], "-", color=ON_LIGHT[label])
+        ax.plot(x, of_class.completeness[inside], "--", color=ON_LIGHT[label])
     marks = np.array([0.01, 0.1, 0.5, 0.9, 0.99])
     ax.set_xticks(np.log10(marks / (1 - marks)), [f"{mark:g}" for mark in marks])
     ax.set(xlabel="threshold of probability")
@@ -352,17 +359,15 @@ def _against_magnitude(ax: Axes, mix: Mix, probability: NDArray[np.float64]) -> 
     middle = (mix.ends[:-1] + mix.ends[1:]) / 2
     for i, label in enumerate(labels.CLASSES):
         purity, completeness = candidates_by_bin(mix, probability.argmax(axis=1), i)
-        colour, shape = labels.COLOURS[label], MARKERS[label]
+        colour, shape = ON_LIGHT[label], MARKERS[label]
         ax.plot(middle, purity, "-", color=colour, marker=shape)
-        ax.plot(middle, completeness, "--", color=colour, marker=shape, markerfacecolor="white")
+        ax.plot(middle, completeness, "--", color=colour, marker=shape, markerfacecolor=PAPER)
     ax.set(xlabel="r (mag)")
 
 
 def _purity_legend(ax: Axes, markers: bool) -> None:
     lines = [
-        Line2D(
-            [], [], color=labels.COLOURS[name], label=name, marker=MARKERS[name] if markers else ""
-        )
+        Line2D([], [], color=ON_LIGHT[name], label=name, marker=MARKERS[name] if markers else "")
         for name in labels.CLASSES
     ]
     lines.append(Line2D([], [], color=INK, linestyle="-", label="purity"))

@@ -1,4 +1,8 @@
-"""One style for all figures: colours of the classes, markers and lines to tell them without."""
+"""One style for all figures: colours, markers and lines of the classes, light and dark.
+
+Both palettes keep a contrast of 4.5 to 1 with their ground (WCAG 2.2), and the classes stay at
+least 15 apart (CIEDE2000) as simulated for deuteranopia and protanopia (Machado et al. 2009).
+"""
 
 from __future__ import annotations
 
@@ -20,8 +24,21 @@ FAINT: Final = "#6b7280"
 RULE: Final = "#d9dce1"
 MARKERS: Final = dict(zip(labels.CLASSES, ("o", "D", "^"), strict=True))
 LINES: Final = dict(zip(labels.CLASSES, ("-", "--", "-."), strict=True))
-# The classes' colours, darkened for small text on white (contrast of at least 4.5).
-TEXT: Final = dict(zip(labels.CLASSES, ("#B34700", "#0067A3", "#8F6200"), strict=True))
+ON_LIGHT: Final = dict(zip(labels.CLASSES, ("#b5460f", "#0a6cc4", "#4a0e4e"), strict=True))
+ON_SKY: Final = dict(zip(labels.CLASSES, ("#ff7f2a", "#3fb6ff", "#fff6c2"), strict=True))
+ACCENT: Final = ON_LIGHT[labels.QSO]  # of a line that belongs to no class
+PAPER: Final = "#ffffff"
+# For text on pictures and colour maps, which do not change with the page.
+BRIGHT: Final = "#fdfdfd"
+DEEP: Final = "#101418"
+# Colours of an SVG figure on a dark page; its ground is --card in page.css.
+ON_DARK: Final = {
+    INK: "#e6e4df",
+    FAINT: "#a2a8b2",
+    RULE: "#343942",
+    PAPER: "#1e2126",
+    **{ON_LIGHT[name]: ON_SKY[name] for name in labels.CLASSES},
+}
 
 RC: Any = {
     "font.family": "sans-serif",
@@ -50,10 +67,11 @@ RC: Any = {
     "lines.markersize": 5.5,
     "legend.frameon": False,
     "legend.fontsize": 9,
-    "figure.facecolor": "white",
+    "figure.facecolor": PAPER,
+    "axes.facecolor": PAPER,
     "figure.constrained_layout.h_pad": 0.1,
     "figure.constrained_layout.w_pad": 0.1,
-    "savefig.facecolor": "white",
+    "savefig.facecolor": PAPER,
     "svg.fonttype": "path",
     "svg.hashsalt": "gqs",  # equal figures, equal bytes
 }
@@ -89,7 +107,7 @@ def axes(width: float = 7.0, height: float = 4.2, columns: int = 1) -> tuple[Fig
 
 
 def rendered(figure: Figure, kind: str, dpi: int = 160) -> bytes:
-    """A figure as the bytes of an image file; equal figures give equal bytes."""
+    """A figure as the bytes of an image file, equal for equal figures; an SVG has a dark mode."""
     buffer = io.BytesIO()
     options: dict[str, dict[str, Any]] = {
         "svg": {"metadata": {"Date": None}},
@@ -98,4 +116,15 @@ def rendered(figure: Figure, kind: str, dpi: int = 160) -> bytes:
     }
     with mpl.rc_context(RC):
         figure.savefig(buffer, format=kind, dpi=dpi, **options[kind])
-    return buffer.getvalue()
+    return _with_dark_mode(buffer.getvalue()) if kind == "svg" else buffer.getvalue()
+
+
+def _with_dark_mode(svg: bytes) -> bytes:
+    """An SVG file whose colours follow the reader's preference for dark pages."""
+    rules = "".join(
+        f'[style*="{part}: {light}"]{{{part}:{dark}!important}}'
+        for light, dark in ON_DARK.items()
+        for part in ("fill", "stroke")
+    )
+    style = f"@media (prefers-color-scheme: dark){{{rules}}}</style>"
+    return svg.replace(b"</style>", style.encode(), 1)

@@ -22,7 +22,7 @@ from gqs.evaluation.matched import MatchedPredictions
 from gqs.evaluation.reliability import log_losses
 from gqs.formatting import percent
 from gqs.imaging.composite import NONLINEARITY, SCALES
-from gqs.report.palette import FAINT, INK, MARKERS, TEXT, axes, styled
+from gqs.report.palette import BRIGHT, DEEP, FAINT, INK, MARKERS, ON_LIGHT, ON_SKY, axes, styled
 from gqs.surveys import sdss
 from gqs.tables import float_column
 
@@ -31,7 +31,7 @@ INVALID: Final = (120, 124, 132)  # grey for pixels without data
 BARS: Final = {"1'": 60.0, '30"': 30.0, '10"': 10.0}  # arcsec; the longest that fits is drawn
 _LONGEST: Final = 0.4  # largest length of a scale bar, as a fraction of the picture's width
 _ARROW: Final = 0.075  # length of the compass arrows, as a fraction of the shorter side
-_OUTLINE: Final = [patheffects.withStroke(linewidth=2.5, foreground="black")]  # on bright galaxies
+_OUTLINE: Final = [patheffects.withStroke(linewidth=2.5, foreground=DEEP)]  # on bright galaxies
 
 
 def colours(images: NDArray[np.float32] | NDArray[np.uint8], bands: str) -> NDArray[np.uint8]:
@@ -93,7 +93,7 @@ def classified_field(
                 s=58 if name == labels.QSO else 40,
                 marker=MARKERS[name],
                 facecolors="none",
-                edgecolors=labels.COLOURS[name] if name != labels.QSO else "#56B4E9",
+                edgecolors=ON_SKY[name],
                 linewidths=1.2,
                 alpha=alpha,
                 label=f"{name}  {int(chosen.sum()):,}" if alpha > 0.5 else None,
@@ -128,13 +128,13 @@ def cutouts_by_class(
         for i, ax in enumerate(row):
             if i < len(chosen):
                 note = notes[int(chosen[i])] if notes is not None else ""
-                _cutout(ax, pictures[chosen[i]], note, labels.COLOURS[name])
+                _cutout(ax, pictures[chosen[i]], note, ON_LIGHT[name])
             else:
                 ax.set(xticks=[], yticks=[])
                 ax.spines[:].set_visible(False)
         if not len(chosen):
             row[0].text(0.05, 0.5, "none", color=FAINT, va="center")
-        row[0].set_ylabel(name, color=TEXT[name], weight="bold", labelpad=6)
+        row[0].set_ylabel(name, color=ON_LIGHT[name], weight="bold", labelpad=6)
     side = images.shape[-1] * sdss.PIXEL_SCALE
     figure.suptitle(_channels(images, bands) + f', {side:.0f}" a side', x=0.01, ha="left", size=10)
     return figure
@@ -171,7 +171,7 @@ def errors_by_class(
         ax.set_axis_on()
         note = f"classified as {predicted}\n{percent(matched.confidence[row], 0)}, {r}"
         _cutout(ax, picture, note, FAINT)
-        ax.set_title(true, color=TEXT[true], size=9.5, pad=4, loc="center")
+        ax.set_title(true, color=ON_LIGHT[true], size=9.5, pad=4, loc="center")
     title = "Wrong classifications of the highest confidence, under the true class"
     figure.suptitle(title, x=0.01, ha="left", weight="bold", size=11)
     return figure
@@ -201,12 +201,12 @@ def _frame(picture: NDArray[np.uint8], width: float, wcs: WCS | None = None) -> 
         length = arcsec / scale
         if length <= _LONGEST * columns:
             x, y = 0.03 * columns, 0.035 * rows
-            ax.plot([x, x + length], [y, y], color="white", linewidth=2, path_effects=_OUTLINE)
+            ax.plot([x, x + length], [y, y], color=BRIGHT, linewidth=2, path_effects=_OUTLINE)
             ax.text(
                 x + length / 2,
                 y + 0.012 * rows,
                 name,
-                color="white",
+                color=BRIGHT,
                 ha="center",
                 size=10,
                 path_effects=_OUTLINE,
@@ -228,7 +228,7 @@ def _compass(ax: Axes, directions: NDArray[np.float64], rows: int, columns: int)
             xytext=tuple(middle),
             arrowprops={
                 "arrowstyle": "-|>",
-                "color": "white",
+                "color": BRIGHT,
                 "linewidth": 1.4,
                 "shrinkA": 0,
                 "path_effects": _OUTLINE,
@@ -239,7 +239,7 @@ def _compass(ax: Axes, directions: NDArray[np.float64], rows: int, columns: int)
             x,
             y,
             letter,
-            color="white",
+            color=BRIGHT,
             ha="center",
             va="center",
             size=10,

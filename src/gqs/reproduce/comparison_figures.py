@@ -6,10 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gqs.formatting import percent, signed
-from gqs.report import figures
 from gqs.report.blocks import CaptionedFigure
 from gqs.report.figures import data_figures, history_figure, result_figures
-from gqs.report.palette import FAINT, INK, axes, percent_axis, styled
+from gqs.report.palette import ACCENT, FAINT, INK, axes, percent_axis, styled
 from gqs.reproduce import hypotheses
 from gqs.reproduce.results import SplitResults
 
@@ -25,7 +24,7 @@ def order_figure(results: SplitResults) -> Figure:
     )
     figure, (ax,) = axes(7.4, 1.4 + 0.34 * len(names))
     for y, name in enumerate(names):
-        ours, colour = results.accuracies[name], figures.COLOURS[1]
+        ours, colour = results.accuracies[name], ACCENT
         ax.plot([ours.low, min(1.0, ours.high)], [y, y], color=colour, linewidth=2.4, alpha=0.5)
         ax.plot(ours.value, y, "o", color=colour, markersize=7, label="ours" if not y else None)
         for run in results.runs[name]:
