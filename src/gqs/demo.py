@@ -18,13 +18,12 @@ from gqs.cutouts.store import CutoutStore
 from gqs.executors import Progress
 from gqs.files import write_bytes
 from gqs.imaging.align import align
-from gqs.imaging.composite import colour_picture
 from gqs.imaging.frames import group_fields, read_frame
 from gqs.model.classifier import Classifier, load_classifier
 from gqs.report.appraise import Appraisal, AppraiseOptions, appraise
 from gqs.report.blocks import CaptionedFigure
 from gqs.report.palette import ON_SKY, rendered
-from gqs.report.pictures import classified_field
+from gqs.report.pictures import classified_field, deep_picture
 from gqs.runs.local import classify_fields
 from gqs.simulation.fields import simulate
 from gqs.simulation.population import Mix
@@ -130,6 +129,6 @@ def _classified(
     report = classify_fields(classifier, list(files.values()), processes=workers, progress=progress)
     found = report.predictions
     stack = align({band: read_frame(files[band]) for band in "gri"}, "gri")
-    figure = classified_field(colour_picture(stack), found, f"Field {name}", wcs=stack.wcs)
+    figure = classified_field(deep_picture(stack), found, f"Field {name}", wcs=stack.wcs)
     caption = f"One held-out field, {len(found)} detected sources classified by the network."
     return found, CaptionedFigure(figure, caption, caption, "jpg")

@@ -13,9 +13,12 @@ from drawn import from_confusion, predictions, sample, truth_of
 from gqs import labels
 from gqs.evaluation.matched import match
 from gqs.evaluation.metrics import measure
+from gqs.imaging.align import BandStack
 from gqs.imaging.composite import SCALES, STRETCH, Q
 from gqs.report import figures, pictures
 from gqs.report.palette import rendered
+from gqs.surveys.sdss import FieldId
+from gqs.tables import Flag
 
 PAPER = [[1117, 27, 8], [36, 914, 54], [18, 98, 905]]
 
@@ -34,6 +37,21 @@ def plane(turn: float, dec: float, parity: int) -> WCS:
     wcs.wcs.crpix, wcs.wcs.crval = [70.5, 45.5], [181.3, dec]
     wcs.wcs.cd = 0.396 / 3600 * np.array([[parity * c, -parity * s], [s, c]])
     return wcs
+
+
+def stack_of(flux: np.ndarray, covered: np.ndarray, bands: str) -> BandStack:
+    """Bands on one grid, NaN where not covered."""
+    return BandStack(
+        field=FieldId(1, 2, 3),
+        bands=bands,
+        flux=np.where(covered, flux, np.nan).astype(np.float32),
+        covered=covered,
+        saturated=np.zeros_like(covered),
+        wcs=plane(0.0, 1.0, 1),
+        noise=np.ones(len(bands)),
+        star_shift=np.full((len(bands), 2), np.nan),
+        shift_removed=False,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +237,45 @@ class TestPictures:
         counts = re.findall(r"(?:GALAXY|QSO|STAR|classified)  \d+", said)
         assert sum(int(count.split()[1]) for count in set(counts)) == 30
         assert rendered(figure, "jpg")[:3] == b"\xff\xd8\xff"
+
+    def test_best_unflagged_candidates_are_zoomed_in_order(self):
+        table, _ = sample(40)
+        inside = np.flatnonzero(np.asarray(table["class"]) == "QSO")[:4]
+        table["x"][:], table["y"][:] = 500.0, 20.0  # outside the picture
+        table["x"][inside], table["y"][inside] = [30.0, 50.0, 70.0, 90.0], 33.0
+        table["p_qso"][inside] = [0.7, 0.9, 0.99, 0.8]
+        table["flags"][:] = 0
+        table["flags"][inside[2]] = int(Flag.BLENDED)
+        picture = np.zeros((90, 140, 3), dtype=np.uint8)
+        picture[33, [30, 50, 90], 0] = [7, 9, 8]
+        figure = pictures.classified_field(picture, table, confident=0.5)
+        strip = figure.axes[1:]
+        assert [ax.get_xlabel()[:9] for ax in strip] == ["1: 90.0 %", "2: 80.0 %", "3: 70.0 %"]
+        middle = pictures.ZOOM
+        shown = [ax.get_images()[0].get_array()[middle, middle, 0] for ax in strip]
+        assert shown == [9, 8, 7]
+
+    def test_crowded_field_has_a_panel_a_class_with_all_its_sources(self):
+        table, _ = sample(4000)
+        picture = np.zeros((90, 140, 3), dtype=np.uint8)
+        figure = pictures.classified_field(picture, table)
+        for ax, name in zip(figure.axes, labels.CLASSES, strict=False):
+            count = int((np.asarray(table["class"]) == name).sum())
+            assert ax.get_title("left") == f"{name}  {count:,}"
+            assert sum(len(drawn.get_offsets()) for drawn in ax.collections) == count
+
+    def test_deep_picture_does_not_depend_on_the_noise(self):
+        rng = np.random.default_rng(5)
+        flux = rng.normal(0, 1, (3, 40, 70)).astype(np.float32)
+        flux[:, 20, 30] += 90
+        covered = np.ones((3, 40, 70), dtype=bool)
+        covered[1, :5] = False
+        one, three = (
+            pictures.deep_picture(stack_of(k * flux, covered, "gri")).astype(int) for k in (1, 3)
+        )
+        assert np.abs(one - three).max() <= 1
+        assert (one[:5] == pictures.INVALID).all()
+        assert one[20, 30].max() > 4 * np.median(one[5:])
 
     @pytest.mark.parametrize("turn", [0.0, 37.0, 250.0])
     @pytest.mark.parametrize("dec", [-1.2, 89.9995])

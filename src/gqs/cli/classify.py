@@ -433,14 +433,13 @@ def _plot(predictions: Table, paths: list[Path], plot: Path) -> list[Path]:
 def field_picture(files: Mapping[str, Path]) -> tuple[NDArray[np.uint8], WCS, str]:
     """Picture of a field (ny, nx, 3), its WCS and bands: g, r, i in colour, or r in grey."""
     from gqs.imaging.align import align
-    from gqs.imaging.composite import colour_picture
     from gqs.imaging.frames import read_frame
-    from gqs.report.pictures import colours
+    from gqs.report.pictures import deep_picture
     from gqs.surveys.sdss import REFERENCE_BAND
 
     if set("gri") <= set(files):
         with contextlib.suppress(BadInputError):  # such as a band without signal
             stack = align({band: read_frame(files[band]) for band in "gri"}, "gri")
-            return colour_picture(stack), stack.wcs, stack.bands
+            return deep_picture(stack), stack.wcs, stack.bands
     alone = align({REFERENCE_BAND: read_frame(files[REFERENCE_BAND])}, REFERENCE_BAND)
-    return colours(alone.flux[None], alone.bands)[0], alone.wcs, alone.bands
+    return deep_picture(alone), alone.wcs, alone.bands

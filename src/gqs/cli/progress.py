@@ -37,6 +37,7 @@ def progress_bar(title: str) -> Iterator[Progress]:
         BarColumn(bar_width=16),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("elapsed,"),
         TimeRemainingColumn(compact=True),
         TextColumn("left"),
         TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis")),

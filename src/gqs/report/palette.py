@@ -71,7 +71,7 @@ RC: Any = {
     "axes.facecolor": PAPER,
     "figure.constrained_layout.h_pad": 0.1,
     "figure.constrained_layout.w_pad": 0.1,
-    "savefig.facecolor": PAPER,
+    "savefig.facecolor": "auto",
     "svg.fonttype": "path",
     "svg.hashsalt": "gqs",  # equal figures, equal bytes
 }

@@ -6,7 +6,8 @@ Arrays of pixels have their first row at the bottom, as in FITS.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 from astropy import units
@@ -15,20 +16,35 @@ from astropy.wcs import WCS
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from gqs import labels
 from gqs.evaluation.matched import MatchedPredictions
 from gqs.evaluation.reliability import log_losses
 from gqs.formatting import percent
-from gqs.imaging.composite import NONLINEARITY, SCALES
+from gqs.imaging.align import BandStack
+from gqs.imaging.composite import NONLINEARITY, PICTURE_BANDS, SCALES
 from gqs.report.palette import BRIGHT, DEEP, FAINT, INK, MARKERS, ON_LIGHT, ON_SKY, axes, styled
 from gqs.surveys import sdss
-from gqs.tables import float_column
+from gqs.tables import Flag, float_column
 
 OTHER_SCALE: Final = 0.19  # of u and z by sky noise: as much noise as g, r and i have in pictures
 INVALID: Final = (120, 124, 132)  # grey for pixels without data
 BARS: Final = {"1'": 60.0, '30"': 30.0, '10"': 10.0}  # arcsec; the longest that fits is drawn
+CONFIDENT: Final = 0.6  # probability below which a source is drawn faintly
+FIELD_INCHES: Final = 10.0
+CROWDED: Final = 10.0  # mean distance of sources, points, below which each class has a panel
+DOT: Final = 5.5  # markers smaller than this, points, are filled
+UNCLASSIFIED: Final = "#c9ccd1"
+ZOOMS: Final = 8  # candidates in the strip
+ZOOM: Final = 20  # pixels on each side of a candidate
+# Of deep pictures, in units of the sky's noise: brightness of the sky, where the stretch turns
+# from linear to logarithmic, and where it is white.
+SKY_LEVEL: Final = 1.5
+LINEAR: Final = 1.5
+WHITE_LEVEL: Final = 300.0
 _LONGEST: Final = 0.4  # largest length of a scale bar, as a fraction of the picture's width
 _ARROW: Final = 0.075  # length of the compass arrows, as a fraction of the shorter side
 _OUTLINE: Final = [patheffects.withStroke(linewidth=2.5, foreground=DEEP)]  # on bright galaxies
@@ -63,9 +79,34 @@ def colours(images: NDArray[np.float32] | NDArray[np.uint8], bands: str) -> NDAr
 @styled
 def field_picture(picture: NDArray[np.uint8], title: str, wcs: WCS | None = None) -> Figure:
     """A field in the colours of i, r and g. Paper, Figure 10."""
-    figure, ax = _frame(picture, 8.4, wcs)
+    figure, (ax,) = axes(8.4, 8.4 * picture.shape[0] / picture.shape[1] + 0.6)
+    _show_field(ax, picture, wcs)
     ax.set_title(title)
     return figure
+
+
+def deep_picture(stack: BandStack) -> NDArray[np.uint8]:
+    """Picture of a field (ny, nx, 3) with the sky's noise at a dark grey, scaled by that noise.
+
+    Colours are those of i, r and g if the stack has them; else the picture is grey.
+    """
+    bands = PICTURE_BANDS if set(PICTURE_BANDS) <= set(stack.bands) else stack.bands[:1]
+    rgb = np.stack([stack.plane(band) * SCALES.get(band, 1.0) for band in bands], axis=-1)
+    valid: NDArray[np.bool_] = np.asarray(np.isfinite(rgb).all(axis=-1))
+    for band in bands:
+        valid &= stack.covered[stack.bands.index(band)]
+    if not valid.any():
+        return np.full((*valid.shape, 3), INVALID, dtype=np.uint8)
+    rgb = np.where(valid[..., None], rgb, 0).astype(np.float32)
+    rgb -= np.median(rgb[valid], axis=0)
+    noise = max(1.4826 * float(np.median(np.abs(rgb.mean(axis=-1)[valid]))), 1e-9)
+    rgb = np.maximum(rgb + SKY_LEVEL * noise, 0)
+    mean = np.maximum(rgb.mean(axis=-1, keepdims=True), 1e-6 * noise)
+    rgb *= np.arcsinh(mean / (LINEAR * noise)) / np.arcsinh(WHITE_LEVEL / LINEAR) / mean
+    rgb /= np.maximum(rgb.max(axis=-1, keepdims=True), 1)
+    picture = np.array(np.broadcast_to((255 * rgb + 0.5).astype(np.uint8), (*valid.shape, 3)))
+    picture[~valid] = INVALID
+    return picture
 
 
 @styled
@@ -73,42 +114,155 @@ def classified_field(
     picture: NDArray[np.uint8],
     predictions: Table,
     title: str = "",
-    confident: float = 0.0,
+    confident: float = CONFIDENT,
     wcs: WCS | None = None,
 ) -> Figure:
-    """A field with every source marked by its class, faintly below a probability."""
-    figure, ax = _frame(picture, 10.0, wcs)
-    x, y = float_column(predictions, "x"), float_column(predictions, "y")
-    names = np.char.strip(np.asarray(predictions["class"]).astype(str))
-    best = np.stack([float_column(predictions, c) for c in labels.PROBABILITY_COLUMNS]).max(axis=0)
-    for name in labels.CLASSES:
-        chosen = names == name
-        for mask, alpha in (
-            (chosen & (best >= confident), 0.95),
-            (chosen & (best < confident), 0.35),
-        ):
-            ax.scatter(
-                x[mask],
-                y[mask],
-                s=58 if name == labels.QSO else 40,
-                marker=MARKERS[name],
-                facecolors="none",
-                edgecolors=ON_SKY[name],
-                linewidths=1.2,
-                alpha=alpha,
-                label=f"{name}  {int(chosen.sum()):,}" if alpha > 0.5 else None,
-            )
-    unclassified = ~np.isin(names, labels.CLASSES)
-    if unclassified.any():
-        ax.scatter(
-            x[unclassified], y[unclassified], s=26, marker="x", color="#c9ccd1", linewidths=0.9
-        )
-        ax.scatter(
-            [], [], s=26, marker="x", color=FAINT, label=f"not classified  {unclassified.sum():,}"
-        )
-    ax.set_title(f"{title}: {len(names):,} sources by class" if title else "Sources by class")
-    figure.legend(loc="outside lower left", ncols=4, handletextpad=0.3)
+    """A field with every source marked by its class, and zooms of the best QSO candidates.
+
+    Markers shrink to dots where sources are dense, and a crowded field has one panel for each
+    class. Sources that are flagged or below the probability `confident` are drawn faintly.
+    """
+    marks = _Marks.of(predictions, confident)
+    rows, columns = picture.shape[:2]
+    best = marks.best_candidates(rows, columns)
+    spacing = FIELD_INCHES * 72 * np.sqrt(rows / columns / max(len(marks.names), 1))
+    panels = labels.CLASSES if spacing < CROWDED else (None,)
+    width = FIELD_INCHES if len(panels) == 1 else 1.6 * FIELD_INCHES
+    height = width / len(panels) * rows / columns
+    strip = width / ZOOMS + 0.4 if len(best) else 0.0
+    figure = Figure((width, height + strip + 0.9), layout="constrained", facecolor=DEEP)
+    parts = figure.add_gridspec(2, 1, height_ratios=(height, max(strip, 1e-3)))
+    row = parts[0].subgridspec(1, len(panels))
+    for i, only in enumerate(panels):
+        ax = figure.add_subplot(row[i])
+        _show_field(ax, picture, wcs)
+        _mark(ax, marks, only, float(np.clip(0.45 * spacing, 2.5, 8.5)))
+        if only is not None:
+            ax.set_title(f"{only}  {marks.count(only):,}", color=ON_SKY[only])
+        if only in (None, labels.QSO):
+            _number(ax, marks, best)
+    if len(best):
+        _zooms(figure, parts[1], picture, marks, best)
+    found = f"{len(marks.names):,} sources, {marks.count(labels.QSO):,} classified as QSO"
+    text = f"{title}: {found}" if title else found
+    figure.suptitle(text, x=0.01, ha="left", weight="bold", size=12, color=BRIGHT)
+    _field_legend(figure, marks, confident)
     return figure
+
+
+@dataclass(frozen=True)
+class _Marks:
+    """What a field's markers show, (n,) each."""
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    names: NDArray[np.str_]
+    p_qso: NDArray[np.float64]
+    r: NDArray[np.float64]
+    sure: NDArray[np.bool_]  # neither flagged nor below the probability
+
+    @classmethod
+    def of(cls, predictions: Table, confident: float) -> _Marks:
+        """The markers of a table of predictions."""
+        p = np.stack([float_column(predictions, c) for c in labels.PROBABILITY_COLUMNS])
+        sure = np.nan_to_num(p).max(axis=0) >= confident
+        if "flags" in predictions.colnames:  # a missing band concerns the field, not the source
+            sure &= (np.asarray(predictions["flags"]) & ~int(Flag.MISSING_BAND)) == 0
+        has_r = "mag_r" in predictions.colnames
+        return cls(
+            float_column(predictions, "x"),
+            float_column(predictions, "y"),
+            np.char.strip(np.asarray(predictions["class"]).astype(str)),
+            p[labels.index(labels.QSO)],
+            float_column(predictions, "mag_r") if has_r else np.full(p.shape[1], np.nan),
+            sure,
+        )
+
+    def count(self, name: str) -> int:
+        """Number of sources of a class."""
+        return int((self.names == name).sum())
+
+    def best_candidates(self, rows: int, columns: int) -> NDArray[np.int64]:
+        """Rows of the unflagged QSO of the highest probability inside the picture, best first."""
+        inside = (self.x >= 0) & (self.x < columns) & (self.y >= 0) & (self.y < rows)
+        chosen = np.flatnonzero((self.names == labels.QSO) & self.sure & inside)
+        order = np.argsort(-self.p_qso[chosen], kind="stable")
+        return np.asarray(chosen[order][:ZOOMS])
+
+
+def _mark(ax: Axes, marks: _Marks, only: str | None, size: float) -> None:
+    """Mark sources of all classes or one: QSO last, faint ones first, small ones filled."""
+    order = (labels.STAR, labels.GALAXY, labels.QSO) if only is None else (only,)
+    other = ~np.isin(marks.names, labels.CLASSES)
+    if only is None and other.any():
+        x, y = marks.x[other], marks.y[other]
+        ax.scatter(x, y, s=0.5 * size**2, marker="x", color=UNCLASSIFIED, linewidths=0.8)
+    for sure in (False, True):
+        for name in order:
+            chosen = (marks.names == name) & (marks.sure == sure)
+            across = size * (1.25 if name == labels.QSO else 1)
+            ax.scatter(
+                marks.x[chosen],
+                marks.y[chosen],
+                s=across**2,
+                marker=MARKERS[name],
+                facecolors=ON_SKY[name] if size < DOT else "none",
+                edgecolors="none" if size < DOT else ON_SKY[name],
+                linewidths=1.5 if name == labels.QSO else 0.9,
+                alpha=0.95 if sure else 0.35,
+            )
+
+
+def _number(ax: Axes, marks: _Marks, best: NDArray[np.int64]) -> None:
+    for place, row in enumerate(best, start=1):
+        ax.annotate(
+            str(place),
+            (marks.x[row], marks.y[row]),
+            (6, 5),
+            textcoords="offset points",
+            color=ON_SKY[labels.QSO],
+            size=10,
+            weight="bold",
+            path_effects=_OUTLINE,
+        )
+
+
+def _zooms(
+    figure: Figure,
+    part: SubplotSpec,
+    picture: NDArray[np.uint8],
+    marks: _Marks,
+    best: NDArray[np.int64],
+) -> None:
+    """A strip of zooms into the picture at the best candidates, with probability and r."""
+    row = part.subgridspec(1, ZOOMS)
+    padded = np.pad(picture, ((ZOOM, ZOOM), (ZOOM, ZOOM), (0, 0)))
+    for place, i in enumerate(best):
+        x, y = round(marks.x[i]), round(marks.y[i])
+        ax = figure.add_subplot(row[place])
+        r = f", r {marks.r[i]:.1f}" if np.isfinite(marks.r[i]) else ""
+        zoom = padded[y : y + 2 * ZOOM + 1, x : x + 2 * ZOOM + 1]
+        _cutout(ax, zoom, "", ON_SKY[labels.QSO])
+        note = f"{place + 1}: {percent(marks.p_qso[i])}{r}"
+        ax.set_xlabel(note, size=9, color=BRIGHT, labelpad=3)
+
+
+def _field_legend(figure: Figure, marks: _Marks, confident: float) -> None:
+    def entry(marker: str, colour: str, text: str) -> Line2D:
+        style: Any = {"linestyle": "none", "markerfacecolor": "none", "markeredgewidth": 1.4}
+        return Line2D([], [], marker=marker, color=colour, label=text, **style)
+
+    handles = [
+        entry(MARKERS[name], ON_SKY[name], f"{name}  {marks.count(name):,}")
+        for name in labels.CLASSES
+    ]
+    left = len(marks.names) - sum(marks.count(name) for name in labels.CLASSES)
+    if left:
+        handles.append(entry("x", UNCLASSIFIED, f"not classified  {left:,}"))
+    faint = f"faint: flagged or below {percent(confident, 0)}"
+    handles.append(Line2D([], [], linestyle="none", label=faint))
+    place: Any = {"loc": "outside lower left", "ncols": 5, "handletextpad": 0.3}
+    figure.legend(handles=handles, labelcolor=BRIGHT, **place)
 
 
 @styled
@@ -187,9 +341,9 @@ def north_and_east(wcs: WCS, x: float, y: float) -> tuple[NDArray[np.float64], f
     return step / length[:, None], float(10 / length.mean())
 
 
-def _frame(picture: NDArray[np.uint8], width: float, wcs: WCS | None = None) -> tuple[Figure, Axes]:
+def _show_field(ax: Axes, picture: NDArray[np.uint8], wcs: WCS | None) -> None:
+    """A picture with a scale bar and, with a WCS, arrows to north and east."""
     rows, columns = picture.shape[:2]
-    figure, (ax,) = axes(width, width * rows / columns + 0.6)
     ax.imshow(picture, origin="lower", interpolation="antialiased")
     ax.set(xticks=[], yticks=[], xlim=(-0.5, columns - 0.5), ylim=(-0.5, rows - 0.5))
     ax.spines[:].set_visible(False)
@@ -197,22 +351,12 @@ def _frame(picture: NDArray[np.uint8], width: float, wcs: WCS | None = None) -> 
     if wcs is not None:
         directions, scale = north_and_east(wcs, (columns - 1) / 2, (rows - 1) / 2)
         _compass(ax, directions, rows, columns)
-    for name, arcsec in BARS.items():
-        length = arcsec / scale
-        if length <= _LONGEST * columns:
-            x, y = 0.03 * columns, 0.035 * rows
-            ax.plot([x, x + length], [y, y], color=BRIGHT, linewidth=2, path_effects=_OUTLINE)
-            ax.text(
-                x + length / 2,
-                y + 0.012 * rows,
-                name,
-                color=BRIGHT,
-                ha="center",
-                size=10,
-                path_effects=_OUTLINE,
-            )
-            break
-    return figure, ax
+    name = next((name for name, arc in BARS.items() if arc / scale <= _LONGEST * columns), None)
+    if name is not None:
+        length, x, y = BARS[name] / scale, 0.03 * columns, 0.035 * rows
+        ax.plot([x, x + length], [y, y], color=BRIGHT, linewidth=2, path_effects=_OUTLINE)
+        style: Any = {"color": BRIGHT, "ha": "center", "size": 10, "path_effects": _OUTLINE}
+        ax.text(x + length / 2, y + 0.012 * rows, name, **style)
 
 
 def _compass(ax: Axes, directions: NDArray[np.float64], rows: int, columns: int) -> None:
