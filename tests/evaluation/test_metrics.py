@@ -10,6 +10,8 @@ from sklearn import metrics as oracle
 from drawn import from_confusion, predictions, sample, truth_of
 from gqs import labels, tables
 from gqs.errors import BadInputError, IntegrityError, UsageError
+from gqs.evaluation.binning import bins, merged_bins
+from gqs.evaluation.intervals import wilson
 from gqs.evaluation.matched import match
 from gqs.evaluation.metrics import evaluate, measure, scores
 
@@ -155,6 +157,26 @@ def test_no_magnitudes_no_bins():
     measured = evaluate(table, truth, resamples=10)
     assert measured.by_r == ()
     assert measured.unbinned["r"] == 50
+
+
+def test_merged_bins_are_those_of_wider_edges():
+    matched = match(*sample(300))
+    fine = bins(matched, matched.r, np.linspace(14.2, 22.8, 60).tolist())
+    merged = merged_bins(fine, 20)
+    assert min(part.count for part in fine) < 20 <= min(part.count for part in merged)
+    wide = bins(matched, matched.r, [*(part.low for part in merged), merged[-1].high])
+    for one, other in zip(merged, wide, strict=True):
+        assert one.counts == other.counts
+        assert one.accuracy == other.accuracy
+        np.testing.assert_equal(one.recall, other.recall)
+
+
+def test_all_correct_has_wilsons_interval_with_a_grouped_bootstrap_too():
+    table, truth = from_confusion([[30, 0, 0], [0, 20, 0], [0, 0, 10]])
+    table["field"][:] = np.arange(60) % 4
+    measured = evaluate(table, truth, group="field", resamples=20)
+    assert measured.accuracy == wilson(60, 60)
+    assert measured.accuracy.low < 0.95
 
 
 class TestRefusals:

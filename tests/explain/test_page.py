@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from gqs import labels
 from gqs.explain import panels
-from gqs.explain.page import _headline_numbers, _lead, _magnitudes
+from gqs.explain.page import _counts, _headline_numbers, _lead, _magnitudes, _summary
 from gqs.explain.sources import Explanation
 
 
@@ -68,3 +68,13 @@ def test_the_letters_of_the_compass_are_inside_the_picture(degrees: int) -> None
         box = letter.get_window_extent()
         assert frame.x0 < box.x0 and box.x1 < frame.x1
         assert frame.y0 < box.y0 and box.y1 < frame.y1
+
+
+def test_each_of_several_sources_has_its_sentence_and_probabilities() -> None:
+    first, second = source(row()), source(row(p_galaxy=0.9, p_qso=0.06, p_star=0.04))
+    assert _counts([first, second]) == "2 GALAXY."
+    for one, best in ((first, "98.0 %"), (second, "90.0 %")):
+        paragraph, table = _summary(one)
+        assert paragraph.text == _lead(one) and best in paragraph.text
+        assert table.columns[:3] == list(labels.CLASSES)
+        assert table.rows[0][0].value == best

@@ -208,11 +208,9 @@ class TestPictures:
     def test_worst_mistakes_come_first(self, matched, fluxes):
         rows = pictures.worst_errors(matched, 11)
         assert not matched.correct[rows].any()
-        given = matched.probability[rows, matched.truth[rows]]
-        assert (np.diff(given) >= 0).all()
-        assert (
-            given[0] == matched.probability[np.arange(400), matched.truth][~matched.correct].min()
-        )
+        given = matched.confidence[rows]
+        assert (np.diff(given) <= 0).all()
+        assert given[0] == matched.confidence[~matched.correct].max()
         said = words(pictures.errors_by_class(fluxes[: len(rows)], "ugriz", matched, rows))
         assert f"classified as {labels.CLASSES[matched.decided[rows[0]]]}" in said
 

@@ -311,7 +311,7 @@ def evaluate(options: EvaluateOptions) -> None:
                 trees=options.trees,
                 seed=options.seed,
                 history=tables.read(history) if history.is_file() else None,
-                title=f"{folder.name} on the {options.side} side of {options.store.name}",
+                title=f"Model {folder.name} on {options.store.name}: {options.side} set",
                 reproduce={"command": shlex.join(["gqs", *sys.argv[1:]])},
             ),
             progress,

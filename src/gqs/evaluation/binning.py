@@ -58,6 +58,39 @@ def bins(matched: MatchedPredictions, values: Array, edges: Sequence[float]) -> 
     return tuple(measured)
 
 
+def merged_bins(parts: Sequence[Bin], enough: int, only: str | None = None) -> tuple[Bin, ...]:
+    """Neighbouring bins joined until each has `enough` objects, or objects of the class `only`."""
+
+    def size(part: Bin) -> int:
+        return part.count if only is None else part.counts[only]
+
+    merged: list[Bin] = []
+    for part in parts:
+        if merged and size(merged[-1]) < enough:
+            merged[-1] = _joined(merged[-1], part)
+        else:
+            merged.append(part)
+    if len(merged) > 1 and size(merged[-1]) < enough:
+        last = merged.pop()
+        merged[-1] = _joined(merged[-1], last)
+    return tuple(merged)
+
+
+def _joined(first: Bin, second: Bin) -> Bin:
+    def hits(part: Bin) -> dict[str, int]:
+        return {
+            name: round(part.recall[name].value * count) if count else 0
+            for name, count in part.counts.items()
+        }
+
+    right = {name: hits(first)[name] + hits(second)[name] for name in labels.CLASSES}
+    counts = {name: first.counts[name] + second.counts[name] for name in labels.CLASSES}
+    count = first.count + second.count
+    accuracy = wilson(sum(right.values()), count)
+    recall = {name: wilson(right[name], counts[name]) for name in labels.CLASSES}
+    return Bin(first.low, second.high, count, accuracy, recall, counts)
+
+
 def merged_edges(
     values: Array, member: NDArray[np.int64], edges: Sequence[float], enough: int
 ) -> Array:

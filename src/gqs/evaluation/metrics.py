@@ -271,7 +271,7 @@ def measure(
         estimates = {name: Estimate(value.value) for name, value in estimates.items()}
     estimates["ece"] = reliability.basic_interval(estimates["ece"])
     confusion = _confusion(matched)
-    if groups is None:
+    if groups is None or units > 1:
         _use_wilson_at_extremes(estimates, confusion)
     overall = {name: value for name, value in estimates.items() if "/" not in name}
     classes = {

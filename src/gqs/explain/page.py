@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +22,7 @@ from gqs.report.blocks import (
     Block,
     BulletList,
     CaptionedFigure,
+    Cell,
     Grid,
     HeadlineNumber,
     Link,
@@ -50,7 +52,7 @@ def write_page(
         "sources": [source.as_dict() for source in sources],
     }
     numbers_file = write_json(out.with_suffix(".json"), numbers)
-    first = sources[0]
+    alone = sources[0] if len(sources) == 1 else None
     notes = [
         "The page shows what the result depends on, which is not a physical reason; if two bands "
         "carry the same information, leaving out either one may change nothing.",
@@ -58,10 +60,13 @@ def write_page(
         f"calibration and prior. Engine: {classifier.computes.name}.",
     ]
     report = Report(
-        title=_heading(first) if len(sources) == 1 else f"Explanation of {len(sources)} sources",
-        lead=_lead(first),
-        sections=[Section(_heading(source), _blocks(source)) for source in sources],
-        headline_numbers=_headline_numbers(first),
+        title=_heading(alone) if alone else f"Explanation of {len(sources)} sources",
+        lead=_lead(alone) if alone else _counts(sources),
+        sections=[
+            Section(_heading(source), [*([] if alone else _summary(source)), *_blocks(source)])
+            for source in sources
+        ],
+        headline_numbers=_headline_numbers(alone) if alone else (),
         notes=notes,
         numbers_file=numbers_file.name,
     )
@@ -71,6 +76,20 @@ def write_page(
 
 def _heading(source: Explanation) -> str:
     return f"{source.row['class'] or 'Not classified'}: objid {source.row['objid']}"
+
+
+def _counts(sources: Sequence[Explanation]) -> str:
+    """How many of several sources are of each class."""
+    counts = Counter(str(source.row["class"]) or "not classified" for source in sources)
+    return ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items())) + "."
+
+
+def _summary(source: Explanation) -> list[Block]:
+    """What a page of one source has at its top: the sentence, and the numbers as a table."""
+    numbers = _headline_numbers(source)
+    row = [Cell(number.value, number.note) for number in numbers]
+    table = Grid("Probabilities and measurements.", [number.name for number in numbers], [row])
+    return [Paragraph(_lead(source)), table]
 
 
 def _lead(source: Explanation) -> str:
@@ -136,7 +155,6 @@ def _band_figure(source: Explanation) -> CaptionedFigure:
         f"gradients), under each band its sum; {lead} in the logit in total. What bands have in "
         "common is shared between them, so read the next figure first.",
         f"Cutouts of the source in {', '.join(source.bands)}, and contributions of their pixels.",
-        "png",
     )
 
 
@@ -162,7 +180,6 @@ def _neighbour_block(source: Explanation) -> Block:
         "The training objects that are most similar for the network, with their distance (in units "
         "of the one below which 99.5 % of the validation objects are from their class).",
         f"Nearest training objects: {listed}.",
-        "png",
     )
 
 

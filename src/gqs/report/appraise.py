@@ -331,19 +331,17 @@ def _figures(
     images = store.images(_row_of(matched.objid[worst], store.index))
     counts = {name: int((classes == name).sum()) for name in labels.CLASSES}
     return [
+        *result_figures(matched, evaluation.metrics),
         CaptionedFigure(
             cutouts,
             "Cutouts of each class (paper, Figure 11).",
             f"Three rows of {COLUMNS} cutouts: {', '.join(labels.CLASSES)}.",
-            "png",
         ),
         *data_figures(counts, split.meta["counts"]),
-        *result_figures(matched, evaluation.metrics),
         CaptionedFigure(
             pictures.errors_by_class(images, store.bands, matched, worst),
             "The wrong classifications with the highest probability.",
             f"{len(worst)} cutouts under their true class.",
-            "png",
         ),
         *([] if history is None else [history_figure(history)]),
     ]

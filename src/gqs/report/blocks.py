@@ -79,7 +79,7 @@ class CaptionedFigure:
     figure: Figure
     caption: str
     alt: str
-    # svg for lines, png for cutouts, jpg for whole fields, whose noise makes a png large
+    # svg follows a page's dark mode; jpg for whole fields, whose noise makes other formats large
     file_format: str = "svg"
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from gqs import labels
-from gqs.evaluation.binning import Bin
+from gqs.evaluation.binning import Bin, merged_bins
 from gqs.evaluation.comparison import Comparison
 from gqs.evaluation.intervals import Estimate
 from gqs.evaluation.metrics import Metrics
@@ -30,6 +30,7 @@ from gqs.report.blocks import (
     number_cell,
     percent_cell,
 )
+from gqs.report.figures import ENOUGH
 from gqs.report.render import write_html
 
 Rows = list[list[str | Cell]]
@@ -163,7 +164,8 @@ def _measures(
     drawn = metrics.bootstrap
     units = "objects" if drawn["group"] is None else f"{drawn['units']:,} {drawn['group']}s"
     caption = "All classes; precision, recall, F1 and AUC are means of the classes. " + (
-        f"Small: 95 % intervals from {drawn['resamples']:,} bootstrap samples of {units}."
+        f"Small: 95 % intervals from {drawn['resamples']:,} bootstrap samples of {units}, "
+        "Wilson's for proportions of 0 and 100 %."
         if drawn["units"] > 1
         else f"No intervals: all objects are of one {drawn['group'] or 'object'}."
     )
@@ -228,7 +230,9 @@ def _published(metrics: Metrics, published: Mapping[str, float] | None) -> list[
 
 def _bins(metrics: Metrics) -> list[Block]:
     blocks: list[Block] = []
-    if metrics.by_r:
+    by_r = merged_bins(metrics.by_r, ENOUGH)
+    by_redshift = merged_bins(metrics.by_redshift, ENOUGH, labels.QSO)
+    if by_r:
         rows: Rows = [
             [
                 _range(part),
@@ -239,14 +243,14 @@ def _bins(metrics: Metrics) -> list[Block]:
                     for name in labels.CLASSES
                 ),
             ]
-            for part in metrics.by_r
+            for part in by_r
         ]
         heads = ["r (mag)", "Objects", "Accuracy", *(f"Recall {name}" for name in labels.CLASSES)]
         blocks.append(Grid("By r magnitude; small: Wilson's 95 % intervals.", heads, rows))
-    if metrics.by_redshift:
+    if by_redshift:
         rows = [
             [_range(part), f"{part.count:,}", percent_cell(part.recall[labels.QSO])]
-            for part in metrics.by_redshift
+            for part in by_redshift
         ]
         heads = ["Redshift", "Quasars", "Recall"]
         blocks.append(Grid("Recall of quasars by redshift.", heads, rows))

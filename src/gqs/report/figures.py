@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from gqs import labels
-from gqs.evaluation.binning import Bin
+from gqs.evaluation.binning import Bin, merged_bins
 from gqs.evaluation.intervals import Estimate
 from gqs.evaluation.matched import MatchedPredictions
 from gqs.evaluation.metrics import MACRO, Metrics, RocCurve
@@ -47,7 +47,7 @@ from gqs.report.palette import (
 )
 
 FEW: Final = 10  # objects below which a point is drawn faintly
-ENOUGH: Final = 20  # objects that a bin needs to be named in a title
+ENOUGH: Final = 20  # objects that a bin needs; smaller ones are merged with their neighbours
 LIMIT: Final = 1e-3  # thresholds nearer to 0 or 1 are not drawn
 
 # Weighted objects of a sky by the name of its prior, and their probabilities (n, 3) for it.
@@ -104,7 +104,7 @@ def confusion_matrix(confusion: ArrayLike) -> Figure:
     figure, (ax,) = axes(5.6, 4.9)
     ax.imshow(fraction, cmap="Blues", vmin=0, vmax=1.15)
     for i, j in np.ndindex(*matrix.shape):
-        colour = BRIGHT if fraction[i, j] > 0.6 else DEEP
+        colour = BRIGHT if fraction[i, j] > 0.8 else DEEP
         ax.text(j, i - 0.08, f"{matrix[i, j]:,}", ha="center", va="center", color=colour, size=15)
         words = percent(fraction[i, j]) if totals[i, 0] else "none"
         ax.text(j, i + 0.22, words, ha="center", va="center", color=colour, size=9.5)
@@ -431,21 +431,23 @@ def _roc_figure(matched: MatchedPredictions, metrics: Metrics) -> CaptionedFigur
 
 def _bin_figures(metrics: Metrics) -> list[CaptionedFigure]:
     figures = []
-    if metrics.by_r:
+    by_r = merged_bins(metrics.by_r, ENOUGH)
+    by_redshift = merged_bins(metrics.by_redshift, ENOUGH, labels.QSO)
+    if by_r:
         figures.append(
             CaptionedFigure(
-                by_magnitude(metrics.by_r),
+                by_magnitude(by_r),
                 "Accuracy, and recall of each class, by r magnitude with Wilson's 95 % intervals; "
                 f"faint where a point is of fewer than {FEW} objects.",
-                f"Accuracy by r magnitude: {_by_bin(metrics.by_r)}.",
+                f"Accuracy by r magnitude: {_by_bin(by_r)}.",
             )
         )
-    if metrics.by_redshift:
+    if by_redshift:
         figures.append(
             CaptionedFigure(
-                by_magnitude(metrics.by_redshift, "redshift", labels.QSO),
+                by_magnitude(by_redshift, "redshift", labels.QSO),
                 "Recall of quasars by redshift, with Wilson's 95 % intervals.",
-                f"Recall of quasars by redshift: {_by_bin(metrics.by_redshift, labels.QSO)}.",
+                f"Recall of quasars by redshift: {_by_bin(by_redshift, labels.QSO)}.",
             )
         )
     return figures

@@ -20,7 +20,7 @@ from gqs import labels
 from gqs.archive.explore import explore_url
 from gqs.evaluation.matched import MatchedPredictions
 from gqs.files import write_atomically
-from gqs.report.pictures import colours
+from gqs.report.pictures import deep_cutouts
 from gqs.report.render import HTML
 from gqs.simulation.layout import FIRST_RUN
 from gqs.surveys.sdss import SKY_NOISE, like
@@ -182,7 +182,7 @@ def _strips(images: NDArray[Any], bands: str) -> Iterator[str]:
         high = np.maximum(np.quantile(planes, 0.997, axis=(2, 3), keepdims=True), low + 1)
         level = 255 * np.clip((planes - low) / (high - low), 0, 1)
         grey = np.repeat(level.astype(np.uint8)[..., None], 3, axis=-1)
-    for picture, planes_of_one in zip(colours(images, bands), grey, strict=True):
+    for picture, planes_of_one in zip(deep_cutouts(images, bands), grey, strict=True):
         strip = np.concatenate([picture, *planes_of_one], axis=1)[::-1]  # first row at the bottom
         buffer = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(strip)).save(buffer, "png", optimize=True)

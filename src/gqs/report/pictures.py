@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from gqs import labels
 from gqs.evaluation.matched import MatchedPredictions
-from gqs.evaluation.reliability import log_losses
 from gqs.formatting import percent
 from gqs.imaging.align import BandStack
 from gqs.imaging.composite import NONLINEARITY, PICTURE_BANDS, SCALES
@@ -76,6 +75,18 @@ def colours(images: NDArray[np.float32] | NDArray[np.uint8], bands: str) -> NDAr
     return picture
 
 
+def _channel_numbers(bands: str) -> list[int]:
+    """Which bands are red, green and blue."""
+    if set(PICTURE_BANDS) <= set(bands):
+        return [bands.index(band) for band in PICTURE_BANDS]
+    order = sorted(range(len(bands)), key=lambda i: -sdss.BANDS.index(bands[i]))
+    return [order[0], order[len(order) // 2], order[-1]]
+
+
+def _scale(band: str) -> float:
+    return SCALES.get(band, OTHER_SCALE / sdss.SKY_NOISE[band])
+
+
 @styled
 def field_picture(picture: NDArray[np.uint8], title: str, wcs: WCS | None = None) -> Figure:
     """A field in the colours of i, r and g. Paper, Figure 10."""
@@ -95,6 +106,24 @@ def deep_picture(stack: BandStack) -> NDArray[np.uint8]:
     valid: NDArray[np.bool_] = np.asarray(np.isfinite(rgb).all(axis=-1))
     for band in bands:
         valid &= stack.covered[stack.bands.index(band)]
+    return _deep(rgb, valid)
+
+
+def deep_cutouts(images: NDArray[np.float32] | NDArray[np.uint8], bands: str) -> NDArray[np.uint8]:
+    """Cutouts (n, band, ny, nx) as pictures (n, ny, nx, 3), each scaled by its own noise."""
+    if images.dtype == np.uint8:
+        return colours(images, bands)
+    channels = _channel_numbers(bands)
+    scale = [_scale(bands[i]) for i in channels]
+    pictures = np.zeros((len(images), *images.shape[2:], 3), dtype=np.uint8)
+    for picture, image in zip(pictures, images, strict=True):
+        rgb = np.moveaxis(image[channels], 0, -1) * np.asarray(scale, dtype=np.float32)
+        picture[:] = _deep(rgb, np.asarray(np.isfinite(rgb).all(axis=-1)))
+    return pictures
+
+
+def _deep(rgb: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Stretch scaled bands (ny, nx, 1 or 3) by the noise of their mean, invalid pixels in grey."""
     if not valid.any():
         return np.full((*valid.shape, 3), INVALID, dtype=np.uint8)
     rgb = np.where(valid[..., None], rgb, 0).astype(np.float32)
@@ -276,7 +305,7 @@ def cutouts_by_class(
     """Cutouts of each class in rows. Paper, Figure 11."""
     figure = Figure(figsize=(1.02 * columns, 3.75 if notes is None else 4.3), layout="constrained")
     panels = figure.subplots(len(labels.CLASSES), columns, squeeze=False)
-    pictures, names = colours(images, bands), np.asarray(classes).astype(str)
+    pictures, names = deep_cutouts(images, bands), np.asarray(classes).astype(str)
     for row, name in zip(panels, labels.CLASSES, strict=True):
         chosen = np.flatnonzero(names == name)
         for i, ax in enumerate(row):
@@ -295,9 +324,9 @@ def cutouts_by_class(
 
 
 def worst_errors(matched: MatchedPredictions, count: int = 18) -> NDArray[np.int64]:
-    """Rows of the wrong classifications with the highest log loss, worst first."""
+    """Rows of the wrong classifications of the highest probability, most confident first."""
     wrong = np.flatnonzero(~matched.correct)
-    return np.asarray(wrong[np.argsort(-log_losses(matched)[wrong], kind="stable")][:count])
+    return np.asarray(wrong[np.argsort(-matched.confidence[wrong], kind="stable")][:count])
 
 
 @styled
@@ -319,7 +348,7 @@ def errors_by_class(
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
     for ax in panels:
         ax.set_axis_off()
-    for ax, row, picture in zip(panels, rows, colours(images, bands), strict=False):
+    for ax, row, picture in zip(panels, rows, deep_cutouts(images, bands), strict=False):
         true, predicted = (labels.CLASSES[i] for i in (matched.truth[row], matched.decided[row]))
         r = f"r = {matched.r[row]:.1f}" if np.isfinite(matched.r[row]) else "r unknown"
         ax.set_axis_on()
