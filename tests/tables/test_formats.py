@@ -448,3 +448,18 @@ def test_real_catalogues(real_data: Path) -> None:
     table, set_aside = tables.read_catalog(path, needs=("ra", "dec", "class"))
     assert len(table) + len(set_aside) == 55366
     assert set(table["class"]) == set(labels.CLASSES)
+
+
+def test_predictions_in_csv_have_the_digits_that_their_errors_allow(tmp_path: Path) -> None:
+    p = np.array([[1e-9, 0.25, 0.75 - 1e-9], [1 / 3, 1 / 3, 1 / 3]])
+    table = Table({"objid": np.array([7, 8], dtype=np.uint64), "ra": [229.37279310631868, 0.1]})
+    for name, values in zip(labels.PROBABILITY_COLUMNS, p.T, strict=True):
+        table[name] = values
+    table["mag_r"] = [22.528526299014565, np.nan]
+    path = tables.write(table, tmp_path / "c.csv")
+    assert max(len(cell) for line in path.read_text().splitlines() for cell in line.split(",")) < 14
+    back = tables.read(path)
+    np.testing.assert_allclose(back["ra"], table["ra"], atol=1e-8, rtol=0)  # 0.04 mas
+    np.testing.assert_allclose(back["mag_r"], table["mag_r"], atol=1e-4, rtol=0)
+    for name in labels.PROBABILITY_COLUMNS:
+        np.testing.assert_allclose(back[name], table[name], rtol=1e-6)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import pyarrow as pa
 import pyarrow.csv
 from astropy.table import MaskedColumn, Table
 
+from gqs import labels
 from gqs.errors import BadInputError
 from gqs.tables import contracts
 from gqs.tables.meta import META, as_json, from_json
@@ -18,6 +19,15 @@ from gqs.tables.parquet import from_arrow
 
 # Read as text: identifiers may exceed 2^63, where a reader that guesses types uses floats.
 _TEXT: Final = ("objid", "specobjid", "class")
+# How a catalogue's numbers are written as CSV, by the start of the column's name.
+_FORMATS: Final = {
+    "p_": "%.7g",
+    "mag": "%.4f",
+    "psf_mag": "%.4f",
+    "seeing": "%.4f",
+    "unlike": "%.4f",
+}
+_POSITIONS: Final = {"ra": "%.8f", "dec": "%.8f", "x": "%.4f", "y": "%.4f"}
 
 
 def write_ecsv(table: Table, buffer: IO[bytes]) -> None:
@@ -28,13 +38,20 @@ def write_ecsv(table: Table, buffer: IO[bytes]) -> None:
 
 
 def write_csv(table: Table, buffer: IO[bytes]) -> None:
-    """Write CSV with a header line; values only."""
-    _write_text(table, buffer, "ascii.csv")
+    """Write CSV with a header line; values only, rounded if it is a catalogue of predictions."""
+    formats = {}
+    if set(labels.PROBABILITY_COLUMNS) <= set(table.colnames):
+        for name in table.colnames:
+            by_start = (form for start, form in _FORMATS.items() if name.startswith(start))
+            form = _POSITIONS.get(name) or next(by_start, None)
+            if form and table[name].dtype.kind == "f":
+                formats[name] = form
+    _write_text(table, buffer, "ascii.csv", formats=formats)
 
 
-def _write_text(table: Table, buffer: IO[bytes], form: str) -> None:
+def _write_text(table: Table, buffer: IO[bytes], form: str, **options: Any) -> None:
     text = io.StringIO()
-    table.write(text, format=form)
+    table.write(text, format=form, **options)
     buffer.write(text.getvalue().encode())
 
 
