@@ -158,6 +158,7 @@ def classified_field(
     panels = labels.CLASSES if spacing < CROWDED else (None,)
     width = FIELD_INCHES if len(panels) == 1 else 1.6 * FIELD_INCHES
     height = width / len(panels) * rows / columns
+    shrunk = width / len(panels) / FIELD_INCHES
     strip = width / ZOOMS + 0.4 if len(best) else 0.0
     figure = Figure((width, height + strip + 0.9), layout="constrained", facecolor=DEEP)
     parts = figure.add_gridspec(2, 1, height_ratios=(height, max(strip, 1e-3)))
@@ -165,7 +166,7 @@ def classified_field(
     for i, only in enumerate(panels):
         ax = figure.add_subplot(row[i])
         _show_field(ax, picture, wcs)
-        _mark(ax, marks, only, float(np.clip(0.45 * spacing, 2.5, 8.5)))
+        _mark(ax, marks, only, float(np.clip(0.45 * spacing * shrunk, 1.5, 8.5)))
         if only is not None:
             ax.set_title(f"{only}  {marks.count(only):,}", color=ON_SKY[only])
         if only in (None, labels.QSO):
