@@ -63,9 +63,7 @@ def colours(images: NDArray[np.float32] | NDArray[np.uint8], bands: str) -> NDAr
         channels = [order[0], order[len(order) // 2], order[-1]]
     rgb = np.moveaxis(images[:, channels].astype(np.float64), 1, -1)
     valid: NDArray[np.bool_] = np.asarray(np.isfinite(rgb).all(axis=-1))
-    scale = [
-        SCALES.get(bands[i], OTHER_SCALE / sdss.SKY_NOISE[sdss.like(bands[i])]) for i in channels
-    ]
+    scale = [_scale(bands[i]) for i in channels]
     rgb = np.where(valid[..., None], np.maximum(rgb, 0) * scale, 0)
     mean = np.maximum(rgb.mean(axis=-1, keepdims=True), 1e-9)
     rgb *= np.arcsinh(3 * NONLINEARITY * mean) / (3 * NONLINEARITY * mean)
@@ -79,12 +77,12 @@ def _channel_numbers(bands: str) -> list[int]:
     """Which bands are red, green and blue."""
     if set(PICTURE_BANDS) <= set(bands):
         return [bands.index(band) for band in PICTURE_BANDS]
-    order = sorted(range(len(bands)), key=lambda i: -sdss.BANDS.index(bands[i]))
+    order = sorted(range(len(bands)), key=lambda i: -sdss.BANDS.index(sdss.like(bands[i])))
     return [order[0], order[len(order) // 2], order[-1]]
 
 
 def _scale(band: str) -> float:
-    return SCALES.get(band, OTHER_SCALE / sdss.SKY_NOISE[band])
+    return SCALES.get(band, OTHER_SCALE / sdss.SKY_NOISE[sdss.like(band)])
 
 
 @styled
