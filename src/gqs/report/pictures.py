@@ -56,11 +56,7 @@ def colours(images: NDArray[np.float32] | NDArray[np.uint8], bands: str) -> NDAr
     """
     if images.dtype == np.uint8:
         return np.asarray(images).transpose(0, 2, 3, 1).astype(np.uint8)
-    if set("gri") <= set(bands):
-        channels = [bands.index(band) for band in "irg"]
-    else:
-        order = sorted(range(len(bands)), key=lambda i: -sdss.BANDS.find(bands[i]))
-        channels = [order[0], order[len(order) // 2], order[-1]]
+    channels = _channel_numbers(bands)
     rgb = np.moveaxis(images[:, channels].astype(np.float64), 1, -1)
     valid: NDArray[np.bool_] = np.asarray(np.isfinite(rgb).all(axis=-1))
     scale = [_scale(bands[i]) for i in channels]
@@ -77,7 +73,7 @@ def _channel_numbers(bands: str) -> list[int]:
     """Which bands are red, green and blue."""
     if set(PICTURE_BANDS) <= set(bands):
         return [bands.index(band) for band in PICTURE_BANDS]
-    order = sorted(range(len(bands)), key=lambda i: -sdss.BANDS.index(sdss.like(bands[i])))
+    order = sorted(range(len(bands)), key=lambda i: -sdss.BANDS.find(bands[i]))
     return [order[0], order[len(order) // 2], order[-1]]
 
 
