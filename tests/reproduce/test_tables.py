@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from gqs import labels
-from gqs.cutouts.split import make_split, split_hash
+from gqs.cutouts.split import load, make_split, split_hash
 from gqs.cutouts.store import CutoutStore
 from gqs.errors import UsageError
 from gqs.executors import Progress, no_progress
@@ -22,11 +22,17 @@ from gqs.report.blocks import Cell
 from gqs.reproduce import ablations, document, hypotheses, timing
 from gqs.reproduce import tables as grids
 from gqs.reproduce.aggregate import gather
+from gqs.reproduce.kept import keep, open_objects
 from gqs.reproduce.plan import Options
 from gqs.reproduce.predictions import rows_of_test_side
 from gqs.reproduce.run import prepare, tabulate
 from gqs.reproduce.splits import open_split
 from reproduce.pictures import Made, pictures
+
+
+def quiet(step: str) -> contextlib.AbstractContextManager[Progress]:
+    """No progress bar."""
+    return contextlib.nullcontext(no_progress)
 
 
 def certain(decided: np.ndarray, sure: float = 0.9) -> np.ndarray:
@@ -198,15 +204,12 @@ def test_a_damaged_model_is_named_and_the_others_are_measured(
 def test_tables_alone_are_of_the_splits_that_were_saved(
     two_seeds: Path, store: CutoutStore
 ) -> None:
-    def bar(what: str) -> contextlib.AbstractContextManager[Progress]:
-        return contextlib.nullcontext(no_progress)
-
-    made = tabulate(store, two_seeds, ["paper"], 1, bar)
+    made = tabulate(store, two_seeds, ["paper"], 1, quiet)
     assert made.results.first.name == "paper"
     with pytest.raises(UsageError, match="Use --seed 1"):
-        tabulate(store, two_seeds, ["grouped"], 2, bar)
+        tabulate(store, two_seeds, ["grouped"], 2, quiet)
     with pytest.raises(UsageError, match="has no splits"):
-        tabulate(store, two_seeds / "elsewhere", ["grouped"], 1, bar)
+        tabulate(store, two_seeds / "elsewhere", ["grouped"], 1, quiet)
     assert not (two_seeds / "elsewhere").exists()
 
 
@@ -216,6 +219,33 @@ def test_under_torchrun_it_is_refused(
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="without torchrun"):
         prepare(store, two_seeds, Options())
+
+
+def test_tables_without_weights_and_images_are_the_same(
+    two_seeds: Path, store: CutoutStore, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("kept")
+    first = results(store, two_seeds, "grouped", "paper")
+    document.write_documents(first, two_seeds)
+    assert keep(store, two_seeds, folder) == 5
+    assert not list(folder.rglob("*.safetensors"))
+    kept = open_objects(folder)
+    made = tabulate(kept, folder / "tables", ("grouped", "paper"), 1, quiet)
+    for name in ("tables.md", "tables.tex"):
+        assert (made.page.parent / name).read_bytes() == (two_seeds / name).read_bytes()
+    assert made.results.to_json() == first.to_json()
+    # Another machine's trainings are added; those of other objects are refused.
+    shutil.rmtree(two_seeds / "models" / "grouped" / "resnet50")
+    assert keep(store, two_seeds, folder) == 3
+    assert len(gather(kept, folder, {"grouped": load(two_seeds / "splits" / "grouped.parquet")})
+               .splits["grouped"].runs["resnet50"]) == 2  # fmt: skip
+    other = pictures(tmp_path_factory.mktemp("other") / "store", 60, np.arange(60) % 3)
+    with pytest.raises(UsageError, match="other objects"):
+        keep(other, two_seeds, folder)
+    (folder / "models" / "grouped" / "resnet18" / "seed-1" / "predictions.parquet").unlink()
+    again = tabulate(kept, folder / "tables", ("grouped",), 1, quiet).results
+    assert "resnet18" not in again.splits["grouped"].runs
+    assert any("predictions.parquet" in reason for reason in again.missing)
 
 
 def test_fewer_training_objects_leave_the_other_sides_whole(tmp_path: Path) -> None:

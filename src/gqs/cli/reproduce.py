@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import typer
+
 from gqs.cli.app import TRAINING, finish, print_result, verb
-from gqs.cli.options import OUTPUT, AsJson, Device, Seed, Store, option
+from gqs.cli.options import OUTPUT, AsJson, Device, Seed, option
 from gqs.cli.progress import progress_bar
 from gqs.cli.training import OF_RECIPE
 from gqs.errors import UsageError
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
 class ReproduceOptions:
     """Options of `gqs reproduce`."""
 
-    store: Store
+    store: Annotated[
+        Path,
+        typer.Argument(help="Cutout store; with --tables-only also a folder that --keep wrote."),
+    ]
     out: Annotated[
         Path, option("Folder to write; run again to continue an interrupted run.", panel=OUTPUT)
     ]
@@ -65,6 +70,14 @@ class ReproduceOptions:
     tables_only: Annotated[
         bool, option("Train nothing; write the tables of finished trainings.", "--tables-only")
     ] = False
+    keep: Annotated[
+        Path | None,
+        option(
+            "Copy what the tables need, without weights, into this folder; results of other "
+            "machines that it holds stay.",
+            panel=OUTPUT,
+        ),
+    ] = None
     as_json: AsJson = False
 
 
@@ -80,19 +93,26 @@ def reproduce(options: ReproduceOptions) -> None:
 
       gqs reproduce pictures --out quick --networks resnet18 --limit 600 --epochs 2
 
-      gqs reproduce pictures --out paper --tables-only
+      gqs reproduce pictures --out paper --tables-only --keep results
+
+      gqs reproduce results --out tables --tables-only
     """
     from gqs.cutouts.store import CutoutStore
-    from gqs.reproduce import Options, run
+    from gqs.reproduce import Options, kept, run
 
-    store, splits = CutoutStore.open(options.store), _words("--splits", options.splits)
+    splits = _words("--splits", options.splits)
+    if options.plan_only and (options.tables_only or options.keep):
+        raise UsageError("--plan-only excludes --tables-only and --keep.")
     if options.tables_only:
-        if options.plan_only:
-            raise UsageError("--plan-only and --tables-only exclude each other.")
-        _print_tables(
-            run.tabulate(store, options.out, splits, options.seed, progress_bar), options.as_json
-        )
+        objects = kept.open_objects(options.store)
+        made = run.tabulate(objects, options.out, splits, options.seed, progress_bar)
+        if options.keep is not None:
+            if not isinstance(objects, CutoutStore):
+                raise UsageError(f"{options.store}: is kept already. Name a store with --keep.")
+            kept.keep(objects, options.out, options.keep)
+        _print_tables(made, options.as_json)
         return
+    store = CutoutStore.open(options.store)
     settings = Options(
         networks=_words("--networks", options.networks),
         seeds=_whole_numbers("--seeds", options.seeds),
@@ -117,6 +137,8 @@ def reproduce(options: ReproduceOptions) -> None:
     if not options.as_json:
         print_result(plan.lines(), {}, as_json=False)
     made = run.reproduce(store, options.out, settings, split, plan, progress_bar)
+    if options.keep is not None:
+        kept.keep(store, options.out, options.keep)
     _print_tables(made, options.as_json)
 
 

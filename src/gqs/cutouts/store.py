@@ -16,9 +16,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from astropy.table import Table, vstack
@@ -80,6 +80,24 @@ def unknown_format(path: Path, found: object) -> UsageError:
         f"{path}: is a store of format {found}, this version of gqs knows {FORMAT}. "
         "Use the version that made it, or make it again."
     )
+
+
+class Objects(Protocol):
+    """The objects of a store, without their images."""
+
+    @property
+    def index(self) -> Table: ...
+    @property
+    def hash(self) -> str: ...
+    @property
+    def form(self) -> str: ...
+    @property
+    def bands(self) -> str: ...
+    @property
+    def manifest(self) -> Mapping[str, Any]: ...
+    @property
+    def path(self) -> Path: ...
+    def __len__(self) -> int: ...
 
 
 class CutoutStore:

@@ -22,7 +22,7 @@ from scipy.stats import t
 
 from gqs import labels, tables
 from gqs.cutouts.split import split_hash
-from gqs.cutouts.store import CutoutStore
+from gqs.cutouts.store import Objects
 from gqs.errors import GqsError, ResourceError, UsageError
 from gqs.evaluation.comparison import compare
 from gqs.evaluation.intervals import LEVEL, Estimate, bootstrap, wilson
@@ -33,8 +33,10 @@ from gqs.model.folder import CARD, read_card
 from gqs.report.appraise import drawable
 from gqs.reproduce import hypotheses
 from gqs.reproduce.hypotheses import Hypothesis
+from gqs.reproduce.kept import KeptResults
 from gqs.reproduce.plan import MODELS, model_folder
 from gqs.reproduce.predictions import (
+    BASELINES,
     TREES,
     predict_test_side,
     predict_with_trees,
@@ -51,7 +53,7 @@ STAR_TYPE: Final = 6
 
 
 def gather(
-    store: CutoutStore,
+    store: Objects,
     out: Path,
     splits: Mapping[str, Table],
     missing: Sequence[str] = (),
@@ -85,10 +87,10 @@ def _finished_folders(out: Path, split: str) -> list[Path]:
     return sorted(folders, key=lambda folder: (folder.parent.name, int(folder.name[5:])))
 
 
-def _run(out: Path, folder: Path, name: str, store: CutoutStore, split: Table, seed: int) -> Run:
+def _run(out: Path, folder: Path, name: str, store: Objects, split: Table, seed: int) -> Run:
     """Measure the model of a folder, if it belongs there."""
     card, number = read_card(folder), int(folder.name.removeprefix("seed-"))
-    if card.data_hash != store.hash or card.split_hash != split_hash(split):
+    if card.data_hash not in _hashes(store) or card.split_hash != split_hash(split):
         raise UsageError(f"{folder}: was trained on other data or another split.")
     trained_with = card.training.get("identity", {}).get("seed", number)
     own_folder = model_folder(out, name, card.network, trained_with)
@@ -103,13 +105,18 @@ def _run(out: Path, folder: Path, name: str, store: CutoutStore, split: Table, s
     return Run(name, card.network, number, folder, card, history, predicted, metrics)
 
 
+def _hashes(store: Objects) -> tuple[str, ...]:
+    """Hashes of the stores that a run may have been trained on."""
+    return store.hashes if isinstance(store, KeptResults) else (store.hash,)
+
+
 def _bootstrap_group(split: Table, predicted: MatchedPredictions) -> str | None:
     """What the bootstrap draws as a whole: fields or runs, as the split does, or objects."""
     return drawable(predicted, split.meta["by"] if split.meta["by"] != "object" else None)
 
 
 def _split_results(
-    store: CutoutStore, out: Path, name: str, split: Table, runs: Sequence[Run], seed: int
+    store: Objects, out: Path, name: str, split: Table, runs: Sequence[Run], seed: int
 ) -> SplitResults:
     """Compare the runs of one split."""
     by_network: dict[str, list[Run]] = {}
@@ -197,13 +204,13 @@ def _verdict(hypothesis: Hypothesis, difference: Estimate) -> str:
 
 
 def _trees(
-    store: CutoutStore, out: Path, name: str, split: Table, seed: int
+    store: Objects, out: Path, name: str, split: Table, seed: int
 ) -> dict[str, MatchedPredictions]:
     """Predictions of boosted trees on the magnitudes that the catalogue has."""
     rows = rows_of_test_side(store, split)
     predicted = {}
     for bands in TREES:
-        path = out / "baselines" / name / f"trees_{bands}.parquet"
+        path = out / BASELINES / name / f"trees_{bands}.parquet"
         predictions = predict_with_trees(path, store, split, bands, seed)
         if predictions is not None:
             predicted[f"Boosted trees on {bands}"] = match(predictions, store.index[rows])
@@ -211,7 +218,7 @@ def _trees(
 
 
 def _galaxy_or_point(
-    store: CutoutStore, split: Table, predicted: Mapping[str, MatchedPredictions]
+    store: Objects, split: Table, predicted: Mapping[str, MatchedPredictions]
 ) -> dict[str, Estimate]:
     """Fraction correct as galaxy or point source: SDSS's type and classifiers, same objects."""
     if "type" not in store.index.colnames:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from gqs import tables
 from gqs.cutouts.split import split_hash
-from gqs.cutouts.store import CutoutStore, read_json
-from gqs.errors import GqsError
+from gqs.cutouts.store import CutoutStore, Objects, read_json
+from gqs.errors import GqsError, IntegrityError
 from gqs.evaluation.baseline import catalogue_trees
 from gqs.files import check_hash, write_json
 from gqs.model.classifier import load_classifier
@@ -24,25 +24,35 @@ from gqs.report.appraise import predict_rows
 from gqs.training.machine import device_of
 
 PREDICTIONS: Final = "predictions.parquet"
+BASELINES: Final = "baselines"  # folder of the boosted trees' predictions
 COST: Final = "cost.json"  # times, apart from what is reproducible to the bit
 TREES: Final = ("gri", "ugriz")  # catalogue magnitudes that boosted trees are given
 
 
-def rows_of_test_side(store: CutoutStore, split: Table) -> NDArray[np.int64]:
+def rows_of_test_side(store: Objects, split: Table) -> NDArray[np.int64]:
     """Rows of a split's test side, (n,), in the order of the store."""
     tested = np.asarray(split["objid"])[np.asarray(split["split"]).astype(str) == "test"]
     return np.flatnonzero(np.isin(np.asarray(store.index["objid"]), tested))
 
 
 def predict_test_side(
-    folder: Path, store: CutoutStore, split: Table, device: str | None = None
+    folder: Path, store: Objects, split: Table, device: str | None = None
 ) -> Table:
-    """Predictions of the test side by the model of a folder; kept there by the first call."""
+    """Predictions of the test side by the model of a folder; kept there by the first call.
+
+    Without images and weights (`KeptResults`) they must be there.
+    """
     card, rows = read_card(folder), rows_of_test_side(store, split)
-    check_hash(folder / WEIGHTS, card.weights_sha256)
+    if isinstance(store, CutoutStore):
+        check_hash(folder / WEIGHTS, card.weights_sha256)
     made_of = {"weights": card.weights_sha256, "split": split_hash(split)}
     if (kept := _read_kept(folder / PREDICTIONS, made_of)) is not None:
         return kept
+    if not isinstance(store, CutoutStore):
+        raise IntegrityError(
+            f"{folder / PREDICTIONS}: is missing or of another model or split. Keep the results "
+            "of this training again."
+        )
     where = device_of(device or "cpu")
     threads_before = torch.get_num_threads()
     try:
@@ -75,7 +85,7 @@ def inference_cost(folder: Path) -> dict[str, Any] | None:
 
 
 def predict_with_trees(
-    path: Path, store: CutoutStore, split: Table, bands: str, seed: int
+    path: Path, store: Objects, split: Table, bands: str, seed: int
 ) -> Table | None:
     """Predictions by boosted trees on the catalogue's magnitudes; None without magnitudes."""
     if not set(bands) <= set(store.index.colnames):

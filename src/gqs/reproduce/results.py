@@ -11,7 +11,7 @@ import numpy as np
 from astropy.table import Table
 
 from gqs.cutouts.split import split_hash
-from gqs.cutouts.store import CutoutStore
+from gqs.cutouts.store import Objects
 from gqs.evaluation.comparison import Comparison
 from gqs.evaluation.intervals import Estimate, finite
 from gqs.evaluation.matched import MatchedPredictions
@@ -125,7 +125,7 @@ class SplitResults:
 class Results:
     """Everything measured on one store; `missing` lists what is not there, with reasons."""
 
-    store: CutoutStore
+    store: Objects
     splits: Mapping[str, SplitResults]
     missing: Sequence[str]
     seed: int

@@ -23,12 +23,13 @@ from typing import Final, NamedTuple
 import numpy as np
 from astropy.table import Table
 
-from gqs.cutouts.store import CutoutStore
+from gqs.cutouts.store import CutoutStore, Objects
 from gqs.errors import BadInputError, GqsError, IntegrityError, UsageError, worst
 from gqs.executors import Progress, no_progress
 from gqs.files import only_writer
 from gqs.reproduce.aggregate import gather
 from gqs.reproduce.document import write_documents
+from gqs.reproduce.kept import KeptResults
 from gqs.reproduce.plan import Job, Options, Plan, epochs_done, make_plan
 from gqs.reproduce.predictions import predict_test_side
 from gqs.reproduce.results import Results
@@ -127,29 +128,42 @@ def reproduce(
     with only_writer(out):
         with bar("Training") as progress:
             failed = Trainings(store, out, splits, options).run(plan.jobs, progress)
-        return measure_and_write(store, out, splits, failed, options.seed, bar)
+        with bar("Measuring") as progress:
+            reasons = [item.sentence for item in failed]
+            both = {**splits, **saved_splits(store, out)}  # the first is shown
+            results = gather(store, out, both, reasons, options.seed, progress)
+            page = write_documents(results, out)
+    return Reproduction(results, page, failed)
 
 
 def tabulate(
-    store: CutoutStore, out: Path, schemes: Sequence[str], seed: int, bar: Bar
+    objects: Objects, out: Path, schemes: Sequence[str], seed: int, bar: Bar
 ) -> Reproduction:
-    """Write tables and figures of the finished trainings; nothing is trained."""
+    """Write tables and figures of the finished trainings; nothing is trained.
+
+    The trainings are those of `out`, or of the results that were kept (`KeptResults`).
+    """
     _refuse_torchrun()
     for name in schemes:
         require_scheme(name)
-    saved = saved_splits(store, out)
+    trained = objects.path if isinstance(objects, KeptResults) else out
+    saved = saved_splits(objects, trained)
     if not saved:
         raise UsageError(
-            f"{out}: has no splits of {store.path}. Train first, or choose another folder."
+            f"{trained}: has no splits of {objects.path}. Train first, or choose another folder."
         )
     for name, split in saved.items():
         if split.meta["seed"] != seed:
             raise UsageError(
-                f"{out}: its {name} split has seed {split.meta['seed']}. "
+                f"{trained}: its {name} split has seed {split.meta['seed']}. "
                 f"Use --seed {split.meta['seed']}."
             )
-    splits = {name: saved[name] for name in schemes if name in saved}
-    return measure_and_write(store, out, splits, [], seed, bar)
+    order = [name for name in schemes if name in saved]
+    splits = {name: saved[name] for name in dict.fromkeys([*order, *saved])}
+    with bar("Measuring") as progress:
+        results = gather(objects, trained, splits, [], seed, progress)
+        page = write_documents(results, out)
+    return Reproduction(results, page, [])
 
 
 def _refuse_torchrun() -> None:
@@ -158,23 +172,6 @@ def _refuse_torchrun() -> None:
             "`gqs reproduce` starts its trainings itself: run it without torchrun, and use --jobs "
             "for several at a time. torchrun is for a single network with `gqs train`."
         )
-
-
-def measure_and_write(
-    store: CutoutStore,
-    out: Path,
-    splits: Mapping[str, Table],
-    failed: Sequence[SetAside],
-    seed: int,
-    bar: Bar,
-) -> Reproduction:
-    """Write tables and figures of the finished trainings on all saved splits."""
-    others = {name: split for name, split in saved_splits(store, out).items() if name not in splits}
-    with bar("Measuring") as progress:
-        reasons = [item.sentence for item in failed]
-        results = gather(store, out, {**splits, **others}, reasons, seed, progress)
-        page = write_documents(results, out)
-    return Reproduction(results, page, failed)
 
 
 @dataclass

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gqs import labels
 from gqs.cutouts.split import SCHEMES, check_split, load, make_split, save, split_store
-from gqs.cutouts.store import CutoutStore
+from gqs.cutouts.store import CutoutStore, Objects
 from gqs.errors import UsageError
 from gqs.reproduce.plan import Options
 
@@ -92,7 +92,7 @@ def _draw(index: Table, limit: int, seed: int, flag: str) -> NDArray[np.int64]:
     )
 
 
-def saved_splits(store: CutoutStore, out: Path) -> dict[str, Table]:
+def saved_splits(store: Objects, out: Path) -> dict[str, Table]:
     """Saved splits of this store, by scheme."""
     splits = {}
     for scheme in SCHEMES:
