@@ -163,4 +163,4 @@ def test_another_request_for_the_same_folder_is_refused(whole: Path, store: Cuto
     changed = [*TINY[:4], "--epochs", "5", *TINY[6:]]
     assert "epochs (4 then, 5 now)" in finish(store.path, "--out", whole, *changed, code=2)
     fewer = [*TINY[:2], "--limit", "60", *TINY[4:]]
-    assert "a split of 90 objects, not of 60" in finish(store.path, "--out", whole, *fewer, code=2)
+    assert "is a split with --limit 90" in finish(store.path, "--out", whole, *fewer, code=2)
