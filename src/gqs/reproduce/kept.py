@@ -98,18 +98,17 @@ def keep(store: CutoutStore, out: Path, folder: Path) -> int:
     }
     if not (folder / OBJECTS).is_file() or hashes != list(KeptResults.open(folder).hashes):
         tables.write(index, folder / OBJECTS)
-    for pattern in (f"{SPLITS}/*.parquet", f"{BASELINES}/*/*.parquet"):
-        for path in sorted(out.glob(pattern)):
-            if not (kept := folder / path.relative_to(out)).exists():
-                _copy(path, kept)
+    for path in sorted(out.glob(f"{SPLITS}/*.parquet")):
+        if not (kept := folder / path.relative_to(out)).exists():
+            _copy(path, kept)
+    for path in sorted(out.glob(f"{BASELINES}/*/*.parquet")):
+        if not (kept := folder / path.relative_to(out)).exists():
+            _shorten(path, kept)
     finished = [card.parent for card in sorted((out / MODELS).glob(f"*/*/seed-*/{CARD}"))]
     finished = [path for path in finished if (path / PREDICTIONS).is_file()]
     for path in finished:
         kept = folder / path.relative_to(out)
-        kept.mkdir(parents=True, exist_ok=True)
-        predictions = tables.read(path / PREDICTIONS)
-        names = [name for name in _PREDICTED if name in predictions.colnames]
-        tables.write(predictions[names], kept / PREDICTIONS)
+        _shorten(path / PREDICTIONS, kept / PREDICTIONS)
         for name in (HISTORY, COST, CARD):  # the card last: it marks a whole training
             if (path / name).is_file():
                 _copy(path / name, kept / name)
@@ -133,6 +132,14 @@ def _hashes_with(store: CutoutStore, out: Path, folder: Path) -> list[str]:
             "or use the same catalogue, seed and limits."
         )
     return list(dict.fromkeys([*kept.hashes, store.hash]))
+
+
+def _shorten(source: Path, target: Path) -> None:
+    """Copy predictions, without the columns that the tables do not need."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    predictions = tables.read(source)
+    names = [name for name in _PREDICTED if name in predictions.colnames]
+    tables.write(predictions[names], target)
 
 
 def _copy(source: Path, target: Path) -> None:
