@@ -36,7 +36,7 @@ def main() -> None:
     data = real_folder()
     positions = tables.read(data / "catalogs" / f"field_{FIELD}_photo_types.csv")
     frames = sorted((data / "frames" / FIELD).glob("frame-*.fits.bz2"))
-    found = classifier.classify_field(frames, positions)
+    found = classifier.classify_field(frames, positions, prior="training")
     save(
         options.name,
         None,
@@ -97,7 +97,8 @@ def spectra(classifier: gqs.Classifier, data: Path) -> list[dict[str, object]]:
     for row in known:
         folder = data / "frames" / f"{row['run']:06d}-{row['camcol']}-{row['field']:04d}"
         place = Table({"ra": [row["ra"]], "dec": [row["dec"]]})
-        (judged,) = classifier.classify_field(sorted(folder.glob("frame-*.fits.bz2")), place)
+        frames = sorted(folder.glob("frame-*.fits.bz2"))
+        (judged,) = classifier.classify_field(frames, place, prior="training")
         rows.append(
             {
                 "field": folder.name,

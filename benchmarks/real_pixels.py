@@ -163,7 +163,8 @@ def photo_field(classifier: gqs.Classifier) -> tuple[Table, np.ndarray]:
     here, there = (SkyCoord(one["ra"], one["dec"], unit="deg") for one in (positions, known))
     positions = positions[here.match_to_catalog_sky(there)[1].arcsec > SAME_ARCSEC]
     frames = sorted((real_folder() / "frames" / FIELD).glob("frame-*.fits.bz2"))
-    return classifier.classify_field(frames, positions), np.asarray(positions["class"]).astype(str)
+    found = classifier.classify_field(frames, positions, prior="training")
+    return found, np.asarray(positions["class"]).astype(str)
 
 
 def agreement(found: Table, photo: np.ndarray) -> dict[str, Any]:

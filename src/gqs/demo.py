@@ -20,6 +20,7 @@ from gqs.files import write_bytes
 from gqs.imaging.align import align
 from gqs.imaging.frames import group_fields, read_frame
 from gqs.model.classifier import Classifier, load_classifier
+from gqs.probability.priors import TRAINING
 from gqs.report.appraise import Appraisal, AppraiseOptions, appraise
 from gqs.report.blocks import CaptionedFigure
 from gqs.report.palette import ON_SKY, rendered
@@ -126,7 +127,10 @@ def _classified(
     group = sorted(set(split["group"][split["split"] == "test"].tolist()))[0]
     fields, _ = group_fields(sorted((sky / "frames" / group).iterdir()))
     ((name, files),) = fields.items()
-    report = classify_fields(classifier, list(files.values()), processes=workers, progress=progress)
+    # The simulated sky is enriched as the training set is, so its mix is the right prior.
+    report = classify_fields(
+        classifier, list(files.values()), prior=TRAINING, processes=workers, progress=progress
+    )
     found = report.predictions
     stack = align({band: read_frame(files[band]) for band in "gri"}, "gri")
     figure = classified_field(deep_picture(stack), found, f"Field {name}", wcs=stack.wcs)

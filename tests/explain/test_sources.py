@@ -67,12 +67,13 @@ def test_a_source_is_the_same_by_name_position_and_pixel(
     survey: Path, classifier: Classifier, tmp_path: Path
 ) -> None:
     full = with_examples(classifier)
-    table = full.classify_field(frames(survey))
+    table = full.classify_field(frames(survey), prior="training")
     row = table[table["class"] != ""][5]
     objid, ra, dec = int(row["objid"]), float(row["ra"]), float(row["dec"])
-    (one,) = explain(full, frames(survey), SourceSelection(objid=[objid]))
-    (two,) = explain(full, frames(survey), SourceSelection(radec=(ra, dec)))
-    (three,) = explain(full, frames(survey), SourceSelection(xy=(row["x"] + 1, row["y"] - 1)))
+    (one,) = explain(full, frames(survey), SourceSelection(objid=[objid]), "training")
+    (two,) = explain(full, frames(survey), SourceSelection(radec=(ra, dec)), "training")
+    near = SourceSelection(xy=(row["x"] + 1, row["y"] - 1))
+    (three,) = explain(full, frames(survey), near, "training")
     for found in (one, two, three):
         assert int(found.row["objid"]) == objid
         np.testing.assert_allclose(found.probabilities, [row["p_galaxy"], row["p_qso"],
@@ -106,7 +107,7 @@ def test_a_source_is_the_same_by_name_position_and_pixel(
     assert f"tools/explore/summary.aspx?ra={ra:.6f}" in page
 
     less = [path for path in frames(survey) if "-u-" not in path.name]
-    without = full.classify_field(less, table["objid", "ra", "dec"])
+    without = full.classify_field(less, table["objid", "ra", "dec"], "training")
     (listed,) = apply_prior(without[table["objid"] == objid], full, "sky")
     for name in PROBABILITY_COLUMNS:
         assert source["without"]["u"][name] == pytest.approx(listed[name], abs=2e-3)

@@ -311,3 +311,16 @@ def test_a_colour_picture_hides_no_masked_centre(
     blank = np.asarray(flux["flags"]) & int(Flag.NOT_JUDGED) > 0
     np.testing.assert_array_equal(np.asarray(judged["class"]) == "", blank)
     assert paper.predict_cutouts(np.zeros((0, 3, 50, 50), np.uint8)).shape == (0, 3)
+
+
+def test_the_default_prior_is_the_sky_for_detections_and_balanced_for_positions(
+    survey: Path,
+) -> None:
+    classifier = load_classifier()
+    detected = classifier.classify_field(frames(survey, 0))
+    assert detected.meta["prior"] == "sky"
+    placed = classifier.classify_field(frames(survey, 0), detected["objid", "ra", "dec"])
+    assert placed.meta["prior"] == "balanced"
+    for name in PROBABILITY_COLUMNS:
+        np.testing.assert_allclose(placed[name], detected[f"{name}_balanced"], atol=1e-6)
+    assert "prior" not in classifier.classify_field(frames(survey, 0), prior="training").meta

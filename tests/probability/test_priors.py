@@ -11,7 +11,7 @@ from astropy.table import Table
 from gqs import labels, tables
 from gqs.errors import UsageError
 from gqs.probability.label_shift import ClassFractions, reweight
-from gqs.probability.priors import find_prior, near_plane, with_prior
+from gqs.probability.priors import choose_prior, find_prior, near_plane, with_prior
 from gqs.probability.star_counts import star_density
 from gqs.simulation.distributions import read_table
 from gqs.tables import Flag
@@ -95,6 +95,34 @@ def test_a_catalogue_is_weighed_by_bayes_rule_and_its_class_follows() -> None:
         with_prior(after, sky, LEARNED, "model")
 
 
+def test_balanced_probabilities_stay_beside_those_at_the_prior() -> None:
+    before = catalogue()
+    at_sky, even = (
+        with_prior(before, find_prior(n), LEARNED, "model") for n in ("sky", "balanced")
+    )
+    for name in labels.PROBABILITY_COLUMNS:
+        np.testing.assert_allclose(at_sky[f"{name}_balanced"], even[name])
+        np.testing.assert_array_equal(even[f"{name}_balanced"], even[name])
+
+
+def test_on_the_sky_no_saturated_and_no_brightest_source_is_a_qso() -> None:
+    before = catalogue()[[0, 0, 0]]
+    before["mag_r"], before["flags"] = [14.9, 15.1, 18.0], [0, 0, int(Flag.SATURATED)]
+    after = with_prior(before, find_prior("sky"), LEARNED, "model")
+    assert (after["p_qso"] == 0).tolist() == [True, False, True]
+    np.testing.assert_allclose(after["p_galaxy"] + after["p_qso"] + after["p_star"], 1)
+    before.remove_column("class")
+    before["class"] = ["QSO"] * 3
+    own = with_prior(before, find_prior("balanced"), LEARNED, "model")
+    assert (own["p_qso"] > 0).all()  # only the sky's counts say so
+
+
+def test_the_default_prior_follows_what_is_classified() -> None:
+    assert choose_prior(None, "sky").name == "sky"  # type: ignore[union-attr]
+    assert choose_prior("balanced", "sky").name == "balanced"  # type: ignore[union-attr]
+    assert choose_prior("training", "sky") is None
+
+
 def test_balanced_takes_out_what_was_learned_and_needs_no_magnitudes() -> None:
     flat = ClassFractions(np.array([0.0]), np.array([[0.2, 0.6, 0.2]]))
     found = with_prior(catalogue(), find_prior("balanced"), flat, "model")
@@ -134,7 +162,7 @@ def test_a_prior_that_is_none_is_refused_row_by_row(tmp_path: Path) -> None:
     (tmp_path / "short.csv").write_text("r,galaxy,star\n15,1,1\n")
     with pytest.raises(UsageError, match="has no column qso"):
         find_prior(tmp_path / "short.csv")
-    with pytest.raises(UsageError, match="neither balanced nor sky"):
+    with pytest.raises(UsageError, match="none of sky, balanced, training"):
         find_prior("heaven")
 
 

@@ -29,7 +29,8 @@ def test_streamed_rows_are_those_of_the_parts(
     nothing = tmp_path / "nothing.parquet"
     tables.write(parts[0][:0], nothing)
     padded = PartsReport({FieldId(1, 1, 1): nothing, **report.parts})
-    counts = write_parts(padded, tmp_path / "whole.parquet", {"made": "by a test"})
+    out = tmp_path / "whole.parquet"
+    counts = write_parts(padded, out, lambda rows: rows, {"made": "by a test"})
     whole = tables.read(tmp_path / "whole.parquet")
     assert whole.meta["made"] == "by a test" and whole["ra"].unit == "deg"
     for name in parts[0].colnames:

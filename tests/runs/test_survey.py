@@ -146,7 +146,7 @@ def test_rows_of_another_model_or_option_are_not_mixed_in(
     (tmp_path / "model" / "model.json").write_text(json.dumps({**card, "edge": "paper"}))
     with pytest.raises(UsageError, match="started with card"):
         classify_survey(load_classifier(tmp_path / "model"), frames, out, scheduler=cluster)
-    with pytest.raises(UsageError, match="started without prior"):
+    with pytest.raises(UsageError, match="started with prior"):
         classify_survey(classifier, frames, out, scheduler=cluster, prior="balanced")
     with pytest.raises(UsageError, match="started without links"):
         classify_survey(classifier, frames, out, scheduler=cluster, links="17")

@@ -24,7 +24,7 @@ from gqs.cli.options import (
     Workers,
     option,
 )
-from gqs.cli.probability_summary import ProbabilityOptions, no_rows
+from gqs.cli.probability_summary import ProbabilityOptions, ProbabilitySummary
 from gqs.cli.progress import progress_bar
 from gqs.cli.provenance import provenance
 from gqs.errors import BadInputError, UsageError, worst
@@ -172,9 +172,9 @@ def classify(options: ClassifyOptions) -> None:
 
       gqs classify --ra 185.4 --dec 12.7 --out catalogue.fits --plot field.png
 
-      gqs classify frames/ --out catalogue.fits --prior sky --coverage 0.95
+      gqs classify frames/ --out catalogue.fits --prior balanced --coverage 0.95
 
-      gqs classify frames/ --out catalogue.fits --prior sky --candidates QSO --purity 0.9
+      gqs classify frames/ --out catalogue.fits --candidates QSO --purity 0.9
 
       gqs classify frames/ --out survey --scheduler tcp://head-node:8786
     """
@@ -201,15 +201,7 @@ def classify(options: ClassifyOptions) -> None:
         use_in_this_process(classifier)
     values = {field.name: getattr(options, field.name) for field in fields(options)}
     made = provenance("classify", values | {"engine": classifier.computes.name})
-    probabilities = ProbabilityOptions.check(
-        classifier,
-        options.out,
-        options.prior,
-        options.coverage,
-        options.candidates,
-        options.purity,
-        options.candidates_out,
-    )
+    probabilities = ProbabilityOptions.check(classifier, options)
     bands = classifier.bands + ("gri" if options.plot else "")
     frames = frames or gather_frames(options, bands)
     if options.is_survey:
@@ -264,10 +256,10 @@ def _classify_to_file(
     code = worst({report.code} | ({frames.code} if frames.set_aside else set()))
     replace(report, set_aside=set_aside, code=code).refuse_none()
     needs_all = [*options.whole_catalogue.values(), options.links or None]
-    needs_all += [options.prior, options.coverage]
     if out.suffix.lower() == ".parquet" and not any(value is not None for value in needs_all):
-        counts = write_parts(report, out, made)
-        _, summary, values = probabilities.apply(next(report.each())[:0], classifier)
+        parts_summary = ProbabilitySummary(probabilities, classifier)
+        counts = write_parts(report, out, parts_summary.finish, made)
+        summary, values = parts_summary.lines(), probabilities.values()
     else:
         table = concatenate(report, positions, options.catalog, classifier.hash)
         table.meta |= made
@@ -316,7 +308,7 @@ def _classify_survey(
     """Classify many fields on a Dask cluster into a folder."""
     from gqs.runs.survey import classify_survey
 
-    summary = probabilities.apply(no_rows(), classifier)[1]
+    summary = ProbabilitySummary(probabilities, classifier).lines()
     scheduler = options.scheduler or LOCAL
     if scheduler != LOCAL:
         print_note(f"Connecting to the scheduler at {scheduler}, for up to a minute.")

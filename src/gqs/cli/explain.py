@@ -67,7 +67,7 @@ def explain(options: ExplainOptions) -> None:
 
       gqs explain frame-*-003918-3-0213.fits.bz2 --x 1024 --y 700 --out why.html
 
-      gqs explain frames/ --objid 2543018311884804 --prior sky --out why.html
+      gqs explain frames/ --objid 2543018311884804 --prior balanced --out why.html
 
       gqs explain --field 3918-3-213 --objid 2543018311884804 --out why.html
     """
@@ -75,11 +75,14 @@ def explain(options: ExplainOptions) -> None:
     from gqs.explain.sources import SourceSelection
     from gqs.explain.sources import explain as explain_sources
     from gqs.model.classifier import load_classifier
-    from gqs.probability.priors import find_prior, holds_for
+    from gqs.model.reweight import default_prior
+    from gqs.probability.priors import TRAINING, choose_prior, holds_for
 
     options.check()
-    prior = None if options.prior is None else find_prior(options.prior)
+    if options.prior is not None:
+        choose_prior(options.prior, options.prior)  # refused before the model is loaded
     classifier = load_classifier(options.model, engine=options.engine, tell=print_note)
+    prior = choose_prior(options.prior, default_prior(classifier, positions=False))
     # With frames or a field, ra and dec name the source and not the field to fetch.
     here = bool(options.frames or options.field)
     source = replace(options, ra=None, dec=None) if here else options
@@ -87,7 +90,7 @@ def explain(options: ExplainOptions) -> None:
     radec = None if options.ra is None or options.dec is None else (options.ra, options.dec)
     xy = None if options.x is None or options.y is None else (options.x, options.y)
     selection = SourceSelection(objid=options.objid or (), radec=radec, xy=xy)
-    explained = explain_sources(classifier, frames.paths, selection, prior)
+    explained = explain_sources(classifier, frames.paths, selection, prior or TRAINING)
     numbers = write_page(options.out, classifier, explained, prior)
     lines = [
         *(f"objid {source.row['objid']}: {_summary(source.as_dict())}" for source in explained),

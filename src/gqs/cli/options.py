@@ -60,8 +60,9 @@ Connections = Annotated[
 Prior = Annotated[
     str | None,
     option(
-        "Class prior: balanced, sky (published number counts), or a table with columns r, galaxy, "
-        "qso, star.  \\[default: class fractions of the training set]",
+        "Class prior: sky (published number counts), balanced, training (the mix of the training "
+        "set), or a table with columns r, galaxy, qso, star.  \\[default: sky; balanced for "
+        "--catalog]",
         panel=PROBABILITIES,
     ),
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,9 @@ from gqs.formatting import percent, percent_interval, plural
 if TYPE_CHECKING:
     from astropy.table import Table
 
+    from gqs.cli.classify import ClassifyOptions
     from gqs.evaluation.intervals import Estimate
+    from gqs.model.calibration import ValidationLogits
     from gqs.model.classifier import Classifier
     from gqs.model.reweight import Candidates
     from gqs.probability.priors import Prior
@@ -25,41 +29,33 @@ VALID_FOR = "valid for objects like the model's validation objects (docs/probabi
 class ProbabilityOptions:
     """Checked options: a prior, a coverage, and a candidate list with its purity and file."""
 
-    prior: Prior | None
+    prior: Prior | None  # None for the class fractions of the training set
     coverage: float | None
     candidates: str | None
     purity: float
     candidates_out: Path
 
     @classmethod
-    def check(
-        cls,
-        classifier: Classifier,
-        out: Path,
-        prior: str | None,
-        coverage: float | None,
-        candidates: str | None,
-        purity: float | None,
-        candidates_out: Path | None,
-    ) -> ProbabilityOptions:
+    def check(cls, classifier: Classifier, asked: ClassifyOptions) -> ProbabilityOptions:
         """Check the options before any field is read, against the model too."""
-        from gqs.model.reweight import apply_prior, list_candidates
+        from gqs.model.reweight import apply_prior, default_prior, list_candidates
         from gqs.probability.candidates import checked
-        from gqs.probability.priors import find_prior, require_counts
+        from gqs.probability.priors import choose_prior, require_counts
 
-        chosen = None if prior is None else find_prior(prior)
-        if candidates is None and (purity is not None or candidates_out is not None):
+        default = default_prior(classifier, positions=asked.catalog is not None)
+        chosen = choose_prior(asked.prior, default)
+        if asked.candidates is None and (asked.purity, asked.candidates_out) != (None, None):
             raise UsageError("--purity and --candidates-out need --candidates.")
-        name = None if candidates is None else candidates.upper()
-        fraction = DEFAULT_PURITY if purity is None else purity
-        path = candidates_out
+        name = None if asked.candidates is None else asked.candidates.upper()
+        fraction = DEFAULT_PURITY if asked.purity is None else asked.purity
+        path = asked.candidates_out
         if name is not None:
             checked(name, fraction)
-            path = _candidates_file(out, name, candidates_out)
+            path = _candidates_file(asked.out, name, asked.candidates_out)
             require_counts(chosen, "--candidates")
-        options = cls(chosen, coverage, name, fraction, path or out)
+        options = cls(chosen, asked.coverage, name, fraction, path or asked.out)
         # An empty catalogue shows what the model lacks before hours of work.
-        nothing = apply_prior(no_rows(), classifier, chosen, coverage)
+        nothing = apply_prior(no_rows(), classifier, chosen, asked.coverage)
         if name is not None:
             list_candidates(nothing, classifier, name, fraction, chosen)
         return options
@@ -69,18 +65,13 @@ class ProbabilityOptions:
     ) -> tuple[Table, list[str], dict[str, Any]]:
         """Apply prior and coverage and write the candidates: table, summary, JSON values."""
         from gqs import tables
-        from gqs.model.reweight import apply_prior, list_candidates
+        from gqs.model.reweight import list_candidates
 
-        table = apply_prior(predictions, classifier, self.prior, self.coverage)
-        lines = [*self._prior_lines(table), *self._set_lines(table, classifier)]
-        prior = self.prior
-        values: dict[str, Any] = {
-            "prior": prior.name if prior else None,
-            "prior_source": prior.about if prior else None,
-            "coverage": self.coverage,
-        }
+        summary = ProbabilitySummary(self, classifier)
+        table, values = summary.finish(predictions), self.values()
+        lines = summary.lines()
         if self.candidates is not None:
-            listed = list_candidates(table, classifier, self.candidates, self.purity, prior)
+            listed = list_candidates(table, classifier, self.candidates, self.purity, self.prior)
             tables.write(listed.table, self.candidates_out)
             lines += self._candidate_lines(listed)
             values["candidates"] = {
@@ -90,56 +81,15 @@ class ProbabilityOptions:
             }
         return table, lines, values
 
-    def _prior_lines(self, table: Table) -> list[str]:
-        """The mix of classes that the probabilities are for."""
-        from gqs.probability.priors import holds_for, near_plane
-        from gqs.tables import Flag, float_column
+    def values(self) -> dict[str, Any]:
+        """Prior and coverage as JSON values."""
+        from gqs.probability.priors import TRAINING
 
-        lines = [holds_for(self.prior)]
-        if self.prior is None:
-            return lines
-        missed = int(((table["flags"] & int(Flag.NO_PRIOR)) > 0).sum())
-        if missed:
-            lines.append(
-                f"{plural(missed, 'object')} without an r magnitude: the prior is not applied "
-                "(flag NO_PRIOR)."
-            )
-        low = near_plane(float_column(table, "ra"), float_column(table, "dec"))
-        if self.prior.name == "sky" and low:
-            lines.append(
-                f"{plural(low, 'object')} within 20 degrees of the galactic plane, where the star "
-                "counts are not valid: those at 20 degrees were used."
-            )
-        return lines
-
-    def _set_lines(self, table: Table, classifier: Classifier) -> list[str]:
-        """The coverage of the sets; an error if none could be given."""
-        import numpy as np
-
-        from gqs.model.held_out import validation_logits_of, with_bands
-        from gqs.model.reweight import bands_given
-
-        if self.coverage is None:
-            return []
-        validation = validation_logits_of(classifier, "--coverage")
-        classified = table[np.asarray(table["class"]).astype(str) != ""]
-        bands = bands_given(classified, classifier)
-        without = [name for name in bands if name not in validation]
-        if without and len(without) == len(classified):
-            with_bands(validation, without[0], classifier, "--coverage")
-        sizes = [len(str(text).split()) for text in table["set"] if str(text)]
-        mean = f" (mean size {sum(sizes) / len(sizes):.2f})" if sizes else ""
-        lines = [
-            f"Sets{mean} contain the true class of {100 * self.coverage:g} % of the objects of "
-            f"each class; {VALID_FOR}."
-        ]
-        if without:
-            which = ", ".join(sorted({str(name) for name in without}))
-            lines.append(
-                f"{plural(len(without), 'object')} without a set: classified with the bands "
-                f"{which}, for which the model has no validation objects."
-            )
-        return lines
+        return {
+            "prior": self.prior.name if self.prior else TRAINING,
+            "prior_source": self.prior.about if self.prior else None,
+            "coverage": self.coverage,
+        }
 
     def _candidate_lines(self, listed: Candidates) -> list[str]:
         limit = listed.threshold
@@ -176,6 +126,87 @@ class ProbabilityOptions:
                 f"than {listed.bands}. Classify such fields separately."
             )
         return [*lines, f"Candidates: {self.candidates_out}"]
+
+
+@dataclass
+class ProbabilitySummary:
+    """Applies prior and coverage to a catalogue in parts, and counts what the summary states."""
+
+    options: ProbabilityOptions
+    classifier: Classifier
+    unknown: int = 0  # objects without an r magnitude
+    near_plane: int = 0  # objects too close to the galactic plane for the star counts
+    sizes: Counter[int] = field(default_factory=Counter)  # of the sets
+    classified: int = 0
+    without: Counter[str] = field(default_factory=Counter)  # objects without a set, by bands
+
+    def finish(self, predictions: Table) -> Table:
+        """Rows with prior and coverage applied."""
+        import numpy as np
+
+        from gqs.model.reweight import apply_prior, bands_given
+        from gqs.probability.priors import near_plane
+        from gqs.tables import Flag, float_column
+
+        prior, coverage = self.options.prior, self.options.coverage
+        table = apply_prior(predictions, self.classifier, prior, coverage)
+        if prior is not None:
+            self.unknown += int(((table["flags"] & int(Flag.NO_PRIOR)) > 0).sum())
+            self.near_plane += near_plane(float_column(table, "ra"), float_column(table, "dec"))
+        if coverage is not None:
+            self.sizes.update(len(str(text).split()) for text in table["set"] if str(text))
+            there = table[np.asarray(table["class"]).astype(str) != ""]
+            self.classified += len(there)
+            self.without.update(
+                name for name in bands_given(there, self.classifier) if name not in self._validation
+            )
+        return table
+
+    @cached_property
+    def _validation(self) -> dict[str, ValidationLogits]:
+        from gqs.model.held_out import validation_logits_of
+
+        return validation_logits_of(self.classifier, "--coverage")
+
+    def lines(self) -> list[str]:
+        """Sentences on the mix of classes that the probabilities hold for, and on the sets."""
+        from gqs.probability.priors import SKY, holds_for
+
+        prior = self.options.prior
+        lines = [holds_for(prior)]
+        if self.unknown:
+            lines.append(
+                f"{plural(self.unknown, 'object')} without an r magnitude: the prior is not "
+                "applied (flag NO_PRIOR)."
+            )
+        if prior is not None and prior.name == SKY and self.near_plane:
+            lines.append(
+                f"{plural(self.near_plane, 'object')} within 20 degrees of the galactic plane, "
+                "where the star counts are not valid: those at 20 degrees were used."
+            )
+        return lines if self.options.coverage is None else [*lines, *self._set_lines()]
+
+    def _set_lines(self) -> list[str]:
+        """The coverage of the sets; an error if none could be given."""
+        from gqs.model.held_out import with_bands
+
+        number = self.without.total()
+        if number and number == self.classified:
+            with_bands(self._validation, next(iter(self.without)), self.classifier, "--coverage")
+        sets = self.sizes.total()
+        total = sum(size * count for size, count in self.sizes.items())
+        mean = f" (mean size {total / sets:.2f})" if sets else ""
+        lines = [
+            f"Sets{mean} contain the true class of {100 * (self.options.coverage or 0):g} % of the "
+            f"objects of each class; {VALID_FOR}."
+        ]
+        if number:
+            lines.append(
+                f"{plural(number, 'object')} without a set: classified with the bands "
+                f"{', '.join(sorted(map(str, self.without)))}, for which the model has no "
+                "validation objects."
+            )
+        return lines
 
 
 def _candidates_file(out: Path, name: str, chosen: Path | None) -> Path:

@@ -25,10 +25,10 @@ from gqs.model.classifier import Classifier
 from gqs.model.examples import Examples
 from gqs.model.folder import EXAMPLES, part
 from gqs.model.held_out import calibration_of
-from gqs.model.reweight import apply_prior
+from gqs.model.reweight import apply_prior, default_prior
 from gqs.networks.embedding import embed
 from gqs.probability.label_shift import reweight
-from gqs.probability.priors import Prior
+from gqs.probability.priors import Prior, choose_prior, densities
 from gqs.report.pictures import colours
 from gqs.surveys.sdss import PIXEL_SCALE, REFERENCE_BAND
 from gqs.tables import Flag, float_column
@@ -153,7 +153,7 @@ def explain(
     classifier: Classifier,
     paths: Sequence[Path],
     selection: SourceSelection,
-    prior: Prior | None = None,
+    prior: Prior | str | Path | None = None,
 ) -> list[Explanation]:
     """Classify sources of one field and explain the results.
 
@@ -165,8 +165,8 @@ def explain(
         Frames of one field.
     selection : SourceSelection
         Which of its sources. A position without a detected source is classified itself.
-    prior : Prior, optional
-        Applied to all probabilities, as `gqs classify --prior` does for a catalogue.
+    prior : Prior, str or Path, optional
+        Applied to all probabilities, as for `Classifier.classify_field`; by default `sky`.
 
     Returns
     -------
@@ -201,7 +201,8 @@ def explain(
         if int(cutouts.flags[0]) & Flag.OUTSIDE:
             raise UsageError(f"ra {ra}, dec {dec}: is outside the frames. Give those around it.")
     assert rows is not None  # _rows() refuses a pixel or a name without a source
-    return _explain_cutouts(classifier, cutouts.select(rows), wcs, prior)
+    chosen = choose_prior(prior, default_prior(classifier, positions=False))
+    return _explain_cutouts(classifier, cutouts.select(rows), wcs, chosen)
 
 
 def _rows(objects: Table, selection: SourceSelection, wcs: Any) -> list[int] | None:
@@ -239,9 +240,8 @@ def _explain_cutouts(
     widths = seeing_columns(cutouts.objects, bands)
     without = without_each_band(classifier, cutouts.images, bands, widths)
     if prior is not None:
-        r, ra, dec = (float_column(table, name) for name in ("mag_r", "ra", "dec"))
-        learned = calibration_of(classifier, "a prior").learned.at(r)
-        density = prior.density(r, ra, dec)
+        learned = calibration_of(classifier, "a prior").learned.at(float_column(table, "mag_r"))
+        density = densities(prior, table)
         without = {band: reweight(p, density, learned) for band, p in without.items()}
     path = part(classifier.folder, classifier.card, EXAMPLES)
     examples = None if path is None else Examples.load(path)

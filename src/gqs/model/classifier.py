@@ -24,6 +24,7 @@ from gqs.model.engines import select
 from gqs.model.engines.backends import Engine, Torch
 from gqs.model.folder import CARD, TYPICAL, Card, load_model, part
 from gqs.model.novelty import Novelty
+from gqs.probability.priors import Prior, choose_prior
 from gqs.surveys.sdss import BANDS, OWN_BANDS, REFERENCE_BAND
 
 if TYPE_CHECKING:
@@ -177,7 +178,10 @@ class Classifier:
         return temperature.probabilities(logits, np.asarray(mag_r)), unlike
 
     def classify_field(
-        self, paths: Sequence[str | Path] | str | Path, positions: Table | None = None
+        self,
+        paths: Sequence[str | Path] | str | Path,
+        positions: Table | None = None,
+        prior: Prior | str | Path | None = None,
     ) -> Table:
         """Classify the sources on the frames of one field.
 
@@ -189,24 +193,35 @@ class Classifier:
         positions : Table, optional
             Objects to classify instead of detections (`ra`, `dec` in degrees, `objid`). The
             result has one row for each, in the same order.
+        prior : Prior, str or Path, optional
+            Mix of classes that the probabilities hold for: `sky` (published counts by magnitude
+            and galactic latitude), `balanced`, `training`, or a table's path (see
+            `gqs.probability.priors.find_prior`). By default `sky` for detections and `balanced`
+            for positions, whose mix is not known.
 
         Returns
         -------
         Table
-            Predictions (see `gqs.tables.predictions`).
+            Predictions (see `gqs.tables.predictions`); its meta has `prior`. Columns `p_*` are for
+            the prior, `p_*_balanced` for equal numbers of all classes.
 
         Raises
         ------
         BadInputError
             If a frame cannot be read, or they are of different fields.
+        UsageError
+            If the prior is unknown, or the model lacks what it needs.
         """
+        from gqs.model.reweight import apply_prior, default_prior
+
         several = [paths] if isinstance(paths, str | Path) else paths
-        return self.classify_cutouts(
-            cut_one_field(find_frames(several), self.cutout_spec, positions)
-        )
+        chosen = choose_prior(prior, default_prior(self, positions is not None))
+        files = find_frames(several)
+        found = self.classify_cutouts(cut_one_field(files, self.cutout_spec, positions))
+        return apply_prior(found, self, chosen)
 
     def classify_cutouts(self, cutouts: FieldCutouts) -> Table:
-        """Predictions of a field's cutouts."""
+        """Predictions of a field's cutouts, for the training set's class fractions."""
         bands = cutouts.bands if self.form == "flux" else self.bands
         magnitudes = np.asarray(cutouts.objects[f"mag_{REFERENCE_BAND}"], dtype=np.float64)
         probabilities, unlike = self.examine_cutouts(

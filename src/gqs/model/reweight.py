@@ -18,7 +18,16 @@ from gqs.model.held_out import calibration_of, validation_logits_of, with_bands
 from gqs.probability import candidates, conformal
 from gqs.probability.label_shift import reweight
 from gqs.probability.poststratify import mixed
-from gqs.probability.priors import Prior, find_prior, require_counts, require_magnitudes, with_prior
+from gqs.probability.priors import (
+    BALANCED,
+    SKY,
+    TRAINING,
+    Prior,
+    choose_prior,
+    require_counts,
+    require_magnitudes,
+    with_prior,
+)
 from gqs.surveys.sdss import BANDS
 from gqs.tables import Flag, float_column
 
@@ -80,6 +89,18 @@ class Candidates:
         }
 
 
+def default_prior(classifier: Classifier, positions: bool) -> str:
+    """Name of the prior that is used unless another is named.
+
+    `sky` for the sources that are detected on frames; `balanced` for given positions, whose mix of
+    classes is not known; `training` if the model has no calibration, which a prior needs.
+    """
+    if classifier.calibration is None:
+        return TRAINING
+    by_magnitude = classifier.calibration.learned.by_magnitude
+    return SKY if by_magnitude and not positions else BALANCED
+
+
 def apply_prior(
     predictions: Table,
     classifier: Classifier,
@@ -98,7 +119,8 @@ def apply_prior(
     classifier : Classifier
         The model.
     prior : Prior, str or Path, optional
-        A prior, as in `find_prior`; by default the class fractions of the training set.
+        A prior, as in `find_prior`, or `training`; by default that, the class fractions of the
+        training set.
     coverage : float, optional
         Fraction of each class whose set must contain it: adds a column `set`, such as "QSO STAR";
         blank if the model has no validation objects with the available bands.
@@ -116,9 +138,9 @@ def apply_prior(
         If the model's validation objects do not match its card.
     """
     found = predictions.copy()
-    if prior is not None:
+    chosen = choose_prior(prior, TRAINING)
+    if chosen is not None:
         learned = calibration_of(classifier, "a prior").learned
-        chosen = prior if isinstance(prior, Prior) else find_prior(prior)
         found = with_prior(predictions, chosen, learned, classifier.folder)
     if coverage is not None:
         found["set"] = _sets(predictions, _decided(found), classifier, coverage)

@@ -1,7 +1,8 @@
 """Class priors: densities of galaxies, quasars and stars by magnitude and position.
 
-A prior is `balanced`, `sky`, or a user's table. It is applied to a finished predictions table, so
-that one classification can be reweighted with several priors.
+A prior is `sky`, `balanced`, or a user's table; `training` stands for none, the class fractions of
+the training set. It is applied to a finished predictions table, so that one classification can be
+reweighted with several priors.
 """
 
 from __future__ import annotations
@@ -27,7 +28,13 @@ from gqs.tables import Flag, float_column
 
 Array = NDArray[np.float64]
 
-NAMES: Final = ("balanced", "sky")
+SKY: Final = "sky"
+BALANCED: Final = "balanced"
+TRAINING: Final = "training"  # no prior: the class fractions of the training set
+NAMES: Final = (SKY, BALANCED, TRAINING)
+# SDSS targeted no quasar brighter than i = 15 (Richards et al. 2002, AJ 123, 2945, section 3), so
+# the published counts, and the objects that models learn from, hold none.
+BRIGHTEST_QSO: Final = 15.0  # r magnitude
 COLUMNS: Final = ("r", *(name.lower() for name in labels.CLASSES))
 PLACES: Final = 64  # positions over which the sky is averaged
 FAINTEST: Final = 40.0  # largest |r| of a magnitude
@@ -45,7 +52,7 @@ class Prior:
     Attributes
     ----------
     name : str
-        `balanced`, `sky`, or the file's name.
+        `sky`, `balanced`, or the file's name.
     about : str
         Source of its numbers, for the catalogue's metadata.
     absolute : bool
@@ -97,25 +104,35 @@ def find_prior(name: str | Path) -> Prior:
     BadInputError
         If the file is not a table.
     """
-    if str(name) == "balanced":
+    if str(name) == BALANCED:
         even = "as many galaxies, quasars and stars at every magnitude"
-        return Prior("balanced", even, False, False, _balanced)
-    if str(name) == "sky":
-        return Prior("sky", _sky_sources(), True, True, _sky)
+        return Prior(BALANCED, even, False, False, _balanced)
+    if str(name) == SKY:
+        return Prior(SKY, _sky_sources(), True, True, _sky)
     path = Path(name)
     if not path.is_file():
         raise UsageError(
-            f"Prior {str(name)!r}: is neither {' nor '.join(NAMES)}, and there is no such file. "
+            f"Prior {str(name)!r}: is none of {', '.join(NAMES)}, and there is no such file. "
             f"A file needs the columns {', '.join(COLUMNS)}."
         )
     return _from_file(path)
 
 
+def choose_prior(name: Prior | str | Path | None, default: str) -> Prior | None:
+    """A prior by name or file, or the default if none is named; None for `training`."""
+    chosen = default if name is None else name
+    if isinstance(chosen, Prior):
+        return chosen
+    return None if str(chosen) == TRAINING else find_prior(chosen)
+
+
 def with_prior(predictions: Table, prior: Prior, learned: ClassFractions, model: object) -> Table:
     """Predictions with the probabilities for a prior instead of the training set's class fractions.
 
-    The class follows the probabilities. An object without r magnitude keeps its probabilities and
-    gets the flag NO_PRIOR.
+    The class follows the probabilities. Columns `p_*_balanced` have those for equal numbers of all
+    classes, so that the evidence of the pixels alone is kept. An object without r magnitude keeps
+    its probabilities and gets the flag NO_PRIOR. With the prior `sky` no saturated object is a QSO:
+    its colours are not measured, and quasars that bright are the rarest of sources.
     """
     if "prior" in predictions.meta:
         raise UsageError(
@@ -127,18 +144,31 @@ def with_prior(predictions: Table, prior: Prior, learned: ClassFractions, model:
     mag_r = float_column(found, "mag_r")
     before = np.stack([float_column(found, name) for name in labels.PROBABILITY_COLUMNS], axis=1)
     judged = np.asarray(np.isfinite(before).all(axis=1))
-    wanted = prior.density(mag_r, float_column(found, "ra"), float_column(found, "dec"))
+    wanted, flags = densities(prior, found), np.asarray(found["flags"], dtype=np.int32)
     ratio = learned.at(mag_r)
     after = reweight(before, wanted, ratio)
+    balanced = reweight(before, np.ones_like(before), ratio)
     for i, name in enumerate(labels.PROBABILITY_COLUMNS):
         found[name] = after[:, i]
+    at = found.colnames.index(labels.PROBABILITY_COLUMNS[-1]) + 1
+    names = [f"{name}_balanced" for name in labels.PROBABILITY_COLUMNS]
+    found.add_columns(list(balanced.T), indexes=[at] * len(names), names=names)
     top = np.where(judged[:, None], after, 0).argmax(axis=1)
     best = np.array(labels.CLASSES)[top]
     found["class"] = np.where(judged, best, "").astype("U6")
     missed = np.asarray(judged & ~np.isfinite(wanted * ratio).all(axis=1))
-    flags = np.asarray(found["flags"], dtype=np.int32)
     found["flags"] = np.where(missed, flags | int(Flag.NO_PRIOR), flags).astype(np.int32)
     found.meta["prior"], found.meta["prior_source"] = prior.name, prior.about
+    return found
+
+
+def densities(prior: Prior, predictions: Table) -> Array:
+    """The prior's densities for each row, (n, 3); at the prior `sky` 0 for a saturated QSO."""
+    r, ra, dec = (float_column(predictions, name) for name in ("mag_r", "ra", "dec"))
+    found = prior.density(r, ra, dec)
+    if prior.name == SKY:
+        saturated = (np.asarray(predictions["flags"]) & int(Flag.SATURATED)) > 0
+        found[saturated, labels.index(labels.QSO)] = 0.0
     return found
 
 
@@ -150,7 +180,7 @@ def holds_for(prior: Prior | None) -> str:
             "ordinary sky few faint QSO are (--prior sky)."
         )
     about = prior.about
-    if prior.name == "sky":
+    if prior.name == SKY:
         about = "published counts by r magnitude, of stars by galactic latitude too"
     return f"Probabilities hold for the prior {prior.name}: {about}."
 
@@ -171,7 +201,7 @@ def require_counts(prior: Prior | None, what: str) -> Prior:
     table = "a table of sources a square degree and magnitude"
     needs = f"{what} needs to know how many of each class the sky holds"
     if prior is None:
-        raise UsageError(f"{needs}. Add --prior sky, or {table}.")
+        raise UsageError(f"{needs}. Use --prior sky, or {table}.")
     raise UsageError(
         f"{needs}, and the prior {prior.name} has fractions only. Use --prior sky, or {table}, "
         "with the columns r, galaxy, qso and star, as docs/probabilities.md shows one."
@@ -195,6 +225,8 @@ def _sky(r: Array, ra: Array, dec: Array) -> Array:
     found = np.stack([10 ** _straight(r, counts["r"], counts[name]) for name in COLUMNS[1:]], 1)
     place = SkyCoord(np.nan_to_num(ra) * units.deg, np.nan_to_num(dec) * units.deg).galactic
     found[:, labels.index(labels.STAR)] = star_density(r, place.l.deg, place.b.deg)
+    with np.errstate(invalid="ignore"):
+        found[r < BRIGHTEST_QSO, labels.index(labels.QSO)] = 0.0
     found[~(np.isfinite(ra) & np.isfinite(dec))] = np.nan
     return found
 

@@ -28,8 +28,7 @@ from gqs.model.classifier import Classifier
 from gqs.model.classify_field import flag_unlike
 from gqs.model.folder import LEARNED
 from gqs.model.held_out import calibration_of, validation_logits_of, with_bands
-from gqs.probability.priors import NAMES as PRIORS
-from gqs.probability.priors import find_prior
+from gqs.probability.priors import BALANCED, SKY, find_prior
 from gqs.recipes import published
 from gqs.report import pictures
 from gqs.report.blocks import CaptionedFigure, Link, Section
@@ -361,7 +360,7 @@ def _probabilities(
     matched = evaluation.matched
     predicted = evaluation.predictions[_row_of(matched.objid, evaluation.predictions)]
     ra, dec, mag_r = (float_column(predicted, name) for name in ("ra", "dec", "mag_r"))
-    priors = [find_prior(name) for name in PRIORS]
+    priors = [find_prior(name) for name in (BALANCED, SKY)]
     skies = {
         prior.name: Sky(prior.around(ra, dec), prior.absolute)
         for prior in priors

@@ -34,7 +34,6 @@ from gqs.files import sha256
 from gqs.imaging.frames import group_fields, identify
 from gqs.model.cache import ModelName
 from gqs.model.reweight import apply_prior
-from gqs.probability.priors import find_prior
 from gqs.runs.run_store import DONE, SET_ASIDE, Record, RunStore
 from gqs.surveys.sdss import FieldId, FrameName
 
@@ -64,8 +63,8 @@ class RunOptions:
     tries: int = 1  # of a field, before it is set aside
     positions: Table | None = None  # objects to classify instead of detections
     survey: bool = False  # whether rows get their prior, sets, links and the column `primary`
-    prior: str | None = None  # as `find_prior` reads it
-    coverage: float | None = None  # as `weigh` reads it
+    prior: str | None = None  # as `apply_prior` takes it
+    coverage: float | None = None  # as `apply_prior` takes it
     links: str | None = None  # data release of the column `link`; None for no such column
     provenance: Mapping[str, str] = field(default_factory=dict)  # metadata of each part
     version: str = __version__  # of gqs on the client
@@ -186,8 +185,7 @@ def _for_survey(rows: Table, classifier: Any, options: RunOptions) -> Table:
     """Add links, prior, sets and the column `primary`, which is settled later."""
     if options.links is not None:
         add_links(rows, options.links)
-    prior = None if options.prior is None else find_prior(options.prior)
-    rows = apply_prior(rows, classifier, prior, options.coverage)
+    rows = apply_prior(rows, classifier, options.prior, options.coverage)
     rows["primary"] = np.ones(len(rows), dtype=bool)
     rows.meta |= options.provenance
     return tables.described(rows)

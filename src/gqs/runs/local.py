@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
@@ -25,6 +25,8 @@ from gqs.executors.processes import LocalExecutor
 from gqs.files import hash_of, only_writer, write_atomically
 from gqs.model.cache import ModelName
 from gqs.model.classifier import Classifier
+from gqs.model.reweight import apply_prior, default_prior
+from gqs.probability.priors import Prior, choose_prior
 from gqs.runs.field_task import RunOptions, group_tasks
 from gqs.runs.run import run_tasks, unfinished
 from gqs.runs.run_store import DONE, RunStore
@@ -87,6 +89,7 @@ def classify_fields(
     paths: Sequence[Path],
     positions: Table | None = None,
     *,
+    prior: Prior | str | Path | None = None,
     where: object = "positions",
     parts: Path | None = None,
     processes: int | None = None,
@@ -103,6 +106,8 @@ def classify_fields(
     positions : Table, optional
         Objects to classify instead of detections (`ra`, `dec` in degrees, `objid`). Each is
         classified on the field that contains it; one outside all fields gets a row flagged OUTSIDE.
+    prior : Prior, str or Path, optional
+        As for `Classifier.classify_field`.
     where : object
         Name of the positions in messages.
     parts : Path, optional
@@ -122,6 +127,7 @@ def classify_fields(
     GqsError
         If no field could be classified: of the class of the worst reason.
     """
+    chosen = choose_prior(prior, default_prior(classifier, positions is not None))
     with tempfile.TemporaryDirectory(prefix="gqs-") as temporary:
         report = classify_parts(
             classifier,
@@ -134,6 +140,7 @@ def classify_fields(
         )
         report.refuse_none()
         whole = concatenate(report, positions, where, classifier.hash)
+    whole = apply_prior(whole, classifier, chosen)
     return FieldsReport(whole, len(report.parts), report.set_aside, report.lacking)
 
 
@@ -228,10 +235,19 @@ def _one_row_each(found: Table, positions: Table, model: str) -> Table:
     return best[order[np.searchsorted(np.asarray(best["objid"])[order], positions["objid"])]]
 
 
+def _typed(rows: Table) -> Table:
+    """Rows whose text columns have the width that any field's may need."""
+    rows["class"] = rows["class"].astype(f"U{max(map(len, labels.CLASSES))}")
+    return rows
+
+
 def write_parts(
-    report: PartsReport, path: Path, made: Mapping[str, str] | None = None
+    report: PartsReport, path: Path, finish: Callable[[Table], Table], made: Mapping[str, str]
 ) -> Counter[str]:
-    """Write the rows of all fields to one Parquet file, a few fields at a time; counts by class."""
+    """Write the rows of all fields to one Parquet file, a few fields at a time; counts by class.
+
+    `finish` is applied to the rows of each field, such as a prior.
+    """
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
@@ -240,13 +256,13 @@ def write_parts(
     counts: Counter[str] = Counter()
 
     def write(file: IO[bytes]) -> None:
-        first = next(report.each())
-        first["class"] = first["class"].astype(f"U{max(map(len, labels.CLASSES))}")
-        first.meta |= made or {}
+        first = _typed(finish(next(report.each())))
+        first.meta |= made
         schema = as_arrow(first).schema
         with ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
             waiting: list[Any] = []
-            for part in report.each():
+            for number, rows in enumerate(report.each()):
+                part = first if number == 0 else _typed(finish(rows))
                 counts.update(np.asarray(part["class"]).astype(str).tolist())
                 waiting.append(as_arrow(part).cast(schema))
                 if sum(map(len, waiting)) >= _GROUP:

@@ -22,6 +22,8 @@ from gqs.files import hash_of, only_writer, sha256
 from gqs.formatting import plural
 from gqs.model.cache import ModelName
 from gqs.model.classifier import Classifier
+from gqs.model.reweight import default_prior
+from gqs.probability.priors import choose_prior
 from gqs.runs.field_task import TRIES, FieldTask, RunOptions, group_tasks
 from gqs.runs.primary import settle_field, unsettled
 from gqs.runs.run import run_tasks, unfinished
@@ -100,7 +102,7 @@ def classify_survey(
     processes : int, optional
         Workers of a local cluster; by default one per core.
     prior : str, optional
-        A prior, as `find_prior` reads it.
+        A prior, as `find_prior` reads it, or `training`; by default `sky`.
     coverage : float, optional
         Coverage of the column `set`, such as 0.95.
     links : str, optional
@@ -130,8 +132,10 @@ def classify_survey(
     begin = time.monotonic()
     tasks, refused = group_tasks([path.absolute() for path in paths])
     store = RunStore(out.absolute())
+    prior = default_prior(classifier, positions=False) if prior is None else prior
+    choose_prior(prior, prior)  # refused before a cluster is started
     identity = _identity(classifier, prior, coverage, links)
-    if prior is not None and Path(prior).is_file():
+    if Path(prior).is_file():
         prior = str(Path(prior).absolute())  # workers have other working directories
     with only_writer(store.folder):
         store.check_identity(identity)
@@ -161,11 +165,11 @@ def classify_survey(
 
 
 def _identity(
-    classifier: Classifier, prior: str | None, coverage: float | None, links: str | None
+    classifier: Classifier, prior: str, coverage: float | None, links: str | None
 ) -> Record:
     """What all rows of a survey have in common; another value is refused."""
     name = prior
-    if prior is not None and Path(prior).is_file():
+    if Path(prior).is_file():
         name = f"{Path(prior).name} {sha256(Path(prior))}"
     return {
         "gqs": __version__,

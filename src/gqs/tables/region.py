@@ -16,7 +16,10 @@ _NOT_CLASSIFIED = "#888888"
 
 def write_region(predictions: Table, path: Path, colours: Mapping[str, str]) -> Path:
     """Write sources as DS9 circles in the colour of their class, labelled with its probability."""
-    lines = ["# Region file format: DS9 version 4.1", "icrs"]
+    lines = ["# Region file format: DS9 version 4.1"]
+    if "prior" in predictions.meta:
+        lines.append(f"# Probabilities hold for the prior {predictions.meta['prior']}")
+    lines.append("icrs")
     for row in predictions[np.isfinite(np.asarray(predictions["ra"]))]:
         name = str(row["class"])
         if name:
