@@ -189,7 +189,7 @@ class Classifier:
         ----------
         paths : sequence of paths, or one path
             Frames of one field, in any order, including r; also their folder, or a pattern such as
-            "data/frame-*-003918-3-0213.fits.bz2".
+            ``data/frame-*-003918-3-0213.fits.bz2``.
         positions : Table, optional
             Objects to classify instead of detections (`ra`, `dec` in degrees, `objid`). The
             result has one row for each, in the same order.
@@ -202,8 +202,8 @@ class Classifier:
         Returns
         -------
         Table
-            Predictions (see `gqs.tables.predictions`); its meta has `prior`. Columns `p_*` are for
-            the prior, `p_*_balanced` for equal numbers of all classes.
+            Predictions (see `gqs.tables.predictions`); its meta has `prior`. Columns ``p_*`` are
+            for the prior, ``p_*_balanced`` for equal numbers of all classes.
 
         Raises
         ------
