@@ -127,7 +127,9 @@ def cut_field(
     x, y = np.asarray(objects["x"]), np.asarray(objects["y"])
     flux, cut_flags = cut_flux(stack, x, y, spec.edge)
     missing = np.int32(Flag.MISSING_BAND if len(bands) < len(spec.bands) else 0)
-    flags = cut_flags | quality_flags(flux, bands) | light.flags(x, y) | missing
+    calibrated = all(frame.calibrated for frame in frames.values())
+    estimated = np.int32(0 if calibrated else Flag.NOISE_ESTIMATED)
+    flags = cut_flags | quality_flags(flux, bands) | light.flags(x, y) | missing | estimated
     flags |= np.asarray(
         sources["flags"] if positions is None else _flags_of_detections(sources, objects)
     )

@@ -3,8 +3,10 @@
 SDSS's corrected frames contain the calibrated, sky-subtracted image (HDU 0), the calibration along
 a row (HDU 1) and the subtracted sky (HDU 2), but neither a mask nor the noise. The camera's counts
 are reconstructed from the three, and noise and saturated pixels follow from counts, gain and dark
-variance, as the data model explains (data.sdss.org/datamodel, BOSS_PHOTOOBJ/frames). Other frames
-have HDU 0 only; their noise is estimated from their pixels.
+variance, as the data model explains (data.sdss.org/datamodel, BOSS_PHOTOOBJ/frames). Counts are
+whole numbers, so pixels that contradict their own calibration are recognized: another unit under an
+old header, another byte order or scaling, a mirrored image. Images without calibration and sky
+(one's own reduction, or HDU 0 of a frame saved alone) have their noise estimated from their pixels.
 """
 
 from __future__ import annotations
@@ -26,9 +28,10 @@ from numpy.typing import NDArray
 
 from gqs import files
 from gqs.errors import BadInputError, IntegrityError, UsageError
+from gqs.formatting import percent
 from gqs.imaging import unpack
 from gqs.imaging.astrometry import celestial_wcs
-from gqs.imaging.bad_pixels import bad_pixels
+from gqs.imaging.bad_pixels import NoSignalError, bad_pixels
 from gqs.surveys.sdss import (
     BANDS,
     CUTOUT_SIZE,
@@ -46,6 +49,11 @@ _SDSS_HDUS: Final = 4
 _IDENTITY_CARDS: Final = frozenset(b"RUN CAMCOL FRAME FILTER RERUN BUNIT ORIGIN NMGY".split())
 # Counts possible with 16 bits, bias, flat field and interpolation; others mean damage.
 _COUNTS: Final = (-1000.0, 120_000.0)
+# Of 25 real and simulated frames, 99.8 % or more of the counts are within 0.1 of a whole number
+# (the rest is interpolated over cosmic rays); of pixels with another calibration, 20 % are.
+_WHOLE: Final = 0.1
+_LEAST_WHOLE: Final = 0.8
+_EXACT: Final = 1e4  # counts below which float32 pixels determine them to 0.01
 
 
 @dataclass(frozen=True)
@@ -210,11 +218,11 @@ def _assembled(data: bytes, parts: list[unpack.Hdu], path: Path) -> Frame:
         name, rerun = _identity(header, path)
         flux = np.array(opened[0].data, dtype=np.float32)  # a copy, in native byte order
         wcs = celestial_wcs(header, flux.shape, path)
-        sdss = _is_sdss(header)
+        sdss = _is_sdss(header) and len(parts) > 1  # else the image was saved alone
         if sdss and len(parts) < _SDSS_HDUS:
             raise BadInputError(
                 f"{path}: has {len(parts)} of the {_SDSS_HDUS} HDUs of SDSS's frames, so it was "
-                "cut. Fetch the frame again."
+                "cut. Fetch the frame again, or save its image alone to have the noise estimated."
             )
         bad = bad_pixels(flux, path)
         if sdss:
@@ -222,6 +230,11 @@ def _assembled(data: bytes, parts: list[unpack.Hdu], path: Path) -> Frame:
             with np.errstate(invalid="ignore"):
                 counts = flux / calibration + sky
                 bad |= ~((counts > _COUNTS[0]) & (counts < _COUNTS[1]))
+            if bad.all():
+                raise NoSignalError(
+                    f"{path}: has no pixel with possible counts. Fetch the frame again."
+                )
+            _require_whole(counts[~bad], path)
             variance = _variance(counts, name) * calibration**2
             saturated = counts >= SATURATION
         else:
@@ -235,6 +248,18 @@ def _assembled(data: bytes, parts: list[unpack.Hdu], path: Path) -> Frame:
     return Frame(
         name.band, name.field, flux, wcs, saturated & ~bad, bad, variance, path, rerun, sdss
     )
+
+
+def _require_whole(counts: NDArray[np.float32], path: Path) -> None:
+    """Refuse pixels whose counts are not whole numbers, as a camera's are."""
+    exact = counts[counts < _EXACT]
+    whole = float((np.abs(exact - np.rint(exact)) < _WHOLE).mean()) if len(exact) else 1.0
+    if whole < _LEAST_WHOLE:
+        raise BadInputError(
+            f"{path}: its pixels contradict its own calibration (only {percent(whole, 0)} of the "
+            "counts are whole numbers): they were changed, or are in another unit. Fetch the frame "
+            "again, or save the image of a reduction of your own without the other HDUs."
+        )
 
 
 def _is_sdss(header: fits.Header) -> bool:

@@ -35,7 +35,7 @@ Array = NDArray[np.float64]
 
 A_LIST: Final = "a list of candidates"
 # Validation objects are isolated and complete, so rows with other flags are not represented.
-_HARMLESS: Final = int(Flag.MISSING_BAND)
+_HARMLESS: Final = int(Flag.MISSING_BAND | Flag.NOISE_ESTIMATED)
 
 
 @dataclass(frozen=True)

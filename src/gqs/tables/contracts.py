@@ -34,6 +34,7 @@ class Flag(enum.IntFlag):
     HALO = 1024  # in the halo of a bright star
     TRAIL = 2048  # crossed by a satellite trail in r, or part of one
     COSMIC_RAY = 4096  # sharper in r than a point source
+    NOISE_ESTIMATED = 8192  # a frame has no calibration: noise and saturation are estimates
 
 
 def exact_objid(values: object, where: object = "catalogue") -> NDArray[np.uint64]:
