@@ -62,7 +62,6 @@ FILES = {
     "cut at 1 %": lambda good: good[: len(good) // 100],
     "cut at 50 %": lambda good: good[: len(good) // 2],
     "cut at 99.9 %": lambda good: good[: len(good) * 999 // 1000],
-    "cut at the end of HDU 0": lambda good: good[: unpack.hdus(good, "")[0].end],
     "cut at the end of HDU 1": lambda good: good[: unpack.hdus(good, "")[1].end],
     "cut at the end of HDU 2": lambda good: good[: unpack.hdus(good, "")[2].end],
     "cut in the last table": lambda good: good[:-2880],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import dataclasses
 import gzip
 import pickle
 from pathlib import Path
@@ -51,6 +52,67 @@ def test_counts_are_rebuilt_so_that_variance_is_the_detectors(sky, tmp_path):
     run, camcol, _ = sky.field
     variance = counts / gain("i", camcol, run) + dark_variance("i", camcol, run)
     np.testing.assert_allclose(frame.variance, variance * sky.calibration**2, rtol=2e-3)
+
+
+def in_another_unit(hdus):
+    hdus[0].data *= 1.25
+
+
+def in_counts(hdus):
+    hdus[0].data /= hdus[1].data
+
+
+def in_little_endian(hdus):
+    hdus[0].data = hdus[0].data.byteswap()
+
+
+def mirrored(hdus):
+    hdus[0].data = hdus[0].data[:, ::-1].copy()
+
+
+def scaled(hdus):
+    hdus[0].header["BSCALE"] = 1.5
+
+
+@pytest.mark.parametrize("change", [in_another_unit, in_counts, in_little_endian, mirrored, scaled])
+def test_pixels_that_contradict_their_calibration_are_refused(sky, tmp_path, change):
+    """With a sky that is no whole number and a calibration that varies along the row, as SDSS's."""
+    sky = dataclasses.replace(sky, sky_counts=sky.sky_counts + 0.37)
+
+    def with_slope(hdus):
+        slope = (1 + 0.02 * np.linspace(-1, 1, len(hdus[1].data))).astype(">f4")
+        hdus[0].data = (hdus[0].data * slope).astype(">f4")
+        hdus[1].data = (hdus[1].data * slope).astype(">f4")
+
+    good = read_frame(sky.write(tmp_path, "r", with_slope))
+    assert good.calibrated
+
+    def both(hdus):
+        with_slope(hdus)
+        change(hdus)
+
+    with pytest.raises(BadInputError, match=r"contradict its own calibration|impossible|possible"):
+        read_frame(sky.write(tmp_path, "r", both))
+
+
+def test_real_frames_agree_with_their_calibration(real_data):
+    for band in "ugriz":
+        path = real_data / "frames" / "007264-3-0111" / f"frame-{band}-007264-3-0111.fits.bz2"
+        assert read_frame(path).calibrated
+
+
+def test_an_image_saved_alone_has_its_noise_estimated(sky, tmp_path):
+    whole = read_frame(sky.write(tmp_path, "r"))
+
+    def alone(hdus):
+        del hdus[1:]
+
+    frame = read_frame(sky.write(tmp_path, "r", alone))
+    assert not frame.calibrated
+    np.testing.assert_array_equal(frame.flux, whole.flux)
+    np.testing.assert_allclose(
+        np.sqrt(frame.variance[0, 0]), np.sqrt(np.median(whole.variance)), rtol=0.1
+    )
 
 
 def test_saturated_pixels_keep_their_value(sky, tmp_path):

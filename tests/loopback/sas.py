@@ -78,15 +78,16 @@ def any_field(pattern: bytes) -> Frames:
 
 
 def small_frame(seed: int = 5, shape: tuple[int, int] = (60, 80)) -> bytes:
-    """One frame of a few kilobytes with all that a frame has: simulated noise under the sky."""
+    """One frame of a few kilobytes with all that a frame has: an exposure of an empty sky."""
     from gqs.simulation.conditions import draw_conditions
+    from gqs.simulation.exposure import expose
     from gqs.simulation.frame_files import compressed_frame
     from gqs.simulation.layout import place, plan
 
     rng = np.random.default_rng(seed)
     field = plan(1)[0]
     conditions = draw_conditions(field, place(field), rng, shape)
-    flux = rng.normal(0.0, 0.03, shape).astype(np.float32)
+    flux = expose(np.zeros(shape, np.float32), conditions.bands["r"], rng)
     return compressed_frame(flux, conditions, "r")
 
 
