@@ -115,6 +115,14 @@ def test_an_image_saved_alone_has_its_noise_estimated(sky, tmp_path):
     )
 
 
+def test_right_ascensions_are_positive_whatever_crval_is(sky, tmp_path):
+    def turned(hdus):
+        hdus[0].header["CRVAL1"] -= 360
+
+    plain, other = (read_frame(sky.write(tmp_path, "r", c)).wcs for c in (None, turned))
+    np.testing.assert_allclose(other.all_pix2world(30, 50, 0), plain.all_pix2world(30, 50, 0))
+
+
 def test_saturated_pixels_keep_their_value(sky, tmp_path):
     counts = sky.counts("r")
     counts[40, 70:73] = SATURATION + 2000

@@ -229,8 +229,8 @@ ROWS = [
     ("10.6", "NaN", False),
     ("10.6", "null", False),
     ("10.6", "", False),
-    ("10.6", "360.5", False),
-    ("10.6", "-0.1", False),
+    ("10.6", "999", False),
+    ("10.6", "-999", False),
     ("10.6", "inf", False),
     ("-1.26", "-90.1", False),
     ("-1.26", "10h", False),
@@ -242,6 +242,8 @@ ROWS = [
     ("QSO", "QSO ", True),
     ("-1.26", "-90", True),
     ("10.6", "0", True),
+    ("10.6", "360.5", True),
+    ("10.6", "-159.5", True),
 ]
 
 
@@ -345,10 +347,12 @@ def test_votable_bombs_and_links(tmp_path: Path) -> None:
     path, text = _votable(tmp_path)
     entity = '<!DOCTYPE a [<!ENTITY b "bbbbbbbb"><!ENTITY c "&b;&b;&b;">]>'
     link = '<FITS><STREAM href="http://127.0.0.1:9/x.fits"/></FITS>'
+    hidden = f'<BINARY><STREAM rights=">" href="{(tmp_path / "other").as_uri()}"/></BINARY>'
     start, end = text.index("<TABLEDATA>"), text.index("</TABLEDATA>") + len("</TABLEDATA>")
     bad = {
         "DOCTYPE": text.replace("?>", "?>" + entity, 1),
         "link": text[:start] + link + text[end:],
+        "a link": text[:start] + hidden + text[end:],
         "declares": text.replace("<TABLE", '<TABLE nrows="2000000000"', 1).replace(
             'nrows="3"', "", 1
         ),
@@ -358,6 +362,29 @@ def test_votable_bombs_and_links(tmp_path: Path) -> None:
         path.write_bytes(content.encode("utf-16" if word == "UTF-8" else "utf-8"))
         with pytest.raises(BadInputError, match=word):
             tables.read(path)
+
+
+def test_the_state_of_a_query_is_heeded(tmp_path: Path) -> None:
+    path, text = _votable(tmp_path)
+    for state in ("ERROR", "OVERFLOW", "OK"):
+        info = f'<INFO name="QUERY_STATUS" value="{state}"/>'
+        path.write_text(text.replace("<TABLE", f"{info}\n<TABLE", 1))
+        if state == "ERROR":
+            with pytest.raises(BadInputError, match="query that failed"):
+                tables.read(path)
+        elif state == "OVERFLOW":
+            with pytest.warns(UserWarning, match="rows are missing"):
+                assert len(tables.read(path)) == 3
+        else:
+            assert len(tables.read(path)) == 3
+
+
+def test_right_ascensions_are_of_one_turn(tmp_path: Path) -> None:
+    path = tmp_path / "c.csv"
+    path.write_text("objid,ra,dec\n1,-159.5,2\n2,360.25,3\n3,-1e-17,4\n4,12.5,5\n5,9999,6\n")
+    table, set_aside = tables.read_catalog(path, ("objid", "ra", "dec"))
+    assert table["ra"].tolist() == [200.5, 0.25, 0.0, 12.5]
+    assert len(set_aside) == 1 and "row 5" in set_aside[0]
 
 
 def test_votable_with_a_link_in_its_words_is_read(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from gqs.archive.releases import DEFAULT, Release, checked_address, find
 from gqs.errors import NetworkError, UsageError
 from gqs.executors import Progress, no_progress
 from gqs.surveys.sdss import FRAME_SHAPE, FieldId
+from gqs.tables import wrapped
 
 PAUSE_S: Final = 1.0  # SkyServer allows 60 queries per minute and client
 # ASP.NET's default for a query string, which SkyServer enforces (issue 2211 of astroquery).
@@ -198,9 +199,9 @@ def fields_at(
     patience: http.Patience | None = None,
 ) -> list[FieldId]:
     """Fields that contain a position by the r band's astrometry, the most central first."""
-    if not (0 <= ra < 360 and -90 <= dec <= 90):
+    if not (-360 <= ra < 720 and -90 <= dec <= 90):
         raise UsageError(f"Position {ra}, {dec}: ra is 0 to 360, dec -90 to 90 degrees.")
-    values = {"ra": float(ra), "dec": float(dec), "radius": FIELD_RADIUS, "rows": 2000}
+    values = {"ra": float(wrapped(ra)), "dec": float(dec), "radius": FIELD_RADIUS, "rows": 2000}
     sql = query.bind("fields_near", values, {})
     asked = Server(release, server, patience)
     cells = csv_response.read_rows(asked.ask(sql), query.columns_of(sql), asked.host)

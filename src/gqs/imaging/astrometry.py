@@ -11,6 +11,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
 
+from gqs import tables
 from gqs.errors import BadInputError
 
 # Zenithal projections that images use; SIP and TPV add distortion terms.
@@ -85,6 +86,8 @@ def _check_values(cards: dict[str, Any]) -> None:
         raise _BadWcsError(
             f"CRVAL {cards['CRVAL1']:g}, {cards['CRVAL2']:g} is not a position on the sky"
         )
+    # wcslib gives right ascensions of the sign of CRVAL1.
+    cards["CRVAL1"] = float(tables.wrapped(cards["CRVAL1"]))
     for key, value in cards.items():
         if key.endswith("_ORDER") and not 0 <= value <= MAX_SIP_ORDER:
             raise _BadWcsError(f"{key} is {value}; the largest order is {MAX_SIP_ORDER}")

@@ -12,6 +12,7 @@ from gqs.tables.contracts import (
     positions_usable,
     require_columns,
     require_unique,
+    wrapped,
 )
 from gqs.tables.formats import ENDINGS, as_bytes, check_ending, read, write
 from gqs.tables.hats import HATS
@@ -40,5 +41,6 @@ __all__ = [
     "require_columns",
     "require_unique",
     "usable_rows",
+    "wrapped",
     "write",
 ]

@@ -92,7 +92,11 @@ def _number(text: object) -> float:
 
 
 def positions_usable(table: Table) -> NDArray[np.bool_]:
-    """Convert `ra` and `dec` to degrees; (n,) bool, whether a row's position is valid."""
+    """Convert `ra` and `dec` to degrees, 0 <= ra < 360; (n,) bool, whether a row's is valid.
+
+    Right ascensions from -180 to 180, or a turn off, are the same places; larger ones are taken for
+    marks of missing values, such as 999 or 9999.
+    """
     for name in ("ra", "dec"):
         unit = table[name].unit
         try:
@@ -102,7 +106,15 @@ def positions_usable(table: Table) -> NDArray[np.bool_]:
         with_values(table, name, as_float(table[name]) * factor)
         table[name].unit = "deg"
     ra, dec = np.asarray(table["ra"]), np.asarray(table["dec"])
-    return np.asarray((ra >= 0) & (ra < 360) & (np.abs(dec) <= 90))
+    usable = np.asarray((ra >= -360) & (ra < 720) & (np.abs(dec) <= 90))
+    with_values(table, "ra", np.where(usable, wrapped(np.where(usable, ra, 0.0)), ra))
+    return usable
+
+
+def wrapped(ra: ArrayLike) -> NDArray[np.float64]:
+    """Right ascensions in degrees, 0 <= ra < 360, unchanged where they are so already."""
+    degrees = np.mod(np.asarray(ra, dtype=np.float64), 360.0)
+    return np.where(degrees == 360.0, 0.0, degrees)  # of -1e-17, say
 
 
 def with_values(table: Table, name: str, values: ArrayLike) -> None:
