@@ -132,7 +132,7 @@ def test_a_query_a_second_at_most(sky: SkyServer, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(skyserver, "PAUSE_S", 1.0)  # as it is outside the tests
     skyserver.pull(ASKED, server=sky.server.url, page_rows=40)
     apart = np.diff(sky.seen)
-    assert len(apart) >= 2 and apart.min() > 0.98
+    assert len(apart) >= 2 and apart.min() > 0.95  # sent a second apart; arrival varies
 
 
 def page(*rows: dict[str, Any], **changes: Any) -> bytes:

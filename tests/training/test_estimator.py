@@ -49,7 +49,7 @@ def test_cross_validation_by_field_and_calibration(stars_and_galaxies: tuple) ->
     )
     np.testing.assert_allclose(display.y_prob, p[:, 1])
     again = pickle.loads(pickle.dumps(fitted))
-    np.testing.assert_array_equal(again.predict_proba(X[240:250]), p[:10])
+    np.testing.assert_allclose(again.predict_proba(X[240:250]), p[:10], atol=1e-5)  # another batch
     # A masked centre cannot be classified.
     blank = X[240:242].copy()
     blank[:, 20:30, 20:30] = np.nan

@@ -51,6 +51,7 @@ FLAG_WORDS: Final[dict[Flag, str]] = {
     Flag.HALO: "in the halo of a bright star",
     Flag.TRAIL: "a satellite's trail crosses it, or it is a piece of one",
     Flag.COSMIC_RAY: "sharper in r than any point source is: a cosmic ray",
+    Flag.NOISE_ESTIMATED: "a frame has no calibration, so its noise is estimated from its pixels",
 }
 
 
