@@ -268,6 +268,20 @@ def test_a_flipped_bit_names_its_shard(tmp_path: Path, part: str) -> None:
     store.verify()
 
 
+def test_damaged_pixels_are_never_read(tmp_path: Path) -> None:
+    store = fill(tmp_path)
+    before = store.images(np.arange(len(store)))
+    path = tmp_path / "shards" / "s3.npy"
+    whole = path.read_bytes()
+    flip(path, len(whole) - 7)  # after it was read: the file's time has changed
+    for one in (store, CutoutStore.open(tmp_path)):
+        with pytest.raises(IntegrityError, match=r"Shard s3 .* rebuilds this shard") as caught:
+            one.images(np.arange(len(store)))
+        assert caught.value.exit_code == 7
+    path.write_bytes(whole)
+    np.testing.assert_array_equal(store.images(np.arange(len(store))), before)
+
+
 def test_a_flipped_bit_in_index_or_manifest(tmp_path: Path) -> None:
     fill(tmp_path)
     rng = np.random.default_rng(7)

@@ -141,8 +141,8 @@ def read_mark(folder: Path, name: str) -> tuple[Shard, Table]:
     """Read a shard's mark and its rows, without looking at the images."""
     try:
         rows = tables.read(_mark_path(folder, name))
-        said = rows.meta.pop("shard")
-        shard = Shard(**{**said, "set_aside": tuple(said["set_aside"])})
+        mark = rows.meta.pop("shard")
+        shard = Shard(**{**mark, "set_aside": tuple(mark["set_aside"])})
     except (GqsError, KeyError, TypeError) as error:
         raise damaged(folder, name, "rows") from error
     if shard.name != name or shard.rows != len(rows) or rows_hash(rows) != shard.rows_sha256:

@@ -127,6 +127,8 @@ class CutoutStore:
         self._dtype: np.dtype[Any] = DTYPES[self.form]
         self._shards = manifest["shards"]
         self._starts = np.cumsum([0, *(shard["rows"] for shard in self._shards)])
+        # Identity, size and time of the files whose images agreed with their hashes.
+        self._checked: dict[int, tuple[int, int, int]] = {}
 
     @classmethod
     def open(cls, path: Path) -> CutoutStore:
@@ -234,6 +236,8 @@ class CutoutStore:
     def images(self, rows: ArrayLike) -> NDArray[Any]:
         """Read images; memory is that of the answer, whatever the size of the store: (n, band, 50,
         50), in the order of `rows`: float32 nanomaggies with NaN where masked, or uint8 colours.
+
+        A shard is checked against its hash when it is first read; IntegrityError if it is damaged.
         """
         wanted = np.atleast_1d(np.asarray(rows, dtype=np.int64))
         if wanted.size and not (wanted.min() >= 0 and wanted.max() < len(self)):
@@ -260,8 +264,14 @@ class CutoutStore:
         try:
             magic = os.pread(handle, _MAGIC_BYTES, 0)
             start = _MAGIC_BYTES + int.from_bytes(magic[8:], "little")
-            if os.fstat(handle).st_size != start + rows * size:
+            state = os.fstat(handle)
+            if state.st_size != start + rows * size:
                 raise damaged(self.path, name, "images")
+            now = (state.st_ino, state.st_size, state.st_mtime_ns)
+            if self._checked.get(shard) != now:
+                if files.sha256(path) != self._shards[shard]["images_sha256"]:
+                    raise damaged(self.path, name, "images")
+                self._checked[shard] = now
             for place, row in zip(places.tolist(), local.tolist(), strict=True):
                 view = out[place].reshape(-1).view(np.uint8).data
                 if os.preadv(handle, [view], start + row * size) != size:
@@ -272,16 +282,19 @@ class CutoutStore:
     def verify(self, progress: Progress = no_progress) -> None:
         """Check every shard against its hashes."""
         damaged = []
-        for done, said in enumerate(self._shards):
+        for done, listed in enumerate(self._shards):
+            name = listed["name"]
             try:
-                found, _ = read_shard(self.path, said["name"])
-                mark = files.sha256(self.path / "shards" / f"{said['name']}.parquet")
+                found, _ = read_shard(self.path, name)
+                mark = files.sha256(self.path / "shards" / f"{name}.parquet")
                 keys = ("images_sha256", "rows_sha256", "source")
-                if mark != said["mark_sha256"] or any(getattr(found, k) != said[k] for k in keys):
-                    damaged.append(said["name"])
+                if mark != listed["mark_sha256"] or any(
+                    getattr(found, key) != listed[key] for key in keys
+                ):
+                    damaged.append(name)
             except IntegrityError:
-                damaged.append(said["name"])
-            progress(done + 1, len(self._shards), f"checking {said['name']}")
+                damaged.append(name)
+            progress(done + 1, len(self._shards), f"checking {name}")
         if damaged:
             raise IntegrityError(
                 f"{self.path}: {len(damaged)} of {len(self._shards)} shards are damaged: "
