@@ -174,6 +174,16 @@ def test_the_second_writer_is_refused_and_told_who_holds(tmp_path: Path) -> None
         pass
 
 
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    target = tmp_path / "thesis.tex"
+    target.write_text("years of work")
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / ".lock").symlink_to(target)
+    with pytest.raises(ResourceError, match="store"), files.only_writer(tmp_path / "store"):
+        pass
+    assert target.read_text() == "years of work"
+
+
 def test_an_error_within_the_lock_is_not_blamed_on_it(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), files.only_writer(tmp_path):
         (tmp_path / "none").read_bytes()

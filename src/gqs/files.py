@@ -119,7 +119,9 @@ def only_writer(folder: Path) -> Iterator[None]:
     folder = Path(folder)
     with disk_errors(folder, "locking the folder"):
         folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / ".lock").open("a+")
+        # A link would have another file emptied.
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        handle = os.fdopen(os.open(folder / ".lock", flags, 0o666), "r+")
     with handle:
         with disk_errors(folder, "locking the folder"):
             try:

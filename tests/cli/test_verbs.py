@@ -141,7 +141,10 @@ def test_classify_writes_every_format(work: Path, survey: Path, ending: str) -> 
     out = work / f"catalogue{ending}"
     field = sorted((survey / "frames").iterdir())[0]
     extra = ("--region", work / "s.reg", "--plot", work / "s.png") if ending == ".fits" else ()
-    done = gqs("classify", field, "--model", work / "model", "--out", out, *extra)
+    kernel = "module://matplotlib_inline.backend_inline"  # as a Jupyter kernel's children inherit
+    done = gqs(
+        "classify", field, "--model", work / "model", "--out", out, *extra, MPLBACKEND=kernel
+    )
     assert done.returncode == 0, done.stderr
     found = tables.read(out)
     assert len(found) > 10 and found["objid"].dtype == np.uint64

@@ -91,6 +91,7 @@ def run() -> None:
     """Run the command line; an error is printed as one sentence and sets the exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stopped)
+    os.environ["MPLBACKEND"] = "agg"  # pictures are files; a Jupyter kernel's backend is inherited
     try:
         app()
     except GqsError as error:
