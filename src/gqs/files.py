@@ -31,6 +31,7 @@ _DISK = {
     errno.ENAMETOOLONG: "the name is too long",
     errno.EMFILE: "too many files are open",
     errno.ENOLCK: "the file system has no locks",
+    errno.ELOOP: "a symbolic link is where a file should be",
 }
 
 

@@ -47,7 +47,7 @@ def test_all_here_is_said_without_zeros(server: LoopbackServer, tmp_path: Path) 
     words = (*FIELD, "--out", tmp_path)
     first = fetch(server, *words)
     assert first.exit_code == 0 and "5 of 5 frames in" in first.stdout
-    assert ": 5 fetched, 0.6 MB in " in first.stdout and "network" not in first.stdout
+    assert ": 5 fetched, 0.5 MB in " in first.stdout and "network" not in first.stdout
     again = fetch(server, *words).stdout.splitlines()
     assert again == [
         f"All 5 frames are on disk ({tmp_path}).",

@@ -135,7 +135,7 @@ def test_without_magnitudes_all_else_stays(field: tuple[dict[str, Path], Path]) 
 
 
 def test_positions_without_objid_are_counted_and_bad_ones_kept_as_nan() -> None:
-    checked = checked_positions(Table({"ra": [10.0, 400.0], "dec": [1.0, 2.0]}), "positions")
+    checked = checked_positions(Table({"ra": [10.0, 4000.0], "dec": [1.0, 2.0]}), "positions")
     assert checked["objid"].tolist() == [1, 2]
     assert np.isnan(checked["ra"][1]) and np.isfinite(checked["ra"][0])
     with pytest.raises(UsageError, match="positions"):
